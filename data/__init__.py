@@ -1,0 +1,170 @@
+"""What is fed: find a dataset by its name, create it, and load its items in batches.
+
+`--dataset_mode foo_bar` means the class FooBarDataset (in any case) of data/foo_bar_dataset.py: a subclass of
+BaseDataset with `__len__` and `__getitem__`. Nothing else has to be changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import pkgutil
+import random
+import signal
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
+
+from data.base_dataset import BaseDataset
+from data.sampler import EpochSampler
+from util import runtime
+from util.util import UserError, did_you_mean
+
+BUILT_IN = ("aligned", "unaligned", "single", "colorization", "template")
+
+
+def find_dataset_using_name(dataset_name: str) -> type[BaseDataset]:
+    """Import data/<dataset_name>_dataset.py and return its class <DatasetName>Dataset, the case ignored."""
+    module_name = f"data.{dataset_name}_dataset"
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if not f"{module_name}.".startswith(f"{error.name}."):
+            raise  # the file is there, and something that it imports is not
+        modules = {module.name for module in pkgutil.iter_modules(__path__)} - {"base_dataset"}
+        known = sorted(name.removesuffix("_dataset") for name in modules if name.endswith("_dataset"))
+        raise UserError(
+            f"--dataset_mode {dataset_name}: there is no file data/{dataset_name}_dataset.py."
+            f"{did_you_mean(dataset_name, known)} Data sets here: {', '.join(known)}."
+        ) from error
+
+    wanted = f"{dataset_name.replace('_', '')}dataset".lower()
+    classes = {name: value for name, value in vars(module).items() if isinstance(value, type)}
+    fitting = [cls for name, cls in classes.items() if name.lower() == wanted and issubclass(cls, BaseDataset)]
+    if not fitting:
+        own = [f"{name}({c.__base__.__name__})" for name, c in classes.items() if c.__module__ == module_name]
+        raise UserError(
+            f"--dataset_mode {dataset_name}: data/{dataset_name}_dataset.py has no subclass of BaseDataset called "
+            f"{wanted} (in any case). Its classes: {', '.join(own) or 'none'}."
+        )
+    return fitting[-1]
+
+
+def get_option_setter(dataset_name: str):
+    """Return the function by which a dataset adds its options."""
+    return find_dataset_using_name(dataset_name).modify_commandline_options
+
+
+def create_dataset(opt) -> CustomDatasetDataLoader:
+    """Create the dataset that `opt.dataset_mode` names, and its loader."""
+    return CustomDatasetDataLoader(opt)
+
+
+class CustomDatasetDataLoader:
+    """Batches of a dataset, epoch by epoch; the same whatever the number of workers, and from wherever one begins."""
+
+    def __init__(self, opt):
+        self.opt = opt
+        self.dataset = find_dataset_using_name(opt.dataset_mode)(opt)
+        if not len(self):
+            raise UserError(f"dataset [{type(self.dataset).__name__}] is empty: --dataroot {opt.dataroot}.")
+        if runtime.is_main():
+            print(f"dataset [{type(self.dataset).__name__}] was created")
+        seed = getattr(opt, "seed", 0)
+        self.sampler = EpochSampler(
+            len(self), opt.batch_size, not opt.serial_batches, seed, runtime.rank(), runtime.world_size()
+        )
+        self.dataloader = DataLoader(
+            SeededItems(self.dataset, seed),
+            batch_sampler=self.sampler,
+            num_workers=int(opt.num_threads),
+            collate_fn=collate,
+            worker_init_fn=_ignore_interrupts,
+            persistent_workers=int(opt.num_threads) > 0,
+            pin_memory=getattr(getattr(opt, "device", None), "type", "cpu") == "cuda",
+            generator=torch.Generator(),  # of its own: by default the loader draws from the training's
+        )
+        self.begun = False
+        self.share = 1.0  # this process's weight in the batch at hand, see EpochSampler.share
+
+    def load_data(self):
+        """Return the loader itself."""
+        return self
+
+    def set_epoch(self, epoch: int, start: int = 0) -> None:
+        """Choose the epoch to load next, and after how many of its images (of all processes) to begin."""
+        self.sampler.set_epoch(epoch, start)
+        self.begun = False
+
+    def __len__(self):
+        """Return how many images an epoch has, of all processes together."""
+        return int(min(len(self.dataset), self.opt.max_dataset_size))
+
+    def __iter__(self):
+        """Yield the batches of an epoch. A loop that never calls `set_epoch` gets another epoch each time."""
+        if self.begun:
+            self.set_epoch(self.sampler.epoch + 1)
+        self.begun = True
+        for step, batch in enumerate(self.dataloader):
+            if isinstance(batch, UserError):
+                # A new one: an exception that its own frame holds is freed late, and then the workers take 5 s to end.
+                raise UserError(*batch.args)
+            self.share = self.sampler.share(step)
+            yield batch
+
+
+class SeededItems(Dataset):
+    """A dataset's items, every random draw in them seeded by (seed, epoch, index).
+
+    A UserError is returned as the item: raised in a worker it would arrive as that worker's traceback.
+    """
+
+    def __init__(self, dataset, seed: int):
+        self.dataset, self.seed = dataset, seed
+
+    def __getitem__(self, key: tuple[int, int]):
+        epoch, index = key
+        # Without workers the generators are the training's own, which must not notice.
+        with keep_random_state() if get_worker_info() is None else contextlib.nullcontext():
+            runtime.seed_all(self.seed, "item", epoch, index)
+            try:
+                return self.dataset[index]
+            except UserError as error:
+                return error
+
+
+@contextlib.contextmanager
+def keep_random_state():
+    """Leave Python's, NumPy's and torch's CPU generators as they were before the body."""
+    python, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
+
+
+def collate(items: list):
+    """Stack items to a batch, unless one of them is a UserError: then that."""
+    error = next((item for item in items if isinstance(item, UserError)), None)
+    if error:
+        return error
+    try:
+        return default_collate(items)
+    except RuntimeError:
+        for key in ("A", "B"):
+            tensors = [item[key] for item in items if isinstance(item, dict) and torch.is_tensor(item.get(key))]
+            sizes = sorted({f"{tensor.shape[-1]}x{tensor.shape[-2]}" for tensor in tensors})
+            if len(sizes) > 1:
+                return UserError(
+                    f"the images {key} of a batch have different sizes ({', '.join(sizes)}). Type --batch_size 1, or "
+                    "a --preprocess that gives all images one size, such as resize_and_crop."
+                )
+        raise
+
+
+def _ignore_interrupts(worker: int) -> None:
+    """Let the main process alone decide when Ctrl-C, which reaches its workers too, ends the training."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

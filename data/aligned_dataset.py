@@ -1,0 +1,107 @@
+"""Paired images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PIL import Image
+
+from data import image_io, transforms
+from data.base_dataset import BaseDataset, about, get_params, get_transform, is_grey
+from data.image_folder import find_images, make_dataset
+from util.util import UserError
+
+
+class AlignedDataset(BaseDataset):
+    """Pairs of A and B: side by side in the files of `<phase>/` (A is the left half), or as two folders.
+
+    Without images in `<phase>/`, A is read from `<phase>A/` and B from `<phase>B/`, matched by name. The two images of
+    a pair are cropped and flipped alike.
+    """
+
+    def __init__(self, opt):
+        super().__init__(opt)
+        transforms.check(opt.preprocess, opt.load_size, opt.crop_size)
+        self.dir_AB, self.dir_A, self.dir_B = (str(Path(opt.dataroot, opt.phase + side)) for side in ("", "A", "B"))
+        self.B_paths = None  # set for two folders only; AB_paths then lists A's files
+        in_two = Path(self.dir_A).is_dir() and Path(self.dir_B).is_dir()
+        if in_two and not (Path(self.dir_AB).is_dir() and make_dataset(self.dir_AB, 1)):
+            pairs = match_names(self.dir_A, self.dir_B)
+            pairs = pairs[: int(min(opt.max_dataset_size, len(pairs)))]
+            self.AB_paths, self.B_paths = [A for A, _ in pairs], [B for _, B in pairs]
+        else:
+            self.AB_paths = find_images(self.dir_AB, opt.max_dataset_size, opt.phase)
+        # The model swaps A and B for BtoA, so the channels of its input belong to the dataset's B then.
+        swap = opt.direction == "BtoA"
+        self.input_nc = opt.output_nc if swap else opt.input_nc
+        self.output_nc = opt.input_nc if swap else opt.output_nc
+        self.grey_A = is_grey(self.input_nc, "--output_nc" if swap else "--input_nc")
+        self.grey_B = is_grey(self.output_nc, "--input_nc" if swap else "--output_nc")
+
+    def __getitem__(self, index):
+        """Return A and B (C, H, W) in [-1, 1], and their paths (one and the same for a side-by-side file)."""
+        A_path = B_path = self.AB_paths[index]
+        if self.B_paths is None:
+            A, B = split(image_io.load(A_path), A_path)
+        else:
+            B_path = self.B_paths[index]
+            A, B = image_io.load(A_path), image_io.load(B_path)
+            if A.size != B.size:
+                raise UserError(
+                    f"the images of a pair must have one size: {A_path} is {A.width}x{A.height}, "
+                    f"{B_path} is {B.width}x{B.height}."
+                )
+        params = get_params(self.opt, A.size)
+        with about(A_path):
+            A = get_transform(self.opt, params, grayscale=self.grey_A)(A)
+            B = get_transform(self.opt, params, grayscale=self.grey_B)(B)
+        return {"A": A, "B": B, "A_paths": A_path, "B_paths": B_path}
+
+    def __len__(self):
+        return len(self.AB_paths)
+
+
+def split(image: Image.Image, path: str) -> tuple[Image.Image, Image.Image]:
+    """Cut a side-by-side image into its halves A and B, of one width."""
+    width, height = image.size
+    half = width // 2
+    if width < 1.2 * height:
+        image_io.say_once(
+            "not side by side",
+            f"{path} is {width}x{height} and is cut in half: left A, right B. If it is a single picture, type "
+            "--model test or --dataset_mode single.",
+        )
+    if width % 2:
+        # Halves of two widths could not be compared pixel by pixel (--preprocess none), and resizing would shift B.
+        image_io.say_once("odd width", f"{path} is {width} pixels wide, an odd number: the last column is dropped.")
+    return image.crop((0, 0, half, height)), image.crop((half, 0, 2 * half, height))
+
+
+def match_names(dir_A: str, dir_B: str) -> list[tuple[str, str]]:
+    """Pair the images of two folders whose paths inside them are equal but for the extension; list the others."""
+    A, B = images_by_name(dir_A), images_by_name(dir_B)
+    both = sorted(A.keys() & B.keys())
+    lonely = "; ".join(
+        f"{len(rest)} in {folder}: {', '.join(rest[:5])}{', ...' if len(rest) > 5 else ''}"
+        for folder, rest in ((dir_A, sorted(A.keys() - B.keys())), (dir_B, sorted(B.keys() - A.keys())))
+        if rest
+    )
+    if not both:
+        raise UserError(
+            f"no image of {dir_A} has a partner of the same name in {dir_B} ({lonely}). Paired data needs equal names; "
+            "for unpaired data type --model cycle_gan."
+        )
+    if lonely:
+        print(f"{len(both)} pairs. Left out, having no partner of the same name: {lonely}")
+    return [(A[name], B[name]) for name in both]
+
+
+def images_by_name(folder: str) -> dict[str, str]:
+    """Map each image's path inside `folder`, without its extension, to its full path."""
+    images = {}
+    for path in find_images(folder):
+        name = str(Path(path).relative_to(folder).with_suffix(""))
+        if name in images:
+            raise UserError(f"{images[name]} and {path} have one name, so neither can be matched with its partner.")
+        images[name] = path
+    return images

@@ -1,0 +1,119 @@
+"""Resizing, cropping and flipping: one random draw, applied alike to A and B. Sizes are (width, height), as in PIL."""
+
+from __future__ import annotations
+
+import random
+from functools import partial
+
+from PIL import Image, ImageOps
+from torchvision import transforms as T
+from torchvision.transforms.functional import InterpolationMode, get_dimensions
+
+from util.util import UserError, did_you_mean
+
+# The values of --preprocess. `build` looks for the words resize, scale_width and crop in them.
+PREPROCESS = {
+    "resize_and_crop": "resize to a load_size square, then cut out a random crop_size square",
+    "crop": "cut out a random crop_size square, without resizing",
+    "scale_width": "resize to load_size wide, keeping the ratio (but at least crop_size high)",
+    "scale_width_and_crop": "the same, then cut out a random crop_size square",
+    "resize": "resize to a load_size square",
+    "none": "keep every pixel: no resizing, no cropping",
+}
+
+FILTERS = {
+    InterpolationMode.NEAREST: Image.Resampling.NEAREST,
+    InterpolationMode.BILINEAR: Image.Resampling.BILINEAR,
+    InterpolationMode.BICUBIC: Image.Resampling.BICUBIC,
+    InterpolationMode.LANCZOS: Image.Resampling.LANCZOS,
+}
+
+
+def check(preprocess: str, load_size: int, crop_size: int) -> None:
+    """Raise UserError for an unknown `preprocess`, or for sizes of which it can make nothing."""
+    if preprocess not in PREPROCESS:
+        guess = did_you_mean(preprocess, PREPROCESS)
+        raise UserError(f"--preprocess {preprocess} is unknown.{guess} Allowed: {', '.join(PREPROCESS)}.")
+    resizes = "resize" in preprocess or "scale_width" in preprocess
+    if resizes and "crop" in preprocess and load_size < crop_size:
+        raise UserError(
+            f"--load_size {load_size} is smaller than --crop_size {crop_size}: --preprocess {preprocess} resizes to "
+            f"load_size and then crops to crop_size. Type --load_size {crop_size} or --crop_size {load_size}."
+        )
+
+
+def draw_params(preprocess: str, load_size: int, crop_size: int, size: tuple[int, int]) -> dict:
+    """Draw where to crop an image of `size`, and whether to flip it, from Python's random: x, then y, then the flip.
+
+    All three are drawn whether used or not, so that later draws do not depend on `preprocess`.
+    """
+    width, height = size
+    if preprocess == "resize_and_crop":
+        width = height = load_size
+    elif preprocess == "scale_width_and_crop":
+        width, height = load_size, load_size * height // width
+    x = random.randint(0, max(0, width - crop_size))
+    y = random.randint(0, max(0, height - crop_size))
+    return {"crop_pos": (x, y), "flip": random.random() > 0.5}
+
+
+def build(
+    preprocess: str,
+    load_size: int,
+    crop_size: int,
+    flip: bool = True,
+    params: dict | None = None,
+    grayscale: bool = False,
+    method: InterpolationMode | int = InterpolationMode.BICUBIC,
+    convert: bool = True,
+) -> T.Compose:
+    """Build a transform of PIL images: grey, resize, crop, flip, and (with `convert`) a float tensor in [-1, 1].
+
+    Without `params` (see `draw_params`) crop and flip are drawn from torch's generator at each call. `method` is an
+    interpolation mode of torchvision or PIL. The steps are functions that pickle, for workers that are spawned.
+    """
+    check(preprocess, load_size, crop_size)
+    steps = [T.Grayscale(1)] if grayscale else []
+    if "resize" in preprocess:
+        steps.append(T.Resize([load_size, load_size], method))
+    elif "scale_width" in preprocess:
+        steps.append(partial(scale_width, load_size=load_size, crop_size=crop_size, method=method))
+    if "crop" in preprocess:
+        steps.append(partial(check_fits, crop_size=crop_size))
+        steps.append(T.RandomCrop(crop_size) if params is None else partial(crop, params["crop_pos"], crop_size))
+    if flip and params is None:
+        steps.append(T.RandomHorizontalFlip())
+    elif flip and params["flip"]:
+        steps.append(ImageOps.mirror)
+    if convert:
+        steps += [T.ToTensor(), T.Normalize((0.5,), (0.5,))]
+    return T.Compose(steps)
+
+
+def scale_width(image: Image.Image, load_size: int, crop_size: int, method=InterpolationMode.BICUBIC) -> Image.Image:
+    """Resize to `load_size` wide; a height that would be below `crop_size` is stretched to it, as in the reference.
+
+    The new height is a multiple of nothing: generators pad what they cannot divide.
+    """
+    width, height = image.size
+    if width == load_size and height >= crop_size:
+        return image
+    new_height = int(max(load_size * height / width, crop_size))
+    return image.resize((load_size, new_height), FILTERS.get(method, method))
+
+
+def check_fits(image, crop_size: int):
+    """Return the image if a `crop_size` square fits into it, else raise UserError."""
+    _, height, width = get_dimensions(image)
+    if min(width, height) < crop_size:
+        raise UserError(
+            f"the image is {width}x{height}, smaller than --crop_size {crop_size}. "
+            f"Type --preprocess resize_and_crop, or --crop_size {min(width, height)} or less."
+        )
+    return image
+
+
+def crop(position: tuple[int, int], crop_size: int, image: Image.Image) -> Image.Image:
+    """Cut out the `crop_size` square whose upper left corner is `position` (x, y)."""
+    x, y = position
+    return image.crop((x, y, x + crop_size, y + crop_size))

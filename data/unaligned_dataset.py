@@ -1,0 +1,47 @@
+"""Two collections of images without pairs."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+from data import image_io
+from data.base_dataset import BaseDataset, about, get_transform, is_grey
+from data.image_folder import find_images
+
+
+class UnalignedDataset(BaseDataset):
+    """Images of domain A in `<phase>A/` and of domain B in `<phase>B/`, each cropped and flipped on its own."""
+
+    def __init__(self, opt):
+        super().__init__(opt)
+        self.dir_A, self.dir_B = (str(Path(opt.dataroot, opt.phase + side)) for side in ("A", "B"))
+        self.A_paths = find_images(self.dir_A, opt.max_dataset_size, opt.phase)
+        self.B_paths = find_images(self.dir_B, opt.max_dataset_size, opt.phase)
+        self.A_size = len(self.A_paths)
+        self.B_size = len(self.B_paths)
+        # The model swaps A and B for BtoA, so the channels of its input belong to the dataset's B then.
+        options = ["--input_nc", "--output_nc"]
+        channels = [opt.input_nc, opt.output_nc]
+        if opt.direction == "BtoA":
+            options.reverse()
+            channels.reverse()
+        self.transform_A = get_transform(opt, grayscale=is_grey(channels[0], options[0]))
+        self.transform_B = get_transform(opt, grayscale=is_grey(channels[1], options[1]))
+
+    def __getitem__(self, index):
+        """Return an A and a B (C, H, W) in [-1, 1] and their paths; B is a random one, unless `--serial_batches`."""
+        A_path = self.A_paths[index % self.A_size]
+        if self.opt.serial_batches:
+            B_path = self.B_paths[index % self.B_size]
+        else:  # so that no A always meets the same B
+            B_path = self.B_paths[random.randint(0, self.B_size - 1)]
+        with about(A_path):
+            A = self.transform_A(image_io.load(A_path))
+        with about(B_path):
+            B = self.transform_B(image_io.load(B_path))
+        return {"A": A, "B": B, "A_paths": A_path, "B_paths": B_path}
+
+    def __len__(self):
+        """Return the size of the larger domain; the smaller one is gone through more than once."""
+        return max(self.A_size, self.B_size)

@@ -1,0 +1,66 @@
+"""Join the two domains of an unpaired layout, whose sorted pictures belong together, side by side.
+
+    python datasets/make_dataset_aligned.py --dataset-path data
+
+testA and testB become test/0000.jpg ..., trainA and trainB become train/0000.jpg ... (A on the left).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import pairs
+from PIL import Image
+
+
+def find_pairs(root: Path, phase: str) -> list[tuple[Path, Path]]:
+    """Pair the sorted pictures of both folders; stop if their numbers or sizes differ."""
+    folders = [root / f"{phase}A", root / f"{phase}B"]
+    if not any(folder.is_dir() for folder in folders):
+        return []
+    files = [
+        sorted(path for path in folder.iterdir() if pairs.is_picture(path)) if folder.is_dir() else []
+        for folder in folders
+    ]
+    if len(files[0]) != len(files[1]):
+        counts = " and ".join(f"{len(found)} in {folder}" for found, folder in zip(files, folders, strict=True))
+        pairs.stop(f"each picture needs a partner, but there are {counts}")
+    found = list(zip(*files, strict=True))
+    for A, B in found:
+        size_A, size_B = size(A), size(B)
+        if size_A != size_B:
+            pairs.stop(f"{A} is {size_A[0]} x {size_A[1]}, its partner {B} is {size_B[0]} x {size_B[1]}")
+    return found
+
+
+def size(path: Path) -> tuple[int, int]:
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except pairs.BROKEN as error:
+        pairs.stop(f"cannot read {path}: {error}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description="Join trainA with trainB and testA with testB, in sorted order, as JPEG (Pillow's default quality)."
+    )
+    parser.add_argument("--dataset-path", type=Path, required=True, help="folder with trainA trainB and/or testA testB")
+    root = parser.parse_args().dataset_path
+    found = {phase: find_pairs(root, phase) for phase in ("test", "train")}
+    if not any(found.values()):
+        pairs.stop(f"looked for pictures in {root}/trainA, trainB, testA and testB; {pairs.contents(root)}")
+    for phase, phase_pairs in found.items():
+        for index, (A, B) in enumerate(phase_pairs):
+            try:
+                pairs.write(pairs.side_by_side(pairs.read_rgb(A), pairs.read_rgb(B)), root / phase / f"{index:04d}.jpg")
+            except pairs.BROKEN as error:
+                pairs.stop(f"cannot join {A} and {B}: {error}")
+        print(f"{phase}: {len(phase_pairs)} pairs" + (f" in {root / phase}" if phase_pairs else ""))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

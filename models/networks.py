@@ -1,0 +1,374 @@
+"""Generators, discriminators, norm layers: one class and one table line each; define_G and define_D make them.
+
+Generators map (N, input_nc, H, W) in [-1, 1] to (N, output_nc, H, W) in [-1, 1], for any H and W; discriminators map
+(N, C, H, W) to a map of logits (N, 1, h, w), one for each patch. Nothing here knows the command line.
+State-dict keys are an interface: checkpoints of many years load by them.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+import torch.distributed as dist
+import torch.nn as nn
+import torch.nn.functional as F
+from torch.nn import init
+
+from models.losses import GAN_MODES, GANLoss, cal_gradient_penalty
+from models.schedulers import POLICIES, get_scheduler
+from util.util import UserError, did_you_mean
+
+__all__ = [
+    "DISCRIMINATORS",
+    "GAN_MODES",
+    "GENERATORS",
+    "INITS",
+    "NORMS",
+    "POLICIES",
+    "GANLoss",
+    "Identity",
+    "NLayerDiscriminator",
+    "PixelDiscriminator",
+    "ResnetBlock",
+    "ResnetGenerator",
+    "SyncBatchNorm",
+    "UnetGenerator",
+    "UnetSkipConnectionBlock",
+    "cal_gradient_penalty",
+    "define_D",
+    "define_G",
+    "get_norm_layer",
+    "get_scheduler",
+    "init_net",
+    "init_weights",
+]
+
+
+def _choose(table: dict, name: str, flag: str):
+    """Return the table's entry, or tell the user what the table holds."""
+    if name not in table:
+        raise UserError(f"--{flag} {name} is unknown; allowed: {', '.join(table)}.{did_you_mean(name, table)}")
+    return table[name]
+
+
+# ---- norm layers ----
+
+
+class Identity(nn.Module):
+    """Pass the input through."""
+
+    def forward(self, x):
+        return x
+
+
+def _no_norm(num_features: int) -> Identity:
+    return Identity()
+
+
+class _SumOverProcesses(torch.autograd.Function):
+    """Sum a tensor over all processes; the gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx, x):
+        x = x.clone()
+        dist.all_reduce(x)
+        return x
+
+    @staticmethod
+    def backward(ctx, grad):
+        return _SumOverProcesses.apply(grad.contiguous())
+
+
+class SyncBatchNorm(nn.SyncBatchNorm):
+    """Batch norm over all processes' images; torch's own on GPUs, and the same sums through autograd on CPUs (gloo)."""
+
+    def forward(self, x):
+        alone = not (self.training and dist.is_initialized() and dist.get_world_size() > 1)
+        if alone or x.is_cuda:
+            return super().forward(x)
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+        axes = [0, *range(2, x.dim())]
+        count = x.new_tensor([x.numel() / x.shape[1]])
+        sums = _SumOverProcesses.apply(torch.cat([x.sum(axes), x.square().sum(axes), count]))
+        n = sums[-1]
+        mean, square = sums[:-1].chunk(2)
+        mean = mean / n
+        var = square / n - mean.square()
+        with torch.no_grad():
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(var * n / (n - 1), self.momentum)
+        scale = self.weight * (var + self.eps).rsqrt()
+        shape = (1, -1) + (1,) * (x.dim() - 2)
+        return x * scale.view(shape) + (self.bias - mean * scale).view(shape)
+
+
+NORMS = {
+    "batch": functools.partial(nn.BatchNorm2d, affine=True, track_running_stats=True),
+    "instance": functools.partial(nn.InstanceNorm2d, affine=False, track_running_stats=False),
+    "syncbatch": functools.partial(SyncBatchNorm, affine=True, track_running_stats=True),
+    "none": _no_norm,
+}
+# Names that circulate in documentation; instance norm needs no synchronising, its statistics are each image's own.
+NORM_ALIASES = {"sync_batch": "syncbatch", "sync_instance": "instance"}
+
+
+def get_norm_layer(norm_type: str = "instance"):
+    """Return what makes a norm layer from a number of channels."""
+    return _choose(NORMS, NORM_ALIASES.get(norm_type, norm_type), "norm")
+
+
+def _uses_bias(norm_layer) -> bool:
+    """Whether convolutions in front of the norm have a bias: an affine norm has its own."""
+    return getattr(norm_layer, "func", norm_layer) is nn.InstanceNorm2d
+
+
+# ---- initialisation ----
+
+INITS = {
+    "normal": lambda weight, gain: init.normal_(weight, 0.0, gain),
+    "xavier": lambda weight, gain: init.xavier_normal_(weight, gain=gain),
+    "kaiming": lambda weight, gain: init.kaiming_normal_(weight, a=0, mode="fan_in"),
+    "orthogonal": lambda weight, gain: init.orthogonal_(weight, gain=gain),
+}
+
+
+def init_weights(net: nn.Module, init_type: str = "normal", init_gain: float = 0.02) -> None:
+    """Draw the weights of convolutions and linear layers, zero their biases; batch norm's scale is N(1, gain)."""
+    draw = _choose(INITS, init_type, "init_type")
+    print(f"initialize network with {init_type}")
+    for module in net.modules():
+        kind = type(module).__name__
+        if ("Conv" in kind or "Linear" in kind) and getattr(module, "weight", None) is not None:
+            draw(module.weight.data, init_gain)
+            if module.bias is not None:
+                init.zeros_(module.bias.data)
+        elif "BatchNorm2d" in kind:
+            init.normal_(module.weight.data, 1.0, init_gain)
+            init.zeros_(module.bias.data)
+
+
+def init_net(net: nn.Module, init_type: str = "normal", init_gain: float = 0.02, gpu_ids=()) -> nn.Module:
+    """Initialise a network and return it, on the first GPU of `gpu_ids` if any (an argument of older plug-ins)."""
+    init_weights(net, init_type, init_gain)
+    return net.to(f"cuda:{gpu_ids[0]}") if gpu_ids and torch.cuda.is_available() else net
+
+
+# ---- generators ----
+
+
+def pad_borders(x: torch.Tensor, multiple: int, smallest: int) -> torch.Tensor:
+    """Repeat the right and bottom borders of (N, C, H, W) until both sides are multiples and no smaller than asked."""
+    bottom, right = (max(smallest - side, -side % multiple) for side in x.shape[-2:])
+    return F.pad(x, (0, right, 0, bottom), mode="replicate") if bottom or right else x
+
+
+class ResnetGenerator(nn.Module):
+    """Two strided convolutions down, `n_blocks` residual blocks, two transposed convolutions up.
+
+    Johnson et al. 2016; CycleGAN paper, appendix 7.2.
+    """
+
+    def __init__(
+        self,
+        input_nc: int,
+        output_nc: int,
+        ngf: int = 64,
+        norm_layer=nn.BatchNorm2d,
+        use_dropout: bool = False,
+        n_blocks: int = 6,
+        padding_type: str = "reflect",
+    ):
+        super().__init__()
+        bias = _uses_bias(norm_layer)
+        layers = [nn.ReflectionPad2d(3), nn.Conv2d(input_nc, ngf, 7, bias=bias), norm_layer(ngf), nn.ReLU(True)]
+        for nc in (ngf, 2 * ngf):
+            layers += [nn.Conv2d(nc, 2 * nc, 3, stride=2, padding=1, bias=bias), norm_layer(2 * nc), nn.ReLU(True)]
+        layers += [ResnetBlock(4 * ngf, padding_type, norm_layer, use_dropout, bias) for _ in range(n_blocks)]
+        for nc in (4 * ngf, 2 * ngf):
+            up = nn.ConvTranspose2d(nc, nc // 2, 3, stride=2, padding=1, output_padding=1, bias=bias)
+            layers += [up, norm_layer(nc // 2), nn.ReLU(True)]
+        layers += [nn.ReflectionPad2d(3), nn.Conv2d(ngf, output_nc, 7), nn.Tanh()]
+        self.model = nn.Sequential(*layers)
+
+    def forward(self, x):  # (N, input_nc, H, W) -> (N, output_nc, H, W)
+        height, width = x.shape[-2:]
+        return self.model(pad_borders(x, 4, 8))[..., :height, :width]
+
+
+class ResnetBlock(nn.Module):
+    """Add to the input what two convolutions make of it; `padding_type` is reflect, replicate or zero."""
+
+    PADS = {"reflect": nn.ReflectionPad2d, "replicate": nn.ReplicationPad2d, "zero": None}
+
+    def __init__(self, dim: int, padding_type: str, norm_layer, use_dropout: bool, use_bias: bool):
+        super().__init__()
+        if padding_type not in self.PADS:
+            raise NotImplementedError(f"padding_type {padding_type!r} is unknown; allowed: {', '.join(self.PADS)}")
+        pad = self.PADS[padding_type]
+
+        def conv():
+            pads = [pad(1)] if pad else []
+            return [*pads, nn.Conv2d(dim, dim, 3, padding=0 if pad else 1, bias=use_bias), norm_layer(dim)]
+
+        dropout = [nn.Dropout(0.5)] if use_dropout else []
+        self.conv_block = nn.Sequential(*conv(), nn.ReLU(True), *dropout, *conv())
+
+    def forward(self, x):
+        return x + self.conv_block(x)
+
+
+class UnetGenerator(nn.Module):
+    """An encoder and a decoder of `num_downs` levels, joined by skip connections (pix2pix paper, section 3.2.1).
+
+    Without `skip` it is the encoder-decoder that the paper compares it with. Built from the innermost block outwards.
+    """
+
+    def __init__(
+        self,
+        input_nc: int,
+        output_nc: int,
+        num_downs: int,
+        ngf: int = 64,
+        norm_layer=nn.BatchNorm2d,
+        use_dropout: bool = False,
+        skip: bool = True,
+    ):
+        super().__init__()
+        make = functools.partial(UnetSkipConnectionBlock, norm_layer=norm_layer, skip=skip)
+        block = make(8 * ngf, 8 * ngf, innermost=True)
+        for _ in range(num_downs - 5):
+            block = make(8 * ngf, 8 * ngf, submodule=block, use_dropout=use_dropout)
+        for outer in (4 * ngf, 2 * ngf, ngf):
+            block = make(outer, 2 * outer, submodule=block)
+        self.model = make(output_nc, ngf, input_nc=input_nc, submodule=block, outermost=True)
+        self.multiple = 2**num_downs
+
+    def forward(self, x):  # (N, input_nc, H, W) -> (N, output_nc, H, W)
+        height, width = x.shape[-2:]
+        return self.model(pad_borders(x, self.multiple, self.multiple))[..., :height, :width]
+
+
+class UnetSkipConnectionBlock(nn.Module):
+    """Halve the image, run the submodule, double it again, and pass the input along beside the result.
+
+    (N, outer_nc, H, W) -> (N, 2 * outer_nc, H, W); the outermost block, and any without `skip`, return only the result.
+    """
+
+    def __init__(
+        self,
+        outer_nc: int,
+        inner_nc: int,
+        input_nc: int | None = None,
+        submodule: nn.Module | None = None,
+        outermost: bool = False,
+        innermost: bool = False,
+        norm_layer=nn.BatchNorm2d,
+        use_dropout: bool = False,
+        skip: bool = True,
+    ):
+        super().__init__()
+        self.skip = skip and not outermost
+        bias = _uses_bias(norm_layer)
+        down = nn.Conv2d(outer_nc if input_nc is None else input_nc, inner_nc, 4, stride=2, padding=1, bias=bias)
+        # What comes up from a submodule carries its skipped input beside it.
+        up_nc = 2 * inner_nc if skip and not innermost else inner_nc
+        up = nn.ConvTranspose2d(up_nc, outer_nc, 4, stride=2, padding=1, bias=bias or outermost)
+        leaky, relu = nn.LeakyReLU(0.2, True), nn.ReLU(True)
+        if outermost:
+            layers = [down, submodule, relu, up, nn.Tanh()]
+        elif innermost:  # no norm on the bottleneck, which may be 1x1
+            layers = [leaky, down, relu, up, norm_layer(outer_nc)]
+        else:
+            layers = [leaky, down, norm_layer(inner_nc), submodule, relu, up, norm_layer(outer_nc)]
+            layers += [nn.Dropout(0.5)] if use_dropout else []
+        self.model = nn.Sequential(*layers)
+
+    def forward(self, x):
+        # The first layer rectifies x in place; the ReLU after the skip makes that the same as skipping x itself.
+        return torch.cat([x, self.model(x)], 1) if self.skip else self.model(x)
+
+
+GENERATORS = {
+    "resnet_9blocks": functools.partial(ResnetGenerator, n_blocks=9),
+    "resnet_6blocks": functools.partial(ResnetGenerator, n_blocks=6),
+    "unet_32": functools.partial(UnetGenerator, num_downs=5),
+    "unet_64": functools.partial(UnetGenerator, num_downs=6),
+    "unet_128": functools.partial(UnetGenerator, num_downs=7),
+    "unet_256": functools.partial(UnetGenerator, num_downs=8),
+    "unet_512": functools.partial(UnetGenerator, num_downs=9),
+    "encdec_128": functools.partial(UnetGenerator, num_downs=7, skip=False),
+    "encdec_256": functools.partial(UnetGenerator, num_downs=8, skip=False),
+}
+
+
+def define_G(
+    input_nc, output_nc, ngf, netG, norm="batch", use_dropout=False, init_type="normal", init_gain=0.02, gpu_ids=()
+):
+    """Make and initialise the generator that `netG` names in GENERATORS."""
+    make = _choose(GENERATORS, netG, "netG")
+    net = make(input_nc, output_nc, ngf=ngf, norm_layer=get_norm_layer(norm), use_dropout=use_dropout)
+    return init_net(net, init_type, init_gain, gpu_ids)
+
+
+# ---- discriminators ----
+
+
+class NLayerDiscriminator(nn.Module):
+    """PatchGAN: each logit judges one patch (pix2pix paper, section 3.2.2).
+
+    `n_layers` strided convolutions, then two plain ones. Receptive field: 16, 34, 70, 142 and 286 pixels for 1 to 5.
+    """
+
+    def __init__(self, input_nc: int, ndf: int = 64, n_layers: int = 3, norm_layer=nn.BatchNorm2d):
+        super().__init__()
+        bias = _uses_bias(norm_layer)
+        widths = [ndf * min(2**k, 8) for k in range(n_layers + 1)]
+        layers = [nn.Conv2d(input_nc, ndf, 4, stride=2, padding=1), nn.LeakyReLU(0.2, True)]
+        for k in range(1, n_layers + 1):
+            stride = 2 if k < n_layers else 1
+            conv = nn.Conv2d(widths[k - 1], widths[k], 4, stride=stride, padding=1, bias=bias)
+            layers += [conv, norm_layer(widths[k]), nn.LeakyReLU(0.2, True)]
+        layers.append(nn.Conv2d(widths[n_layers], 1, 4, padding=1))
+        self.model = nn.Sequential(*layers)
+        self.smallest = 3 * 2**n_layers  # the side that leaves one logit
+
+    def forward(self, x):  # (N, input_nc, H, W) -> (N, 1, h, w)
+        return self.model(pad_borders(x, 1, self.smallest))
+
+
+class PixelDiscriminator(nn.Module):
+    """1x1 PatchGAN: judge every pixel by its colour alone (pix2pix paper, section 4.4)."""
+
+    def __init__(self, input_nc: int, ndf: int = 64, norm_layer=nn.BatchNorm2d):
+        super().__init__()
+        bias = _uses_bias(norm_layer)
+        self.net = nn.Sequential(
+            nn.Conv2d(input_nc, ndf, 1),
+            nn.LeakyReLU(0.2, True),
+            nn.Conv2d(ndf, 2 * ndf, 1, bias=bias),
+            norm_layer(2 * ndf),
+            nn.LeakyReLU(0.2, True),
+            nn.Conv2d(2 * ndf, 1, 1, bias=bias),
+        )
+
+    def forward(self, x):  # (N, input_nc, H, W) -> (N, 1, H, W)
+        return self.net(x)
+
+
+def _basic(input_nc, ndf, n_layers, norm_layer):
+    return NLayerDiscriminator(input_nc, ndf, 3, norm_layer)
+
+
+def _pixel(input_nc, ndf, n_layers, norm_layer):
+    return PixelDiscriminator(input_nc, ndf, norm_layer)
+
+
+DISCRIMINATORS = {"basic": _basic, "n_layers": NLayerDiscriminator, "pixel": _pixel}
+
+
+def define_D(input_nc, ndf, netD, n_layers_D=3, norm="batch", init_type="normal", init_gain=0.02, gpu_ids=()):
+    """Make and initialise the discriminator that `netD` names in DISCRIMINATORS."""
+    net = _choose(DISCRIMINATORS, netD, "netD")(input_nc, ndf, n_layers_D, get_norm_layer(norm))
+    return init_net(net, init_type, init_gain, gpu_ids)

@@ -1,0 +1,41 @@
+"""Learning-rate policies: each is a factor on the initial rate as a function of the epoch's number e = 1, 2, ..."""
+
+from __future__ import annotations
+
+import math
+
+from torch.optim import lr_scheduler
+
+from util.util import UserError, did_you_mean
+
+
+def linear(e: int, opt) -> float:
+    """Stay at 1 for n_epochs, then fall to 1/(n_epochs_decay + 1) in the last epoch (CycleGAN paper, section 4)."""
+    return 1.0 - max(0, e - opt.n_epochs) / (opt.n_epochs_decay + 1)
+
+
+def step(e: int, opt) -> float:
+    """Divide by 10 after every `lr_decay_iters` epochs."""
+    return 0.1 ** ((e - 1) // opt.lr_decay_iters)
+
+
+def cosine(e: int, opt) -> float:
+    """Fall as half a cosine over the whole of training."""
+    return 0.5 * (1 + math.cos(math.pi * (e - 1) / (opt.n_epochs + opt.n_epochs_decay)))
+
+
+POLICIES = {"linear": linear, "step": step, "plateau": None, "cosine": cosine}
+
+
+def get_scheduler(optimizer, opt):
+    """Make the scheduler that `opt.lr_policy` names, standing at epoch `opt.epoch_count`; step it once an epoch.
+
+    `plateau` divides by 5 when the model's metric has not fallen by 1% for 5 epochs; it is stepped with that metric.
+    """
+    if opt.lr_policy not in POLICIES:
+        hint = did_you_mean(opt.lr_policy, POLICIES)
+        raise UserError(f"--lr_policy {opt.lr_policy} is unknown; allowed: {', '.join(POLICIES)}.{hint}")
+    if opt.lr_policy == "plateau":
+        return lr_scheduler.ReduceLROnPlateau(optimizer, mode="min", factor=0.2, threshold=0.01, patience=5)
+    factor, first = POLICIES[opt.lr_policy], opt.epoch_count
+    return lr_scheduler.LambdaLR(optimizer, lambda k: factor(first + k, opt))

@@ -1,0 +1,263 @@
+"""Options of training and testing alike; how models and data sets add theirs; checking, printing and saving."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import shlex
+import sys
+from pathlib import Path
+
+import torch
+
+import data
+import models
+from data.transforms import PREPROCESS
+from models import networks
+from options.legacy import modernise
+from util import runtime
+from util.util import UserError, did_you_mean
+
+# Options whose values are closed lists, and the tables that hold them. A plug-in adds an entry to the table; a model
+# that is not ours may take values of its own.
+CHOICES = {
+    "netG": networks.GENERATORS,
+    "netD": networks.DISCRIMINATORS,
+    "norm": networks.NORMS,
+    "init_type": networks.INITS,
+    "gan_mode": networks.GAN_MODES,
+    "lr_policy": networks.POLICIES,
+    "direction": ("AtoB", "BtoA"),
+    "preprocess": PREPROCESS,
+}
+NOT_OPTIONS = ("given", "device")
+
+
+def listed(name: str) -> str:
+    """List the values of an option for its help text."""
+    return " | ".join(CHOICES[name])
+
+
+def size_or_inf(text: str) -> float:
+    """Read a number of images: a whole number, or `inf`."""
+    return math.inf if text.lower() == "inf" else int(text)
+
+
+class BaseOptions:
+    """Collect options from the command line, or from `argv` for who calls this from a notebook.
+
+    Precedence: command line, the data set's defaults, the model's, this phase's.
+    """
+
+    isTrain = False
+
+    def __init__(self, argv: list[str] | str | None = None):
+        self.argv = argv.split() if isinstance(argv, str) else argv
+
+    # ---- the options ----
+
+    def initialize(self, parser):
+        """Add the options of both phases."""
+        g = parser.add_argument_group("run")
+        g.add_argument("--dataroot", required=True, help="folder of the images (docs/datasets.md)")
+        g.add_argument("--name", type=str, default="experiment_name", help="name of the experiment and of its folders")
+        g.add_argument("--checkpoints_dir", type=str, default="./checkpoints", help="networks, logs and pages go here")
+        g.add_argument("--gpu_ids", type=str, default="0", help="GPU to use; -1: the CPU. Several GPUs: torchrun")
+        g.add_argument("--seed", type=int, default=None, help="seed of all random draws (default: drawn and printed)")
+        g.add_argument("--suffix", default="", type=str, help="added to the name, e.g. {model}_{netG}_size{load_size}")
+        g.add_argument("--verbose", action="store_true", help="print the networks' structure")
+
+        g = parser.add_argument_group("model")
+        g.add_argument("--model", type=str, default="cycle_gan", help="a file models/[model]_model.py")
+        g.add_argument("--netG", type=str, default="resnet_9blocks", help=f"generator: {listed('netG')}")
+        g.add_argument("--netD", type=str, default="basic", help=f"discriminator: {listed('netD')}; basic is 70x70")
+        g.add_argument("--n_layers_D", type=int, default=3, help="for netD n_layers; 1 2 3 5 see 16 34 70 286 pixels")
+        g.add_argument("--ngf", type=int, default=64, help="width of the generator's first layer")
+        g.add_argument("--ndf", type=int, default=64, help="width of the discriminator's first layer")
+        g.add_argument("--input_nc", type=int, default=3, help="channels of A: 3 for colour, 1 for grey")
+        g.add_argument("--output_nc", type=int, default=3, help="channels of B: 3 for colour, 1 for grey")
+        g.add_argument("--norm", type=str, default="instance", help=f"normalisation: {listed('norm')}")
+        g.add_argument("--no_dropout", action="store_true", help="no dropout in the generator")
+        g.add_argument("--init_type", type=str, default="normal", help=f"initialisation: {listed('init_type')}")
+        g.add_argument("--init_gain", type=float, default=0.02, help="scale of normal, xavier and orthogonal")
+        g.add_argument("--epoch", type=str, default="latest", help="which checkpoint to load")
+        g.add_argument("--load_iter", type=int, default=0, help="load the checkpoint iter_[load_iter] if above 0")
+
+        g = parser.add_argument_group("data")
+        g.add_argument("--dataset_mode", type=str, default="unaligned", help="a file data/[dataset_mode]_dataset.py")
+        g.add_argument("--direction", type=str, default="AtoB", help=listed("direction"))
+        g.add_argument("--batch_size", type=int, default=1, help="images per step (of each process under torchrun)")
+        g.add_argument("--num_threads", type=int, default=4, help="processes that load images")
+        g.add_argument("--serial_batches", action="store_true", help="images in order, not shuffled")
+        g.add_argument("--preprocess", type=str, default="resize_and_crop", help=f"resizing: {listed('preprocess')}")
+        g.add_argument("--load_size", type=int, default=286, help="resize images to this size")
+        g.add_argument("--crop_size", type=int, default=256, help="then crop them to this size")
+        g.add_argument("--no_flip", action="store_true", help="no random left-right flips")
+        g.add_argument("--max_dataset_size", type=size_or_inf, default=math.inf, help="use this many images at most")
+
+        g = parser.add_argument_group("display")
+        g.add_argument("--display_winsize", type=int, default=256, help="width of images on the pages")
+        g.add_argument("--use_wandb", action="store_true", help="log to Weights & Biases")
+        g.add_argument("--wandb_project_name", type=str, default="CycleGAN-and-pix2pix", help="its project")
+        return parser
+
+    # ---- parsing ----
+
+    def _arguments(self, parser) -> list[str]:
+        known = {option[2:] for option in parser._option_string_actions}
+        return modernise(sys.argv[1:] if self.argv is None else self.argv, known)
+
+    def _look(self, parser, name: str):
+        """Read one option while others are not yet known, nor required."""
+        peek = argparse.ArgumentParser(usage=parser.usage, add_help=False, allow_abbrev=False)
+        peek.add_argument(f"--{name}", default=parser.get_default(name))
+        return getattr(peek.parse_known_args(self._arguments(parser))[0], name)
+
+    def gather_options(self):
+        """Parse the command line, with the options of the model and the data set that it names."""
+        parser = self.initialize(Parser())
+        self.own_names = {action.dest for action in parser._actions}
+        self.before_plugins(parser)
+        for flag, find in (("model", models.find_model_using_name), ("dataset_mode", data.find_dataset_using_name)):
+            name = self._look(parser, flag)
+            parser.section = f"{flag} {name}"
+            parser = find(name).modify_commandline_options(parser, self.isTrain) or parser
+            self.after_plugin(parser)
+        parser.section = None
+        parser.add_argument("-h", "--help", action="help", help="show this and exit")
+        self.parser = parser
+        words = self._arguments(parser)
+        opt = parser.parse_args(words)
+        missing = object()
+        seen = parser.parse_args(words, argparse.Namespace(**dict.fromkeys(vars(opt), missing)))
+        opt.given = frozenset(name for name, value in vars(seen).items() if value is not missing)
+        return opt
+
+    def before_plugins(self, parser):
+        """Change defaults before the model and the data set change theirs; a hook of the phases."""
+
+    def after_plugin(self, parser):
+        """Change defaults after the model changed some, and again after the data set; a hook of the phases."""
+
+    def parse(self):
+        """Parse, check, print and save the options; return them with isTrain, seed, gpu_ids, device and given set."""
+        opt = self.opt = self.gather_options()
+        opt.isTrain = self.isTrain
+        if opt.suffix:
+            opt.name = f"{opt.name}_{opt.suffix.format(**vars(opt))}"
+        self.finish(opt)
+        self.check(opt)
+        if opt.seed is None:
+            opt.seed = runtime.draw_seed()
+        ids = [int(i) for i in opt.gpu_ids.split(",") if i.strip() and int(i) >= 0]
+        self.check_gpus(opt, ids)
+        self.print_options(opt)
+        opt.device = runtime.choose_device(ids)
+        opt.gpu_ids = [opt.device.index] if opt.device.type == "cuda" else []
+        return opt
+
+    def finish(self, opt):
+        """Settle values that follow from others; a hook of the phases."""
+
+    # ---- checking ----
+
+    def check(self, opt):
+        """Refuse values that could not work, saying which would."""
+        ours = {
+            "model": opt.model in models.BUILT_IN,
+            "data": opt.dataset_mode in data.BUILT_IN,
+        }
+        for name, allowed in CHOICES.items():
+            value = getattr(opt, name, None)
+            binding = ours["data"] if name in ("direction", "preprocess") else ours["model"]
+            if binding and value is not None and value not in allowed:
+                self.parser.error(f"--{name} {value}: allowed are {', '.join(allowed)}.{did_you_mean(value, allowed)}")
+        for name in ("batch_size", "ngf", "ndf", "input_nc", "output_nc", "n_layers_D", "load_size", "crop_size"):
+            if getattr(opt, name) < 1:
+                self.parser.error(f"--{name} {getattr(opt, name)}: at least 1 is needed")
+        if opt.num_threads < 0:
+            self.parser.error(f"--num_threads {opt.num_threads}: 0 loads images in the main process, 4 is usual")
+
+    def check_gpus(self, opt, ids: list[int]):
+        """Say where the run computes where that is not what was asked for; refuse GPUs that are not there."""
+        cuda = torch.cuda.device_count()
+        if len(ids) > 1 and self.isTrain and "LOCAL_RANK" not in os.environ:
+            words = _without(list(sys.argv[1:] if self.argv is None else self.argv), "--gpu_ids")
+            command = f"torchrun --nproc_per_node {len(ids)} train.py {shlex.join(words)}"
+            self.parser.error(
+                f"--gpu_ids {opt.gpu_ids}: several GPUs are driven by one process each. Type\n"
+                f"  CUDA_VISIBLE_DEVICES={opt.gpu_ids} {command}\nwhere --batch_size is the batch of each process"
+            )
+        if ids and cuda and ids[0] >= cuda:
+            self.parser.error(f"--gpu_ids {opt.gpu_ids}: this machine has {cuda} GPU(s), numbered from 0")
+        if ids and not cuda and runtime.choose_device(ids).type == "cpu" and runtime.is_main():
+            print("no CUDA GPU here: running on the CPU (--gpu_ids -1 asks for that)")
+
+    # ---- printing and saving ----
+
+    def print_options(self, opt):
+        """Print the options, and save them as text and as JSON in the experiment's folder."""
+        values = {name: value for name, value in sorted(vars(opt).items()) if name not in NOT_OPTIONS}
+        lines = ["----------------- Options ---------------"]
+        for name, value in values.items():
+            default = self.parser.get_default(name)
+            comment = "" if value == default else f"\t[default: {default}]"
+            lines.append(f"{name!s:>25}: {value!s:<30}{comment}")
+        lines.append("----------------- End -------------------")
+        if runtime.is_main():
+            print("\n".join(lines))
+            self.save(opt, "\n".join(lines) + "\n", values)
+
+    def save(self, opt, text: str, values: dict):
+        """Write `{phase}_opt.txt`, and `train_opt.json` or `test_opt.json`, where infinity is null."""
+        folder = Path(opt.checkpoints_dir) / opt.name
+        kind = "train" if self.isTrain else "test"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            stem = opt.phase if self.isTrain or opt.phase != "train" else "test_train"  # don't replace training's own
+            write_text(folder / f"{stem}_opt.txt", text)
+            values = {name: None if value == math.inf else value for name, value in values.items()}
+            write_text(folder / f"{kind}_opt.json", json.dumps(values, indent=2, default=str) + "\n")
+        except OSError as error:
+            raise UserError(f"the options can't be saved in {folder}: {error.strerror}") from error
+
+
+def write_text(path: Path, text: str):
+    """Write a file that appears whole."""
+    new = path.with_name(path.name + ".new")
+    new.write_text(text, encoding="utf-8")
+    new.replace(path)
+
+
+def _without(words: list[str], flag: str) -> list[str]:
+    """Remove a flag and its value."""
+    result, skip = [], False
+    for word in words:
+        if not skip and word.split("=")[0] != flag:
+            result.append(word)
+        skip = word == flag
+    return result
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that lists what a plug-in adds under a title of its own (`section`)."""
+
+    section: str | None = None
+
+    def __init__(self):
+        super().__init__(
+            usage="%(prog)s --dataroot FOLDER --name NAME --model MODEL [options]",
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            add_help=False,
+            allow_abbrev=False,  # options.legacy completes prefixes
+            conflict_handler="resolve",  # a plug-in that defines one of our options means its own
+        )
+
+    def add_argument(self, *args, **kwargs):
+        if self.section is None:
+            return super().add_argument(*args, **kwargs)
+        titled = [group for group in self._action_groups if group.title == self.section]
+        group = titled[0] if titled else self.add_argument_group(self.section)
+        return group.add_argument(*args, **kwargs)

@@ -1,0 +1,84 @@
+"""Options of training."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+
+import models
+from options.base_options import BaseOptions, listed
+
+
+class TrainOptions(BaseOptions):
+    """Options of training, beside those of both phases."""
+
+    isTrain = True
+
+    def initialize(self, parser):
+        parser = super().initialize(parser)
+        g = parser.add_argument_group("training")
+        g.add_argument("--phase", type=str, default="train", help="sub-folder of the data")
+        g.add_argument("--n_epochs", type=int, default=100, help="epochs with the initial learning rate")
+        g.add_argument("--n_epochs_decay", type=int, default=100, help="epochs in which it falls to zero")
+        g.add_argument("--continue_train", action="store_true", help="go on where the last checkpoint was saved")
+        g.add_argument("--epoch_count", type=int, default=1, help="number of the first epoch")
+        g.add_argument("--gan_mode", type=str, default="lsgan", help=f"objective: {listed('gan_mode')}")
+        g.add_argument("--pool_size", type=int, default=50, help="generated images kept for the discriminator")
+        g.add_argument("--lr", type=float, default=0.0002, help="initial learning rate of Adam")
+        g.add_argument("--beta1", type=float, default=0.5, help="momentum of Adam")
+        g.add_argument("--lr_policy", type=str, default="linear", help=f"learning rate: {listed('lr_policy')}")
+        g.add_argument("--lr_decay_iters", type=int, default=50, help="for lr_policy step: divide by 10 each N epochs")
+
+        g = parser.add_argument_group("saving", "all counts are images, unless they say epochs")
+        g.add_argument("--save_latest_freq", type=int, default=5000, help="save the latest networks each N images")
+        g.add_argument("--save_epoch_freq", type=int, default=5, help="save the epoch's networks each N epochs")
+        g.add_argument("--save_by_iter", action="store_true", help="name periodic saves iter_N rather than latest")
+
+        g = parser.add_argument_group("progress", "all counts are images")
+        g.add_argument("--print_freq", type=int, default=100, help="print and log the losses each N images")
+        g.add_argument("--display_freq", type=int, default=400, help="show images each N images")
+        g.add_argument("--update_html_freq", type=int, default=1000, help="add to the web page each N images")
+        g.add_argument("--no_html", action="store_true", help="no web page")
+        g.add_argument("--use_tensorboard", action="store_true", help="log to TensorBoard")
+        g.add_argument("--display_id", type=int, default=1, help="visdom window; -1: no visdom")
+        g.add_argument(
+            "--display_server", type=str, default="http://localhost", help="visdom server, used if it answers"
+        )
+        g.add_argument("--display_port", type=int, default=8097, help="visdom port")
+        g.add_argument("--display_env", type=str, default="main", help="visdom environment")
+        g.add_argument("--display_ncols", type=int, default=4, help="visdom images per row; 0: a window each")
+        return parser
+
+    def finish(self, opt):
+        """Take the seed of the run that is continued, unless one is given."""
+        saved = Path(opt.checkpoints_dir) / opt.name / "train_opt.json"
+        if opt.continue_train and opt.seed is None and saved.is_file():
+            opt.seed = json.loads(saved.read_text(encoding="utf-8")).get("seed")
+
+    def check(self, opt):
+        super().check(opt)
+        if opt.lr_policy == "plateau" and opt.model in models.BUILT_IN:
+            self.parser.error(
+                f"--lr_policy plateau waits for a metric to stop falling, and model {opt.model} sets none "
+                "(self.metric); choose linear, step or cosine"
+            )
+        if opt.lr_decay_iters < 1:
+            self.parser.error(f"--lr_decay_iters {opt.lr_decay_iters}: at least 1 epoch is needed")
+        last = opt.n_epochs + opt.n_epochs_decay
+        if opt.epoch_count > last:
+            self.parser.error(nothing_left(opt.epoch_count, opt))
+        if opt.epoch_count < 1 or last < 1:
+            self.parser.error("--epoch_count, and --n_epochs with --n_epochs_decay, count from 1")
+
+
+def nothing_left(epoch: int, opt) -> str:
+    """Say that no epoch is left to train, and what to type to train more."""
+    more = epoch - 1 + max(opt.n_epochs_decay, 1)
+    words = [word for word in sys.argv if word != "--continue_train"]
+    return (
+        f"nothing is left to train: epoch {epoch} comes after the last one, {opt.n_epochs} + {opt.n_epochs_decay} = "
+        f"{opt.n_epochs + opt.n_epochs_decay} (--n_epochs + --n_epochs_decay). To train on, give more epochs:\n"
+        f"  python {shlex.join(words)} --continue_train --n_epochs {more}"
+    )

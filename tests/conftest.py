@@ -1,0 +1,63 @@
+"""What the tests share: small images made on the spot, and a way to type a command."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+torch.set_num_threads(1)  # tiny networks; the cores run tests side by side
+
+
+def make_image(path, width=40, height=32, seed=0, mode="RGB"):
+    """Write a smooth random picture, so that JPEG and resizing keep something of it; return its path."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    small = Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8))
+    small.resize((width, height), Image.Resampling.BICUBIC).convert(mode).save(path)
+    return path
+
+
+def make_aligned(folder, phases=("train", "test"), count=4, side=32):
+    """Write `count` side-by-side pairs of squares into each phase's folder."""
+    for p, phase in enumerate(phases):
+        for i in range(count):
+            make_image(Path(folder) / phase / f"{i:02d}.png", 2 * side, side, seed=100 * p + i)
+    return Path(folder)
+
+
+def make_unaligned(folder, phases=("train", "test"), count_A=4, count_B=3, side=32):
+    """Write the two domains' folders of each phase."""
+    for p, phase in enumerate(phases):
+        for i in range(count_A):
+            make_image(Path(folder) / f"{phase}A" / f"a{i:02d}.png", side, side, seed=100 * p + i)
+        for i in range(count_B):
+            make_image(Path(folder) / f"{phase}B" / f"b{i:02d}.png", side, side, seed=500 + 100 * p + i)
+    return Path(folder)
+
+
+def type_command(*words, cwd=ROOT, timeout=300, env=None):
+    """Run `python words...` as a user types it and return the finished process with its text."""
+    return subprocess.run(
+        [sys.executable, *map(str, words)],
+        cwd=cwd,
+        timeout=timeout,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **(env or {})},
+        check=False,
+    )
+
+
+@pytest.fixture
+def run():
+    """`run("train.py", "--dataroot", ...)`: the command as a user types it."""
+    return type_command

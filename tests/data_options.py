@@ -1,0 +1,32 @@
+"""Options for tests of the data package, as the command line would give them."""
+
+from __future__ import annotations
+
+import math
+from argparse import Namespace
+
+import torch
+
+
+def data_options(dataroot, dataset_mode="aligned", **changes) -> Namespace:
+    """Return the options that datasets and loaders read: small sizes, no workers, `changes` on top."""
+    options = {
+        "dataroot": str(dataroot),
+        "dataset_mode": dataset_mode,
+        "phase": "train",
+        "direction": "AtoB",
+        "input_nc": 3,
+        "output_nc": 3,
+        "preprocess": "resize_and_crop",
+        "load_size": 40,
+        "crop_size": 32,
+        "no_flip": False,
+        "serial_batches": False,
+        "batch_size": 1,
+        "num_threads": 0,
+        "max_dataset_size": math.inf,
+        "seed": 0,
+        "device": torch.device("cpu"),
+        "new_dataset_option": 2.0,
+    }
+    return Namespace(**{**options, **changes})

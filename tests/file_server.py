@@ -1,0 +1,98 @@
+"""A web server on this machine that gives out files, and misbehaves as it is told."""
+
+from __future__ import annotations
+
+import io
+import re
+import tarfile
+import threading
+import time
+import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+PAGE = b"<!DOCTYPE html><html><body>Please sign in to this network</body></html>"
+
+
+class Served:
+    """A file of the server and how it is given out; `asked` collects the requests' Range headers.
+
+    cut: bytes after which a response breaks off (then `cuts` counts down). length: the Content-Length claimed.
+    """
+
+    def __init__(self, data=b"", status=200, kind="application/zip", ranges=True, cut=None, cuts=99, length=None):
+        self.data, self.status, self.kind, self.ranges = data, status, kind, ranges
+        self.cut, self.cuts, self.length = cut, cuts, length
+        self.location, self.stall, self.asked = None, 0, []
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.files: dict[str, Served] = {}
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
+
+    def handle_error(self, request, client_address):
+        """Keep quiet about clients that hang up: some tests make them."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        served = self.server.files.get(self.path, Served(PAGE, status=404, kind="text/html"))
+        served.asked.append(self.headers.get("Range"))
+        start = re.match(r"bytes=(\d+)-", self.headers.get("Range") or "")
+        start = int(start[1]) if start and served.ranges and served.status == 200 else 0
+        body = served.data[start:]
+        if start and not body:
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{len(served.data)}")
+            self.send_header("Content-Length", "0")
+            return self.end_headers()
+        self.send_response(206 if start else served.status)
+        self.send_header("Content-Type", served.kind)
+        self.send_header("Content-Length", str(len(body) if served.length is None else served.length))
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(served.data) - 1}/{len(served.data)}")
+        if served.location:
+            self.send_header("Location", served.location)
+        self.end_headers()
+        if served.cut is not None and served.cuts > 0:
+            served.cuts -= 1
+            body = body[: served.cut]
+        self.wfile.write(body)
+        self.wfile.flush()
+        time.sleep(served.stall)
+        return None
+
+    def log_message(self, *args):
+        """Say nothing."""
+
+
+@pytest.fixture
+def server():
+    server = Server()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def zip_of(files):
+    box = io.BytesIO()
+    with zipfile.ZipFile(box, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return box.getvalue()
+
+
+def tar_of(files):
+    box = io.BytesIO()
+    with tarfile.open(fileobj=box, mode="w:gz") as archive:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return box.getvalue()

@@ -1,0 +1,310 @@
+"""visdom, Weights & Biases and TensorBoard: what they are shown, and that none of them holds a run up."""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import contextlib
+import io
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+import urllib.request
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from PIL import Image
+
+from util import dashboards
+from util.pictures import Step
+from util.util import UserError
+from util.visualizer import Visualizer
+
+SERVER = "from visdom.server.run_server import main; main()"  # `python -m visdom.server` would need a network
+
+
+def options(folder, **changes):
+    """Options of a training run without a page."""
+    values = {"checkpoints_dir": str(folder), "name": "exp", "isTrain": True, "no_html": True, "display_id": 1}
+    values |= {"display_server": "http://127.0.0.1", "display_port": 1, "display_env": "main", "display_ncols": 4}
+    values |= {"use_wandb": False, "wandb_project_name": "project", "gpu_ids": [], "max_dataset_size": float("inf")}
+    return argparse.Namespace(**values | changes)
+
+
+def image(value, height=8, width=8, count=1):
+    return torch.full((count, 3, height, width), float(value))
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def ask(port, endpoint, **body):
+    url = f"http://127.0.0.1:{port}/{endpoint}"
+    with urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode()), timeout=5) as reply:
+        return json.loads(reply.read())
+
+
+@contextlib.contextmanager
+def visdom_server(folder):
+    """A real server on this machine alone; yields its process and port."""
+    port = free_port()
+    words = [sys.executable, "-c", SERVER, "-port", str(port), "-bind_local", "-env_path", str(folder)]
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(words, env={**os.environ, "HOME": str(folder)}, **silent)
+    try:
+        for _ in range(300):
+            with contextlib.suppress(OSError):
+                ask(port, "env_state")
+                break
+            time.sleep(0.1)
+        yield process, port
+    finally:
+        process.send_signal(signal.SIGCONT)
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with visdom_server(tmp_path_factory.mktemp("visdom")) as (_, port):
+        yield port
+
+
+def window(port, number, env="main"):
+    return ask(port, "win_data", win=str(number), eid=env)
+
+
+def picture(content):
+    return np.array(Image.open(io.BytesIO(base64.b64decode(content["src"].partition(",")[2]))))
+
+
+def test_visdom_draws_every_loss_at_its_epoch(tmp_path, server, capsys):
+    visualizer = Visualizer(options(tmp_path, display_port=server, display_id=10))
+    assert capsys.readouterr().out == f"visdom: showing this run at http://127.0.0.1:{server}\n"
+    assert visualizer.vis is not None
+    for epoch in (1, 2):
+        for ratio in (0.25, 0.75):
+            visualizer.plot_current_losses(epoch, ratio, {"G_GAN": epoch + ratio, "D": -1.0})
+    visualizer.close()
+    drawn = window(server, 10)
+    assert drawn["title"] == "exp loss over time"
+    traces = {trace["name"]: trace for trace in drawn["content"]["data"]}
+    assert list(traces) == ["G_GAN", "D"]
+    assert traces["G_GAN"]["x"] == traces["G_GAN"]["y"] == [1.25, 1.75, 2.25, 2.75]
+    assert traces["D"]["y"] == [-1.0] * 4
+
+
+def test_visdom_draws_a_single_loss_and_goes_on_after_a_gap(tmp_path, server):
+    visualizer = Visualizer(options(tmp_path, display_port=server, display_id=20))
+    visualizer.set_dataset_size(100)
+    for total_iters, loss in ((50, 1.0), (100, float("nan")), (150, 3.0)):
+        visualizer.plot_current_losses(total_iters, {"G": loss})
+    visualizer.close()
+    (trace,) = window(server, 20)["content"]["data"]
+    assert trace["name"] == "G"
+    assert trace["x"] == [1.5, 2.0, 2.5]
+    assert trace["y"] == [1.0, None, 3.0]
+
+
+def test_visdom_shows_all_images_in_one_window_with_their_labels(tmp_path, server):
+    visualizer = Visualizer(options(tmp_path, display_port=server, display_id=30, display_ncols=2, display_env="mine"))
+    visuals = {"real_A": image(-1), "<fake>": image(0, 16, 16), "rec": image(1, count=2)}
+    visualizer.display_current_results(visuals, 1, 100, False)
+    visualizer.close()
+    shown = window(server, 31, "mine")
+    assert shown["title"] == "exp images"
+    assert shown["content"]["caption"] == "real_A, <fake>, rec, rec 1"
+    pixels = picture(shown["content"])
+    assert (pixels == 127).all(axis=2).sum() >= 256
+    assert "<td>real_A</td><td>&lt;fake&gt;</td></tr><tr><td>rec</td>" in window(server, 32, "mine")["content"]
+
+
+def test_visdom_shows_each_image_in_its_own_window_on_demand(tmp_path, server):
+    visualizer = Visualizer(options(tmp_path, display_port=server, display_id=40, display_ncols=0))
+    visualizer.display_current_results({"real_A": image(0), "fake_B": image(1, 4, 6)}, 1, 100, False)
+    visualizer.close()
+    assert window(server, 41)["title"] == "real_A"
+    assert np.array_equal(picture(window(server, 42)["content"]), np.full((4, 6, 3), 255))
+
+
+@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_server_that_dies_or_hangs_costs_one_warning_and_no_time(tmp_path, capsys, blow):
+    with visdom_server(tmp_path / "visdom") as (process, port):
+        visualizer = Visualizer(options(tmp_path, display_port=port))
+        (_, sink), *_ = visualizer.sinks
+        visualizer.plot_current_losses(1, 0.5, {"G": 1.0})
+        time.sleep(0.3)
+        process.send_signal(blow)
+        begin = time.perf_counter()
+        for step in range(200):
+            visualizer.plot_current_losses(2, step / 200, {"G": 1.0})
+            visualizer.display_current_results({"fake": image(0, 4, 4)}, 2, step, False)
+        assert time.perf_counter() - begin < 1
+        sink.thread.join(timeout=5)
+        for step in range(200):
+            visualizer.plot_current_losses(3, step / 200, {"G": 1.0})
+        begin = time.perf_counter()
+        visualizer.close()
+        assert time.perf_counter() - begin < 0.5
+    out = capsys.readouterr().out
+    assert out.count("warning: visdom") == 1
+    assert f"http://127.0.0.1:{port} failed" in out
+    assert len(out.splitlines()) == 2
+
+
+def test_the_end_of_a_run_waits_two_seconds_at_most(tmp_path, monkeypatch):
+    asleep = argparse.Namespace(line=lambda **_: time.sleep(60))
+    monkeypatch.setattr(dashboards, "connect", lambda *_: asleep)
+    sink = dashboards.VisdomSink(options(tmp_path), lambda line: None)
+    for n in range(100):
+        sink.losses(Step(1, n, float(n)), {"G": 1.0})
+    begin = time.perf_counter()
+    sink.close()
+    assert time.perf_counter() - begin < 2.5
+    assert sink.thread.daemon  # so that the program ends all the same
+
+
+def test_without_a_server_one_line_says_so_at_once(tmp_path, capsys):
+    begin = time.perf_counter()
+    visualizer = Visualizer(options(tmp_path, display_port=free_port()))
+    assert time.perf_counter() - begin < 1.5
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"visdom: no server at http://127.0.0.1:{visualizer.port} (start one with")
+    assert (visualizer.vis, visualizer.sinks) == (None, [])
+
+
+def test_a_server_that_never_answers_costs_a_second(tmp_path, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        begin = time.perf_counter()
+        visualizer = Visualizer(options(tmp_path, display_port=mute.getsockname()[1]))
+        assert time.perf_counter() - begin < 2
+    assert visualizer.vis is None
+    assert "visdom: no server at" in capsys.readouterr().out
+
+
+def test_display_id_minus_one_does_not_even_look(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(dashboards, "connect", lambda *_: pytest.fail("looked for a server"))
+    Visualizer(options(tmp_path, display_id=-1))
+    assert capsys.readouterr().out == ""
+
+
+def test_tensorboard_gets_losses_and_images_under_their_names(tmp_path):
+    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    visualizer = Visualizer(options(tmp_path, display_id=-1, use_tensorboard=True))
+    for total_iters in (100, 200, 300):
+        visualizer.plot_current_losses(total_iters, {"G_GAN": total_iters / 8, "D": 0.5})
+    visualizer.display_current_results({"fake_B": image(0, 4, 6, count=2)}, 1, 300, False)
+    visualizer.close()
+    resumed = Visualizer(options(tmp_path, display_id=-1, use_tensorboard=True, continue_train=True))
+    resumed.resume(argparse.Namespace(epoch=1, epoch_iter=200, total_iters=200))
+    resumed.plot_current_losses(300, {"G_GAN": 1.0})
+    resumed.close()
+    log = event_accumulator.EventAccumulator(str(tmp_path / "exp" / "tensorboard")).Reload()
+    assert [(event.step, event.value) for event in log.Scalars("G_GAN")] == [(100, 12.5), (200, 25.0), (300, 1.0)]
+    assert [(event.step, event.value) for event in log.Scalars("D")] == [(100, 0.5), (200, 0.5)]
+
+
+def test_tensorboard_gets_images(tmp_path):
+    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    visualizer = Visualizer(options(tmp_path, display_id=-1, use_tensorboard=True))
+    visualizer.display_current_results({"fake_B": image(0, 4, 6, count=2)}, 1, 300, False)
+    visualizer.close()
+    log = event_accumulator.EventAccumulator(str(tmp_path / "exp" / "tensorboard")).Reload()
+    (event,) = log.Images("results/fake_B")
+    assert event.step == 300
+    assert (np.array(Image.open(io.BytesIO(event.encoded_image_string)).convert("RGB")) == 127).sum() >= 2 * 4 * 6 * 3
+    assert b"wandb_project_name: project" in log.Tensors("options/text_summary")[0].tensor_proto.string_val[0]
+
+
+def test_wandb_logs_offline_without_asking_where_there_is_no_key(tmp_path):
+    pytest.importorskip("wandb")
+    code = f"""
+import sys
+sys.path.insert(0, {str(ROOT / "tests")!r})
+from test_dashboards import *
+from util.html import HTML
+from util.visualizer import save_images
+visualizer = Visualizer(options(".", display_id=-1, use_wandb=True))
+visualizer.plot_current_losses(100, {{"G_GAN": 1.5, "D": 0.25}})
+visualizer.display_current_results({{"fake_B": image(0, 4, 6)}}, 1, 100, False)
+visualizer.plot_current_losses(200, {{"G_GAN": float("nan"), "D": 0.5}})
+save_images(HTML("page", "t"), {{"fake": image(1)}}, ["a.png"], use_wandb=True)
+"""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("WANDB")}
+    env = kept | {"HOME": str(tmp_path), "NETRC": str(tmp_path / "none"), "PYTHONPATH": str(ROOT)}
+    words = [sys.executable, "-c", code]
+    silent = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True}
+    done = subprocess.run(words, cwd=tmp_path, env=env, timeout=120, check=False, **silent)
+    assert done.returncode == 0, done.stderr
+    assert "wandb: no API key is configured" in done.stdout
+    (file,) = (tmp_path / "wandb").glob("offline-run-*/run-*.wandb")
+    assert len(list((tmp_path / "wandb").glob("offline-run-*/files/media/images/results/fake*.png"))) == 2
+    history = read_wandb(file)
+    assert [(row["_step"], row["D"]) for row in history] == [(100, 0.25), (200, 0.5)]
+    assert history[0]["G_GAN"] == 1.5
+    assert history[0]["results/fake_B/filenames"][0].startswith("media/images/results/fake_B_100_")
+    assert history[-1]["results/fake/count"] == 1
+
+
+def read_wandb(file):
+    """Return the logged rows of a W&B file: 7 bytes, then LevelDB's log format in blocks of 32 KiB."""
+    from wandb.proto import wandb_internal_pb2
+
+    data, place, record, rows = file.read_bytes(), 7, b"", []
+    while place + 7 < len(data):
+        if 2**15 - place % 2**15 < 7:  # no header fits into the rest of the block
+            place += 2**15 - place % 2**15
+        size, kind = struct.unpack("<HB", data[place + 4 : place + 7])
+        record += data[place + 7 : place + 7 + size]
+        place += 7 + size
+        if kind in (1, 4):  # a whole record, or the last part of one
+            parsed = wandb_internal_pb2.Record.FromString(record)
+            record = b""
+            if parsed.HasField("history"):
+                items = parsed.history.item
+                rows.append({item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items})
+    return rows
+
+
+@pytest.mark.parametrize(("flag", "package"), [("use_wandb", "wandb"), ("use_tensorboard", "tensorboard")])
+def test_a_missing_package_is_named_with_the_command_that_installs_it(tmp_path, monkeypatch, flag, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UserError, match=f"--{flag} needs the package {package} .*pip install {package}"):
+        Visualizer(options(tmp_path, display_id=-1, **{flag: True}))
+
+
+def test_a_failing_dashboard_costs_one_warning(tmp_path, capsys):
+    class Broken:
+        alive = True
+
+        def losses(self, step, losses):
+            raise OSError(f"no space at {step.total_iters}")
+
+        images = losses
+
+    visualizer = Visualizer(options(tmp_path, display_id=-1))
+    visualizer._add_sink("broken", Broken())
+    for total_iters in (10, 20):
+        visualizer.plot_current_losses(total_iters, {"G": 1.0})
+        visualizer.display_current_results({"fake": image(0)}, 1, total_iters, False)
+    assert capsys.readouterr().out == "warning: broken: OSError: no space at 10 (the run goes on)\n"
+
+
+def test_a_full_queue_drops_what_is_new(tmp_path, monkeypatch):
+    monkeypatch.setattr(dashboards, "connect", lambda *_: None)
+    sink = dashboards.VisdomSink(options(tmp_path), lambda line: None)
+    sink.alive = True  # but nobody takes jobs out
+    for n in range(100):
+        sink.losses(Step(1, n, float(n)), {"G": 1.0})
+    assert sink.jobs.qsize() == 32
+    assert sink.jobs.get()[1] == 1.0

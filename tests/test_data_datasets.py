@@ -1,0 +1,309 @@
+"""The built-in datasets: which files make an item, and which pixels."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_aligned, make_image, make_unaligned
+from data_options import data_options
+from PIL import Image
+from torch.nn import functional as F
+
+import data
+from data import find_dataset_using_name, get_option_setter, image_io
+from data.base_dataset import BaseDataset
+from util.util import UserError
+
+
+@pytest.fixture(autouse=True)
+def _notices_start_anew(monkeypatch):
+    monkeypatch.setattr(image_io, "_said", set())
+
+
+def dataset(dataroot, mode="aligned", **changes):
+    return find_dataset_using_name(mode)(data_options(dataroot, mode, **changes))
+
+
+def pixels(path):
+    return np.asarray(Image.open(path).convert("RGB"))
+
+
+def to_floats(array):
+    """(H, W[, C]) bytes to (C, H, W) in [-1, 1]."""
+    array = np.asarray(array)
+    array = array[:, :, None] if array.ndim == 2 else array
+    return torch.from_numpy((array.astype(np.float32).transpose(2, 0, 1) / 255 - 0.5) / 0.5)
+
+
+def grey(array):
+    return np.asarray(Image.fromarray(array).convert("L"))
+
+
+# ---- aligned ----
+
+
+def test_aligned_halves_share_one_crop_and_flip(tmp_path):
+    path = make_image(tmp_path / "train/a.png", 2 * 37, 53)
+    paired = dataset(tmp_path, load_size=45)
+    flips = set()
+    for seed in range(6):
+        random.seed(seed)
+        item = paired[0]
+        random.seed(seed)
+        x, y, flip = random.randint(0, 13), random.randint(0, 13), random.random() > 0.5
+        flips.add(flip)
+        for key, half in (("A", pixels(path)[:, :37]), ("B", pixels(path)[:, 37:])):
+            resized = np.asarray(Image.fromarray(half).resize((45, 45), Image.Resampling.BICUBIC))
+            cut = resized[y : y + 32, x : x + 32]
+            assert torch.equal(item[key], to_floats(cut[:, ::-1] if flip else cut))
+        assert item["A_paths"] == item["B_paths"] == str(path)
+    assert flips == {True, False}
+    assert (paired.dir_AB, paired.AB_paths) == (str(tmp_path / "train"), [str(path)])
+    assert (paired.root, paired.input_nc, paired.output_nc) == (str(tmp_path), 3, 3)
+
+
+def test_an_odd_width_loses_its_last_column_and_it_is_said_once(tmp_path, capsys):
+    path = make_image(tmp_path / "train/a.png", 41, 17)
+    paired = dataset(tmp_path, preprocess="none", no_flip=True)
+    for _ in range(2):
+        item = paired[0]
+        assert torch.equal(item["A"], to_floats(pixels(path)[:, :20]))
+        assert torch.equal(item["B"], to_floats(pixels(path)[:, 20:40]))
+    out = capsys.readouterr().out
+    assert out == f"{path} is 41 pixels wide, an odd number: the last column is dropped. (said once)\n"
+
+
+def test_a_file_that_is_no_wide_pair_is_split_all_the_same_with_a_word(tmp_path, capsys):
+    path = make_image(tmp_path / "train/a.png", 40, 40)
+    item = dataset(tmp_path, preprocess="none")[0]
+    assert item["A"].shape == item["B"].shape == (3, 40, 20)
+    assert f"{path} is 40x40 and is cut in half" in capsys.readouterr().out
+
+
+def test_two_folders_are_matched_by_name_and_the_rest_is_listed(tmp_path, capsys):
+    for name in ("a.png", "x/b.jpg", "x/c.png", "lone1.png", "lone2.png"):
+        make_image(tmp_path / "trainA" / name, 21, 13, seed=1)
+    for name in ("x/c.png", "x/b.png", "a.jpg", "b.png"):
+        make_image(tmp_path / "trainB" / name, 21, 13, seed=2)
+    pairs = dataset(tmp_path, preprocess="none", no_flip=True)
+    assert capsys.readouterr().out == (
+        "3 pairs. Left out, having no partner of the same name: "
+        f"2 in {tmp_path}/trainA: lone1, lone2; 1 in {tmp_path}/trainB: b\n"
+    )
+    assert len(pairs) == 3
+    for i, (A, B) in enumerate((("a.png", "a.jpg"), ("x/b.jpg", "x/b.png"), ("x/c.png", "x/c.png"))):
+        item = pairs[i]
+        assert (item["A_paths"], item["B_paths"]) == (str(tmp_path / "trainA" / A), str(tmp_path / "trainB" / B))
+        assert torch.equal(item["A"], to_floats(pixels(item["A_paths"])))
+        assert torch.equal(item["B"], to_floats(pixels(item["B_paths"])))
+    assert len(dataset(tmp_path, max_dataset_size=2)) == 2
+
+
+def test_two_folders_are_read_only_where_the_joined_images_are_missing(tmp_path):
+    make_aligned(tmp_path, count=1)
+    make_unaligned(tmp_path)
+    assert dataset(tmp_path).AB_paths == [str(tmp_path / "train/00.png")]
+
+
+def test_two_sizes_in_a_pair_are_an_error_that_names_both(tmp_path):
+    A = make_image(tmp_path / "trainA/a.png", 21, 13)
+    B = make_image(tmp_path / "trainB/a.png", 21, 14)
+    with pytest.raises(UserError, match=f"must have one size: {A} is 21x13, {B} is 21x14"):
+        dataset(tmp_path)[0]
+
+
+def test_two_files_of_one_name_are_an_error_that_names_both(tmp_path):
+    for name in ("trainA/a.png", "trainA/a.jpg", "trainB/a.png"):
+        make_image(tmp_path / name)
+    with pytest.raises(UserError, match=r"trainA/a.jpg and .*trainA/a.png have one name"):
+        dataset(tmp_path)
+
+
+def test_an_aligned_image_smaller_than_the_crop_is_named(tmp_path):
+    path = make_image(tmp_path / "train/a.png", 2 * 20, 50)
+    with pytest.raises(UserError, match=f"^{path}: the image is 20x50, smaller than --crop_size 32"):
+        dataset(tmp_path, preprocess="crop")[0]
+
+
+def test_aligned_checks_its_sizes_before_training_begins(tmp_path):
+    make_aligned(tmp_path, count=1)
+    with pytest.raises(UserError, match="--load_size 30 is smaller than --crop_size 32"):
+        dataset(tmp_path, load_size=30)
+    assert dataset(tmp_path, load_size=30, preprocess="none")[0]["A"].shape == (3, 32, 32)
+
+
+# ---- channels ----
+
+
+@pytest.mark.parametrize("mode", ["aligned", "unaligned"])
+@pytest.mark.parametrize(
+    ("direction", "input_nc", "output_nc", "expected"),
+    [
+        ("AtoB", 1, 3, (1, 3)),
+        ("AtoB", 3, 1, (3, 1)),
+        ("BtoA", 1, 3, (3, 1)),
+        ("BtoA", 3, 1, (1, 3)),
+        ("BtoA", 1, 1, (1, 1)),
+    ],
+)
+def test_the_models_input_and_output_are_grey_where_they_have_one_channel(
+    tmp_path, mode, direction, input_nc, output_nc, expected
+):
+    make_aligned(tmp_path, count=1)
+    make_unaligned(tmp_path, count_A=1, count_B=1)
+    changes = {"direction": direction, "input_nc": input_nc, "output_nc": output_nc}
+    item = dataset(tmp_path, mode, preprocess="none", no_flip=True, **changes)[0]
+    assert (item["A"].shape[0], item["B"].shape[0]) == expected
+    A = pixels(item["A_paths"])
+    A = A[:, :32] if mode == "aligned" else A
+    assert torch.equal(item["A"], to_floats(grey(A) if expected[0] == 1 else A))
+
+
+@pytest.mark.parametrize("mode", ["aligned", "unaligned", "single"])
+def test_other_numbers_of_channels_need_a_dataset_of_ones_own(tmp_path, mode):
+    make_aligned(tmp_path, count=1)
+    make_unaligned(tmp_path)
+    with pytest.raises(UserError, match=r"--input_nc 4: images are loaded as 8-bit RGB \(3\) or grey \(1\)"):
+        dataset(tmp_path, mode, input_nc=4)
+    if mode != "single":
+        with pytest.raises(UserError, match="--output_nc 2: "):
+            dataset(tmp_path, mode, output_nc=2, direction="BtoA")
+
+
+# ---- unaligned, single ----
+
+
+def test_unaligned_goes_through_the_larger_domain_and_draws_the_other(tmp_path):
+    make_unaligned(tmp_path, count_A=3, count_B=5)
+    two = dataset(tmp_path, "unaligned", preprocess="none", no_flip=True)
+    assert (len(two), two.A_size, two.B_size) == (5, 3, 5)
+    assert (two.dir_A, two.dir_B) == (str(tmp_path / "trainA"), str(tmp_path / "trainB"))
+    random.seed(0)
+    items = [two[i] for i in range(5)]
+    random.seed(0)
+    for i, item in enumerate(items):
+        A, B = two.A_paths[i % 3], two.B_paths[random.randint(0, 4)]
+        assert (item["A_paths"], item["B_paths"]) == (A, B)
+        assert torch.equal(item["A"], to_floats(pixels(A)))
+        assert torch.equal(item["B"], to_floats(pixels(B)))
+    serial = dataset(tmp_path, "unaligned", serial_batches=True)
+    assert [serial[i]["B_paths"] for i in range(5)] == two.B_paths
+    assert [serial[i]["A_paths"] for i in range(5)] == [two.A_paths[i] for i in (0, 1, 2, 0, 1)]
+
+
+def test_unaligned_crops_and_flips_its_images_each_on_its_own(tmp_path):
+    make_unaligned(tmp_path, count_A=1, count_B=1)
+    two = dataset(tmp_path, "unaligned", load_size=48)
+    torch.manual_seed(5)
+    items = [two[0] for _ in range(4)]
+    torch.manual_seed(5)
+    draws = []
+    for item in items:
+        for key in "AB":
+            y, x = (int(torch.randint(0, 17, (1,))) for _ in range(2))
+            draws.append((x, y, bool(torch.rand(1) < 0.5)))
+            image = Image.open(item[f"{key}_paths"]).resize((48, 48), Image.Resampling.BICUBIC)
+            cut = np.asarray(image)[y : y + 32, x : x + 32]
+            assert torch.equal(item[key], to_floats(cut[:, ::-1] if draws[-1][2] else cut))
+    assert len(set(draws)) == 8
+
+
+def test_max_dataset_size_takes_the_first_paths_of_each_domain(tmp_path):
+    make_unaligned(tmp_path, count_A=3, count_B=5)
+    two = dataset(tmp_path, "unaligned", max_dataset_size=4)
+    assert (two.A_size, two.B_size, len(two)) == (3, 4, 4)
+    assert two.B_paths == [str(tmp_path / f"trainB/b{i:02d}.png") for i in range(4)]
+
+
+def test_single_reads_the_folder_itself_for_the_networks_input(tmp_path):
+    path = make_image(tmp_path / "x/a.png", 37, 21)
+    for direction in ("AtoB", "BtoA"):
+        one = dataset(tmp_path, "single", preprocess="none", no_flip=True, input_nc=1, direction=direction)
+        assert one.A_paths == [str(path)]
+        assert one[0].keys() == {"A", "A_paths"}
+        assert torch.equal(one[0]["A"], to_floats(grey(pixels(path))))
+
+
+# ---- colorization, template ----
+
+
+@pytest.mark.parametrize(
+    ("colour", "L", "ab"),
+    [
+        ((255, 0, 0), 0.06481, (0.72811, 0.61093)),
+        ((0, 255, 0), 0.75470, (-0.78348, 0.75618)),
+        ((0, 0, 255), -0.35409, (0.71987, -0.98052)),
+        ((255, 255, 255), 1, (0, 0)),
+        ((128, 128, 128), 0.07170, (0, 0)),
+    ],
+)
+def test_colorization_splits_golden_colours_into_L_and_ab(tmp_path, colour, L, ab):
+    path = tmp_path / "train/a.png"
+    path.parent.mkdir()
+    Image.new("RGB", (20, 10), colour).save(path)
+    item = dataset(tmp_path, "colorization", input_nc=1, output_nc=2, preprocess="none")[0]
+    assert (item["A"].shape, item["B"].shape) == ((1, 10, 20), (2, 10, 20))
+    assert item["A"].dtype == item["B"].dtype == torch.float32
+    assert torch.allclose(item["A"], torch.full((1, 10, 20), float(L)), atol=2e-5)
+    assert torch.allclose(item["B"], torch.tensor(ab).view(2, 1, 1).expand(2, 10, 20).float(), atol=5e-5)
+    assert item["A_paths"] == item["B_paths"] == str(path)
+
+
+def test_colorization_sets_its_channels_and_takes_no_others(tmp_path):
+    parser = argparse.ArgumentParser()
+    for option, default in (("--input_nc", 3), ("--output_nc", 3), ("--direction", "BtoA")):
+        parser.add_argument(option, default=default)
+    assert vars(get_option_setter("colorization")(parser, True).parse_args([])) == {
+        "input_nc": 1,
+        "output_nc": 2,
+        "direction": "AtoB",
+    }
+    make_aligned(tmp_path, count=1)
+    with pytest.raises(UserError, match="needs --input_nc 1 --output_nc 2 --direction AtoB, not 3, 3 and AtoB"):
+        dataset(tmp_path, "colorization")
+
+
+def test_colorization_without_scikit_image_says_what_to_install(tmp_path, monkeypatch):
+    make_aligned(tmp_path, count=1)
+    monkeypatch.setitem(sys.modules, "skimage.color", None)
+    with pytest.raises(UserError, match="pip install scikit-image"):
+        dataset(tmp_path, "colorization", input_nc=1, output_nc=2)
+
+
+def test_the_template_blurs_and_has_its_option(tmp_path):
+    path = make_image(tmp_path / "train/a.png", 40, 24)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--max_dataset_size", type=int, default=0)
+    parser = get_option_setter("template")(parser, True)
+    assert vars(parser.parse_args([])) == {"max_dataset_size": 10, "new_dataset_option": 2.0}
+    template = dataset(tmp_path, "template", preprocess="none", no_flip=True)
+    item = template[0]
+    assert template.image_paths == [item["path"]] == [str(path)]
+    assert torch.equal(item["data_B"], to_floats(pixels(path)))
+    small = F.interpolate(item["data_B"][None], (12, 20), mode="bilinear", antialias=True)
+    assert torch.equal(item["data_A"], F.interpolate(small, (24, 40), mode="bilinear")[0])
+    assert item["A"] is item["data_A"]
+    assert item["B"] is item["data_B"]
+
+
+# ---- all of them ----
+
+
+@pytest.mark.parametrize("mode", data.BUILT_IN)
+def test_every_dataset_gives_images_in_range_with_their_paths(tmp_path, mode):
+    make_aligned(tmp_path)
+    make_unaligned(tmp_path)
+    channels = {"input_nc": 1, "output_nc": 2} if mode == "colorization" else {}
+    items = dataset(tmp_path, mode, **channels)
+    assert isinstance(items, BaseDataset)
+    for key, value in items[len(items) - 1].items():
+        if isinstance(value, str):
+            assert key == "path" or key.endswith("_paths")
+        else:
+            assert (value.shape[1:], value.dtype) == ((32, 32), torch.float32)
+            assert value.abs().max() <= 1

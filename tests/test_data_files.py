@@ -1,0 +1,244 @@
+"""Files: which are images, how they are read, and what is said where there are none."""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import make_aligned, make_image, make_unaligned
+from data_options import data_options
+from PIL import Image
+
+import data
+from data import image_io
+from data.image_folder import IMG_EXTENSIONS, ImageFolder, default_loader, find_images, is_image_file, make_dataset
+from util.util import UserError
+
+
+@pytest.fixture(autouse=True)
+def _notices_start_anew(monkeypatch):
+    monkeypatch.setattr(image_io, "_said", set())
+
+
+def test_image_files_are_found_by_suffix_in_any_case():
+    for suffix in ("jpg", "jpeg", "png", "ppm", "bmp", "tif", "tiff", "webp"):
+        for name in (f"a.{suffix}", f"a.{suffix.upper()}", f"a.b.{suffix.title()}"):
+            assert is_image_file(name)
+        assert {f".{suffix}", f".{suffix.upper()}"} <= set(IMG_EXTENSIONS)
+    for name in ("a.txt", "png", "a.png.txt", "a.npy"):
+        assert not is_image_file(name)
+
+
+def test_a_plug_in_can_append_its_own_suffix(monkeypatch):
+    monkeypatch.setattr("data.image_folder.IMG_EXTENSIONS", [*IMG_EXTENSIONS, ".NPY"])
+    assert is_image_file("a.npy")
+
+
+def test_a_folder_is_listed_whole_in_the_order_of_paths_and_then_cut(tmp_path):
+    for name in ("b/2.png", "b-1.png", "a/z/1.JPG", "B.png", "b.png", "10.png", "9.Png"):
+        make_image(tmp_path / name, 2, 2).exists()
+    (tmp_path / "notes.txt").write_text("no image")
+    found = [str(Path(path).relative_to(tmp_path)) for path in make_dataset(str(tmp_path))]
+    assert found == ["10.png", "9.Png", "B.png", "a/z/1.JPG", "b-1.png", "b.png", "b/2.png"]
+    assert make_dataset(tmp_path, 3) == [str(tmp_path / name) for name in found[:3]]
+    assert make_dataset(tmp_path, math.inf) == make_dataset(tmp_path, 100) == make_dataset(tmp_path)
+
+
+def test_links_are_followed_but_not_in_circles_and_what_is_no_file_is_left_out(tmp_path):
+    make_image(tmp_path / "x/train/a.png", 2, 2)
+    make_image(tmp_path / "elsewhere/b.png", 2, 2)
+    top = tmp_path / "x/train"
+    (top / "linked").symlink_to(tmp_path / "elsewhere")
+    (top / "linked.png").symlink_to(tmp_path / "elsewhere/b.png")
+    (top / "here").symlink_to(top)
+    (top / "up").symlink_to(tmp_path / "x")
+    (top / "self").symlink_to(top / "self")
+    (tmp_path / "elsewhere/back").symlink_to(top)
+    (top / "broken.png").symlink_to(top / "gone.png")
+    (top / "folder.png").mkdir()
+    os.mkfifo(top / "pipe.png")
+    make_image(top / ".hidden.png", 2, 2)
+    make_image(top / ".thumbs/c.png", 2, 2)
+    assert make_dataset(top) == [str(top / name) for name in ("a.png", "linked.png", "linked/b.png")]
+
+
+def test_a_missing_folder_is_an_error_and_an_empty_one_an_empty_list(tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert make_dataset(tmp_path / "empty") == []
+    with pytest.raises(UserError, match=r"emty is not there.* holds: empty/ \(0 images\). Did you mean 'empty'\?"):
+        make_dataset(tmp_path / "emty")
+    with pytest.raises(UserError, match=r"empty has no images \(looked for jpg jpeg png .*\). .*empty holds: nothing."):
+        find_images(tmp_path / "empty")
+
+
+def test_image_folder_gives_images_and_paths(tmp_path):
+    path = make_image(tmp_path / "a.png", 5, 4)
+    folder = ImageFolder(str(tmp_path), transform=lambda image: image.size, return_paths=True)
+    assert (len(folder), folder[0]) == (1, ((5, 4), str(path)))
+    assert ImageFolder(str(tmp_path))[0].tobytes() == default_loader(path).tobytes()
+    (tmp_path / "none").mkdir()
+    with pytest.raises(RuntimeError, match="none has no images"):
+        ImageFolder(tmp_path / "none")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "1", "P", "RGBA", "LA", "CMYK"])
+def test_eight_bit_files_are_what_pil_converts_them_to(tmp_path, mode):
+    path = make_image(tmp_path / ("a.tif" if mode == "CMYK" else "a.png"), 31, 17, mode=mode)
+    image = image_io.load(path)
+    assert (image.mode, image.size) == ("RGB", (31, 17))
+    assert image.tobytes() == Image.open(path).convert("RGB").tobytes()
+
+
+def test_a_rotation_noted_in_the_file_is_not_applied(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (30, 20)).save(tmp_path / "a.jpg", exif=exif)
+    assert image_io.load(tmp_path / "a.jpg").size == (30, 20)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "expected", "top"),
+    [
+        ("a.png", np.array([[0, 128, 129, 257, 32896, 65535]], np.uint16), [0, 0, 1, 1, 128, 255], 65535),
+        ("a.tif", np.array([[0, 257, 65535]], np.uint16), [0, 1, 255], 65535),
+        ("a.tif", np.array([[0, 257, 65535]], ">u2"), [0, 1, 255], 65535),
+        ("a.tif", np.array([[0, 257, 65535]], np.int32), [0, 1, 255], 65535),
+        ("a.tif", np.array([[0, 0.25, 1]], np.float32), [0, 64, 255], 1),
+        ("a.tif", np.array([[0, 0.25, 200]], np.float32), [0, 0, 200], 255),
+        ("a.tif", np.array([[0, 257, 65535]], np.float32), [0, 1, 255], 65535),
+    ],
+)
+def test_deep_grey_is_scaled_to_eight_bits_and_said_once(tmp_path, capsys, name, values, expected, top):
+    Image.fromarray(values).save(tmp_path / name)
+    for _ in range(2):
+        image = image_io.load(tmp_path / name)
+        assert image.mode == "RGB"
+        assert np.asarray(image).tolist() == [[[v, v, v] for v in expected]]
+    said = capsys.readouterr().out
+    assert said.count("\n") == 1
+    assert f"has more than 8 bits (values 0 to {values.max():g}): 0..{top} becomes 0..255" in said
+
+
+@pytest.mark.parametrize("values", [[[-1.0, 5.0]], [[0.0, 70000.0]], [[0.0, math.nan]]])
+def test_deep_values_without_a_meaning_are_an_error(tmp_path, values):
+    Image.fromarray(np.array(values, np.float32)).save(tmp_path / "a.tif")
+    with pytest.raises(UserError, match=r"cannot read .*a.tif: its values run from"):
+        image_io.load(tmp_path / "a.tif")
+
+
+def png_header(width, height):
+    chunk = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    header = struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    return b"\x89PNG\r\n\x1a\n" + header + struct.pack(">I", 100) + b"IDAT"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "it is empty, or no image that Pillow knows"),
+        (b"<html>404 not found</html>", "it is empty, or no image that Pillow knows"),
+        (png_header(30000, 30000), r"Image size \(900000000 pixels\) exceeds limit"),
+        (png_header(300, 300), "image file is truncated"),
+        (None, "No such file or directory"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_an_error_with_its_path_and_the_reason(tmp_path, content, reason):
+    path = tmp_path / "a.png"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=f"^cannot read {path}: ({reason})"):
+        image_io.load(path)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "tif", "webp", "ppm"])
+def test_a_truncated_file_is_an_error_not_a_half_grey_picture(tmp_path, suffix):
+    path = make_image(tmp_path / f"a.{suffix}", 64, 64)
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(UserError, match=f"^cannot read {path}: ."):
+        image_io.load(path)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_damaged_files_are_read_or_named(tmp_path):
+    rng = random.Random(0)
+    outcomes = []
+    for suffix in ("png", "jpg", "bmp", "tif", "webp"):
+        good = make_image(tmp_path / f"good.{suffix}", 24, 16).read_bytes()
+        for _ in range(60):
+            bad = bytearray(good)
+            for _ in range(3):
+                bad[rng.randrange(len(bad))] = rng.randrange(256)
+            path = tmp_path / f"bad.{suffix}"
+            path.write_bytes(bad)
+            try:
+                outcomes.append(image_io.load(path).mode)
+            except UserError as error:
+                outcomes.append(str(error).split(str(path))[0])
+    assert outcomes.count("RGB") + outcomes.count("cannot read ") == 300
+    assert min(outcomes.count("RGB"), outcomes.count("cannot read ")) > 20
+
+
+# ---- what is said to who has put the images elsewhere ----
+
+
+def said(options) -> str:
+    with pytest.raises(UserError) as error:
+        data.create_dataset(options)
+    return str(error.value)
+
+
+def test_unaligned_says_that_a_train_folder_looks_like_pairs(tmp_path):
+    make_aligned(tmp_path, count=2)
+    assert said(data_options(tmp_path, "unaligned")) == (
+        f"{tmp_path}/trainA is not there (looked for jpg jpeg png ppm bmp tif tiff webp). "
+        f"{tmp_path} holds: test/ (2 images), train/ (2 images). "
+        f"{tmp_path}/train looks like paired data: type --model pix2pix or --dataset_mode aligned."
+    )
+
+
+def test_unaligned_names_the_domain_that_is_missing_or_empty(tmp_path):
+    make_image(tmp_path / "trainA/a.png")
+    assert said(data_options(tmp_path, "unaligned")).startswith(f"{tmp_path}/trainB is not there")
+    (tmp_path / "trainB").mkdir()
+    assert said(data_options(tmp_path, "unaligned")).startswith(f"{tmp_path}/trainB has no images")
+
+
+def test_aligned_says_what_is_there_instead(tmp_path):
+    make_image(tmp_path / "trainA/a.png")
+    assert f"{tmp_path}/train is not there" in said(data_options(tmp_path))
+    assert said(data_options(tmp_path)).endswith(f"{tmp_path} holds: trainA/ (1 images).")
+
+
+def test_a_dataroot_one_folder_too_deep_is_recognised(tmp_path):
+    make_aligned(tmp_path, count=1)
+    assert said(data_options(tmp_path / "train")).endswith(f" Type --dataroot {tmp_path}: train is added to it.")
+
+
+def test_a_folder_of_single_images_is_recognised(tmp_path):
+    make_image(tmp_path / "photos/a.png")
+    message = said(data_options(tmp_path / "photos"))
+    assert message.endswith(f"For the images in {tmp_path}/photos itself type --model test or --dataset_mode single.")
+
+
+def test_a_misspelt_dataroot_gets_a_guess(tmp_path, monkeypatch):
+    make_aligned(tmp_path / "datasets/facades", count=1)
+    monkeypatch.chdir(tmp_path)
+    assert said(data_options("./datasets/facade")) == (
+        "datasets/facade/train is not there (looked for jpg jpeg png ppm bmp tif tiff webp). "
+        "datasets holds: facades/ (2 images). Did you mean 'facades'?"
+    )
+    assert said(data_options("nowhere", "single")).startswith("nowhere is not there")
+
+
+def test_unaligned_data_for_two_folders_of_pairs_is_recognised(tmp_path):
+    make_unaligned(tmp_path)
+    message = said(data_options(tmp_path))
+    assert message.startswith(f"no image of {tmp_path}/trainA has a partner of the same name in {tmp_path}/trainB")
+    assert f"4 in {tmp_path}/trainA: a00, a01, a02, a03; 3 in {tmp_path}/trainB: b00, b01, b02" in message
+    assert message.endswith("for unpaired data type --model cycle_gan.")

@@ -1,0 +1,371 @@
+"""The loader: who is drawn when, the same for any number of workers, processes and interruptions."""
+
+from __future__ import annotations
+
+import pickle
+import random
+from itertools import chain
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_aligned, make_image, make_unaligned, type_command
+from data_options import data_options
+
+import data
+from data import create_dataset
+from data.sampler import EpochSampler
+from util.util import UserError
+
+# ---- the sampler ----
+
+
+def steps(sampler):
+    return [[index for _, index in batch] for batch in sampler]
+
+
+def group(length, batch_size, world_size, **changes):
+    return [EpochSampler(length, batch_size, rank=rank, world_size=world_size, **changes) for rank in range(world_size)]
+
+
+def joined(samplers):
+    """What all processes see, step by step, without the images that a process repeats for want of one."""
+    together = []
+    for step, parts in enumerate(zip(*map(steps, samplers), strict=True)):
+        together.append([i for sampler, part in zip(samplers, parts, strict=True) if sampler.share(step) for i in part])
+    return together
+
+
+def test_an_epochs_order_is_a_shuffle_by_seed_and_epoch():
+    sampler = EpochSampler(100, 1, seed=7)
+    orders = {}
+    for seed in (7, 8):
+        for epoch in (1, 2):
+            sampler = EpochSampler(100, 1, seed=seed)
+            sampler.set_epoch(epoch)
+            orders[seed, epoch] = tuple(sampler.order())
+            assert sorted(orders[seed, epoch]) == list(range(100))
+    assert len(set(orders.values())) == 4
+    assert sampler.order() == list(orders[8, 2])
+    assert EpochSampler(100, 1, shuffle=False).order() == list(range(100))
+
+
+def test_batches_carry_the_epoch_and_the_last_one_is_short():
+    sampler = EpochSampler(5, 2, shuffle=False)
+    sampler.set_epoch(3)
+    assert list(sampler) == [[(3, 0), (3, 1)], [(3, 2), (3, 3)], [(3, 4)]]
+    assert len(sampler) == 3
+
+
+@pytest.mark.parametrize("length", [1, 2, 5, 6, 7, 10, 12, 17])
+@pytest.mark.parametrize("start", [0, 1, 6, 8])
+def test_one_two_and_three_processes_see_the_same_steps(length, start):
+    seen = []
+    for batch_size, world_size in ((6, 1), (3, 2), (2, 3), (1, 6)):
+        samplers = group(length, batch_size, world_size, seed=1)
+        for sampler in samplers:
+            sampler.set_epoch(4, start)
+        seen.append(joined(samplers))
+        assert {len(sampler) for sampler in samplers} == {len(seen[0])}
+    assert seen[0] == seen[1] == seen[2] == seen[3]
+    assert [*chain(*seen[0])] == samplers[0].order()[start:]
+
+
+@pytest.mark.parametrize(
+    ("length", "shares", "parts"),
+    [
+        (12, [1.0, 1.0, 1.0], [[6, 7], [8, 9], [10, 11]]),
+        (11, [1.2, 1.2, 0.6], [[6, 7], [8, 9], [10]]),
+        (9, [1.0, 1.0, 1.0], [[6], [7], [8]]),
+        (8, [1.5, 1.5, 0.0], [[6], [7], [7]]),
+        (7, [3.0, 0.0, 0.0], [[6], [6], [6]]),
+    ],
+)
+def test_a_short_last_batch_is_spread_evenly_and_weighted_by_its_share(length, shares, parts):
+    samplers = group(length, 2, 3, shuffle=False)
+    assert [sampler.share(0) for sampler in samplers] == [1.0, 1.0, 1.0]
+    assert [sampler.share(1) for sampler in samplers] == pytest.approx(shares)
+    assert [steps(sampler)[1] for sampler in samplers] == parts
+    values = torch.arange(100.0) ** 2  # a loss for each image
+    means = [values[part].mean() * share for part, share in zip(parts, shares, strict=True)]
+    assert torch.stack(means).mean() == pytest.approx(values[6:length].mean())
+
+
+def test_an_epoch_begun_by_two_processes_is_finished_by_any_number():
+    begun = group(29, 2, 2, seed=3)
+    head = [*chain(*joined(begun)[:3])]
+    for world_size in (1, 2, 3, 4):
+        rest = group(29, 2, world_size, seed=3)
+        for sampler in rest:
+            sampler.set_epoch(0, start=12)
+        assert [*head, *chain(*joined(rest))] == begun[0].order()
+
+
+def test_nothing_is_left_of_a_finished_epoch():
+    sampler = EpochSampler(10, 4)
+    for start in (10, 12):
+        sampler.set_epoch(1, start)
+        assert (len(sampler), list(sampler)) == (0, [])
+
+
+# ---- the loader ----
+
+
+def epochs(opt, wanted=(1, 2), start=0):
+    """All batches of some epochs: tensors as bytes, so that they can be compared."""
+    loader = create_dataset(opt)
+    batches = []
+    for epoch in wanted:
+        loader.set_epoch(epoch, start)
+        batches.append(
+            [{k: v.numpy().tobytes() if torch.is_tensor(v) else v for k, v in batch.items()} for batch in loader]
+        )
+    return batches
+
+
+@pytest.fixture
+def folder(tmp_path):
+    make_unaligned(tmp_path, phases=("train",), count_A=7, count_B=5)
+    return tmp_path
+
+
+def test_the_number_of_workers_changes_nothing(folder):
+    expected = epochs(data_options(folder, "unaligned", batch_size=2))
+    assert [len(batches) for batches in expected] == [4, 4]
+    assert expected[0] != expected[1]
+    for workers in (1, 2):
+        assert epochs(data_options(folder, "unaligned", batch_size=2, num_threads=workers)) == expected
+    assert epochs(data_options(folder, "unaligned", batch_size=2, seed=1)) != expected
+
+
+def test_an_epochs_draws_depend_on_no_earlier_epoch(folder):
+    opt = data_options(folder, "unaligned", batch_size=2)
+    assert epochs(opt, (2,)) == epochs(opt, (1, 2))[1:]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_interrupted_epoch_goes_on_with_the_very_batches_that_were_left(folder, workers):
+    opt = data_options(folder, "unaligned", batch_size=2, num_threads=workers)
+    whole = epochs(opt, (3,))[0]
+    assert epochs(opt, (3,), start=4)[0] == whole[2:]
+
+
+def test_each_visit_of_an_image_is_cropped_anew(tmp_path):
+    make_aligned(tmp_path, phases=("train",), count=1)
+    visits = epochs(data_options(tmp_path, load_size=64), range(8))
+    assert len({batch["A"] for (batch,) in visits}) == 8
+
+
+def test_a_loop_that_never_calls_set_epoch_gets_another_order_each_time(folder):
+    loader = create_dataset(data_options(folder, "unaligned"))
+    orders = [[batch["A_paths"][0] for batch in loader.load_data()] for _ in range(3)]
+    assert len({tuple(order) for order in orders}) == 3
+    assert len({tuple(sorted(order)) for order in orders}) == 1
+    loader.set_epoch(0)
+    assert [batch["A_paths"][0] for batch in loader] == orders[0]
+
+
+def test_loading_draws_nothing_from_the_trainings_generators(folder):
+    states = []
+    for load in (False, True):
+        random.seed(1), np.random.seed(1), torch.manual_seed(1)
+        if load:
+            epochs(data_options(folder, "unaligned", num_threads=0))
+            epochs(data_options(folder, "unaligned", num_threads=1), (1,))
+        states.append((random.random(), np.random.rand(), torch.rand(1).item()))
+    assert states[0] == states[1]
+
+
+def test_batches_are_of_the_agreed_form(folder, capsys):
+    loader = create_dataset(data_options(folder, "unaligned", batch_size=3))
+    assert capsys.readouterr().out == "dataset [UnalignedDataset] was created\n"
+    batches = list(loader)
+    assert [len(batch["A_paths"]) for batch in batches] == [3, 3, 1]
+    for batch in batches:
+        assert sorted(batch) == ["A", "A_paths", "B", "B_paths"]
+        assert batch["A"].shape == batch["B"].shape == (len(batch["A_paths"]), 3, 32, 32)
+        assert batch["A"].dtype == torch.float32
+        assert all(type(path) is str for path in batch["A_paths"] + batch["B_paths"])
+
+
+def test_max_dataset_size_caps_the_images_of_an_epoch(folder):
+    loader = create_dataset(data_options(folder, "unaligned", max_dataset_size=3, serial_batches=True))
+    assert (len(loader), len(list(loader))) == (3, 3)
+    assert [batch["A_paths"] for batch in loader] == [[str(folder / f"trainA/a{i:02d}.png")] for i in range(3)]
+    assert len(create_dataset(data_options(folder, "unaligned", max_dataset_size=100))) == 7
+
+
+def test_processes_load_together_what_one_process_loads(folder, monkeypatch):
+    expected = list(create_dataset(data_options(folder, "unaligned", batch_size=4)))
+    parts = []
+    for rank in range(2):
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        monkeypatch.setenv("RANK", str(rank))
+        loader = create_dataset(data_options(folder, "unaligned", batch_size=2))
+        assert len(loader) == 7
+        parts.append([(batch, loader.share) for batch in loader])
+    assert [[share for _, share in part] for part in parts] == [
+        [1.0, pytest.approx(4 / 3)],
+        [1.0, pytest.approx(2 / 3)],
+    ]
+    for whole, (first, _), (second, _) in zip(expected, *parts, strict=True):
+        for key in ("A", "B"):
+            assert torch.equal(whole[key], torch.cat([first[key], second[key]]))
+        assert whole["B_paths"] == first["B_paths"] + second["B_paths"]
+
+
+def test_a_spawned_worker_gets_the_same_items(folder):
+    items = create_dataset(data_options(folder, "unaligned")).dataloader.dataset
+    copy = pickle.loads(pickle.dumps(items))
+    assert torch.equal(items[1, 2]["A"], copy[1, 2]["A"])
+
+
+# ---- plug-ins ----
+
+JITTER = """
+import random
+import numpy as np
+import torch
+from data.base_dataset import BaseDataset
+
+
+class Helper:
+    pass
+
+
+class Jitter_Dataset(BaseDataset):
+    def __init__(self, opt):
+        BaseDataset.__init__(self, opt)
+
+    def __getitem__(self, index):
+        if index == 4:
+            raise KeyError("four")
+        draws = [random.random(), np.random.rand(), torch.rand(1).item()]
+        return {"A": torch.tensor(draws), "number": index, "name": "item %d" % index}
+
+    def __len__(self):
+        return 5
+
+
+class JitterDataset(Jitter_Dataset):
+    pass
+"""
+
+
+@pytest.fixture
+def plug_in(tmp_path, monkeypatch):
+    """Write data/NAME_dataset.py, as far as imports can tell."""
+    monkeypatch.setattr(data, "__path__", [*data.__path__, str(tmp_path)])
+
+    def write(name, text):
+        (tmp_path / f"{name}_dataset.py").write_text(text)
+
+    return write
+
+
+def test_a_plug_ins_random_calls_are_seeded_too(plug_in):
+    plug_in("jitter", JITTER)
+    seen = {}
+    for workers in (0, 2):
+        opt = data_options("", "jitter", batch_size=2, num_threads=workers, max_dataset_size=4)
+        seen[workers] = epochs(opt)
+    assert seen[0] == seen[2]
+    batches = seen[0][0] + seen[0][1]
+    assert len({batch["A"] for batch in batches}) == 4
+    assert sorted(chain(*(batch["name"] for batch in seen[0][0]))) == [f"item {i}" for i in range(4)]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_plug_ins_own_error_shows_itself(plug_in, workers):
+    plug_in("jitter", JITTER)
+    with pytest.raises(KeyError, match="four"):
+        list(create_dataset(data_options("", "jitter", num_threads=workers)))
+
+
+def test_a_dataset_is_found_by_its_file_and_class_in_any_case(plug_in):
+    plug_in("two_words", "from data.base_dataset import BaseDataset\nclass X(BaseDataset): pass\nTWOWordsDataset = X\n")
+    assert data.find_dataset_using_name("two_words").__name__ == "X"
+    assert data.get_option_setter("two_words")("parser", True) == "parser"
+    for name in data.BUILT_IN:
+        assert data.find_dataset_using_name(name).__name__ == f"{name.capitalize()}Dataset"
+
+
+def test_a_missing_file_says_what_was_looked_for_and_what_is_there(plug_in):
+    plug_in("mine", "")
+    with pytest.raises(UserError) as error:
+        data.find_dataset_using_name("aligend")
+    assert str(error.value) == (
+        "--dataset_mode aligend: there is no file data/aligend_dataset.py. Did you mean 'aligned'? "
+        "Data sets here: aligned, colorization, mine, single, template, unaligned."
+    )
+
+
+def test_a_missing_class_says_what_was_looked_for_and_what_is_there(plug_in):
+    plug_in(
+        "other", "from data.base_dataset import BaseDataset\nclass Wrong(BaseDataset): pass\nclass OtherDataset: pass\n"
+    )
+    with pytest.raises(UserError) as error:
+        data.find_dataset_using_name("other")
+    assert str(error.value) == (
+        "--dataset_mode other: data/other_dataset.py has no subclass of BaseDataset called otherdataset (in any case). "
+        "Its classes: Wrong(BaseDataset), OtherDataset(object)."
+    )
+
+
+def test_an_import_that_fails_inside_a_plug_in_shows_itself(plug_in):
+    plug_in("needs", "import no_such_package\n")
+    with pytest.raises(ModuleNotFoundError, match="no_such_package"):
+        data.find_dataset_using_name("needs")
+    plug_in("bad", "from math import no_such_name\n")
+    with pytest.raises(ImportError, match="no_such_name"):
+        data.find_dataset_using_name("bad")
+
+
+def test_an_empty_plug_in_is_an_error(plug_in):
+    plug_in("void", JITTER.replace("JitterDataset", "VoidDataset").replace("return 5", "return 0"))
+    with pytest.raises(UserError, match=r"dataset \[VoidDataset\] is empty"):
+        create_dataset(data_options("", "void"))
+
+
+# ---- errors while loading ----
+
+
+def failure(opt):
+    """The text of the UserError that ends an epoch. (The error itself, kept by pytest, would keep the workers too.)"""
+    try:
+        list(create_dataset(opt))
+    except UserError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_broken_file_arrives_as_one_clean_message(tmp_path, workers):
+    make_aligned(tmp_path, phases=("train",), count=5)
+    (tmp_path / "train/03.png").write_bytes(b"no image")
+    message = failure(data_options(tmp_path, num_threads=workers, batch_size=2))
+    assert message == f"cannot read {tmp_path}/train/03.png: it is empty, or no image that Pillow knows."
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_images_of_several_sizes_in_a_batch_are_an_error_that_names_the_options(tmp_path, workers):
+    make_image(tmp_path / "train/a.png", 40, 20)
+    make_image(tmp_path / "train/b.png", 44, 30)
+    assert failure(data_options(tmp_path, preprocess="none", batch_size=2, num_threads=workers)) == (
+        "the images A of a batch have different sizes (20x20, 22x30). Type --batch_size 1, or a --preprocess that "
+        "gives all images one size, such as resize_and_crop."
+    )
+
+
+def test_a_broken_file_ends_the_training_with_its_name_and_status_1(tmp_path):
+    make_aligned(tmp_path, phases=("train",), count=2)
+    path = tmp_path / "train/01.png"
+    path.write_bytes(path.read_bytes()[:-100])
+    small = ["--netG", "unet_128", "--ngf", 1, "--ndf", 1, "--load_size", 128, "--crop_size", 128, "--no_html"]
+    done = type_command(
+        *("train.py", "--dataroot", tmp_path, "--name", "x", "--model", "pix2pix", "--checkpoints_dir", tmp_path / "c"),
+        *(*small, "--num_threads", 2, "--display_id", -1),
+    )
+    assert done.returncode == 1
+    assert f"error: cannot read {path}: image file is truncated" in done.stderr
+    assert "Traceback" not in done.stderr

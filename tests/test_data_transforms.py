@@ -1,0 +1,174 @@
+"""Pixels: what is drawn, resized, cropped, flipped and scaled, computed again here with PIL and NumPy alone."""
+
+from __future__ import annotations
+
+import pickle
+import random
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_image
+from data_options import data_options
+from PIL import Image
+from torchvision.transforms import InterpolationMode
+
+from data.base_dataset import get_params, get_transform
+from data.transforms import PREPROCESS
+from util.util import UserError
+
+
+def picture(width, height, seed=0):
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def to_floats(pixels):
+    """(H, W[, C]) bytes to (C, H, W) in [-1, 1]."""
+    pixels = np.asarray(pixels)
+    pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
+    return torch.from_numpy((pixels.astype(np.float32).transpose(2, 0, 1) / 255 - 0.5) / 0.5)
+
+
+@pytest.mark.parametrize(
+    ("preprocess", "size", "expected"),
+    [
+        ("resize_and_crop", (400, 600), [(27, 12, True), (13, 1, False), (16, 15, False), (25, 26, False)]),
+        ("resize_and_crop", (70, 33), [(27, 12, True), (13, 1, False), (16, 15, False), (25, 26, False)]),
+        ("scale_width_and_crop", (400, 600), [(27, 98, True), (13, 10, False), (16, 124, False)]),
+        ("crop", (400, 600), [(98, 215, False), (130, 248, False), (77, 244, False)]),
+        ("none", (400, 600), [(98, 215, False), (130, 248, False), (77, 244, False)]),
+    ],
+)
+def test_get_params_draws_the_golden_crops_and_flips(preprocess, size, expected):
+    opt = data_options("", preprocess=preprocess, load_size=286, crop_size=256)
+    random.seed(0)
+    drawn = [get_params(opt, size) for _ in expected]
+    assert drawn == [{"crop_pos": (x, y), "flip": flip} for x, y, flip in expected]
+
+
+@pytest.mark.parametrize(
+    ("preprocess", "size", "expected"),
+    [
+        ("none", (70, 66), (70, 66)),
+        ("none", (65, 65), (65, 65)),
+        ("none", (3, 5), (3, 5)),
+        ("scale_width", (70, 66), (80, 75)),
+        ("scale_width", (66, 70), (80, 84)),
+        ("scale_width", (300, 200), (80, 64)),
+        ("scale_width", (200, 300), (80, 120)),
+        ("scale_width", (130, 126), (80, 77)),
+        ("scale_width", (80, 65), (80, 65)),
+        ("resize", (70, 66), (80, 80)),
+        ("resize_and_crop", (3, 5), (64, 64)),
+        ("scale_width_and_crop", (300, 20), (64, 64)),
+        ("crop", (65, 64), (64, 64)),
+        ("crop", (64, 64), (64, 64)),
+    ],
+)
+@pytest.mark.parametrize("drawn", [False, True])
+def test_output_sizes_are_the_golden_ones(preprocess, size, expected, drawn):
+    opt = data_options("", preprocess=preprocess, load_size=80, crop_size=64)
+    image = get_transform(opt, get_params(opt, size) if drawn else None)(picture(*size))
+    assert tuple(image.shape) == (3, expected[1], expected[0])
+    assert image.dtype == torch.float32
+
+
+def test_none_changes_no_pixel():
+    opt = data_options("", preprocess="none", no_flip=True)
+    image = picture(67, 31)
+    assert torch.equal(get_transform(opt)(image), to_floats(image))
+    assert torch.equal(get_transform(opt, get_params(opt, image.size))(image), to_floats(image))
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize(
+    ("preprocess", "resized"), [("resize_and_crop", (40, 40)), ("scale_width_and_crop", (40, 50)), ("crop", (53, 67))]
+)
+def test_a_given_crop_and_flip_cut_exactly_these_pixels(preprocess, resized, flip):
+    opt = data_options("", preprocess=preprocess, load_size=40, crop_size=32)
+    image = picture(53, 67)
+    result = get_transform(opt, {"crop_pos": (5, 8), "flip": flip})(image)
+    pixels = np.asarray(image.resize(resized, Image.Resampling.BICUBIC))[8:40, 5:37]
+    assert torch.equal(result, to_floats(pixels[:, ::-1] if flip else pixels))
+
+
+def test_a_random_crop_draws_row_column_and_flip_from_torch():
+    opt = data_options("", load_size=45, crop_size=32)
+    image = picture(53, 67)
+    torch.manual_seed(3)
+    transform = get_transform(opt)
+    results = [transform(image) for _ in range(6)]
+    torch.manual_seed(3)
+    resized = np.asarray(image.resize((45, 45), Image.Resampling.BICUBIC))
+    flips = []
+    for result in results:
+        y, x = (int(torch.randint(0, 45 - 32 + 1, (1,))) for _ in range(2))
+        flips.append(bool(torch.rand(1) < 0.5))
+        pixels = resized[y : y + 32, x : x + 32]
+        assert torch.equal(result, to_floats(pixels[:, ::-1] if flips[-1] else pixels))
+    assert set(flips) == {True, False}
+
+
+def test_grey_is_one_channel_of_pil_and_convert_false_leaves_a_picture():
+    opt = data_options("", preprocess="none", no_flip=True)
+    image = picture(21, 33)
+    assert torch.equal(get_transform(opt, grayscale=True)(image), to_floats(image.convert("L")))
+    assert get_transform(opt, convert=False)(image).tobytes() == image.tobytes()
+
+
+@pytest.mark.parametrize("name", ["NEAREST", "BILINEAR", "BICUBIC", "LANCZOS"])
+@pytest.mark.parametrize(("preprocess", "size"), [("resize", (40, 40)), ("scale_width", (40, 51))])
+def test_method_may_be_torchvisions_or_pils(preprocess, size, name):
+    opt = data_options("", preprocess=preprocess, no_flip=True)
+    image = picture(53, 68)
+    pixels = to_floats(image.resize(size, Image.Resampling[name]))
+    assert torch.equal(get_transform(opt, method=InterpolationMode[name])(image), pixels)
+    assert torch.equal(get_transform(opt, method=Image.Resampling[name])(image), pixels)
+    assert torch.equal(get_transform(opt, method=int(Image.Resampling[name]))(image), pixels)
+
+
+@pytest.mark.parametrize("preprocess", PREPROCESS)
+@pytest.mark.parametrize("params", [None, {"crop_pos": (1, 2), "flip": True}])
+def test_every_transform_reaches_a_spawned_worker(preprocess, params):
+    transform = get_transform(data_options("", preprocess=preprocess), params)
+    image = picture(50, 50)
+    torch.manual_seed(0)
+    expected = transform(image)
+    torch.manual_seed(0)
+    assert torch.equal(pickle.loads(pickle.dumps(transform))(image), expected)
+
+
+@pytest.mark.parametrize("size", [(20, 50), (50, 20), (20, 20)])
+@pytest.mark.parametrize("drawn", [False, True])
+def test_an_image_smaller_than_the_crop_is_an_error_that_says_what_to_type(size, drawn):
+    opt = data_options("", preprocess="crop")
+    with pytest.raises(UserError) as error:
+        get_transform(opt, get_params(opt, size) if drawn else None)(picture(*size))
+    assert str(error.value) == (
+        f"the image is {size[0]}x{size[1]}, smaller than --crop_size 32. "
+        "Type --preprocess resize_and_crop, or --crop_size 20 or less."
+    )
+
+
+def test_load_size_below_crop_size_matters_only_where_both_are_used():
+    for preprocess in PREPROCESS:
+        opt = data_options("", preprocess=preprocess, load_size=30, crop_size=32)
+        if preprocess in ("resize_and_crop", "scale_width_and_crop"):
+            with pytest.raises(
+                UserError, match=r"--load_size 30 is smaller than --crop_size 32.*--load_size 32 or --crop"
+            ):
+                get_transform(opt)
+        else:
+            get_transform(opt)
+
+
+def test_a_misspelt_preprocess_is_an_error_that_lists_the_allowed_ones():
+    with pytest.raises(UserError, match=r"resize_and_corp is unknown. Did you mean 'resize_and_crop'.*scale_width, "):
+        get_transform(data_options("", preprocess="resize_and_corp"))
+
+
+def test_a_plug_ins_own_preprocess_is_allowed_by_its_entry(monkeypatch, tmp_path):
+    monkeypatch.setitem(PREPROCESS, "crop_mine", "cut out, and then what the plug-in does itself")
+    image = Image.open(make_image(tmp_path / "a.png", 50, 40))
+    assert get_transform(data_options("", preprocess="crop_mine"))(image).shape == (3, 32, 32)

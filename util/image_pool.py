@@ -1,0 +1,52 @@
+"""A history of generated images, from which D is trained."""
+
+from __future__ import annotations
+
+import random
+
+import torch
+
+
+class ImagePool:
+    """Keep up to `pool_size` generated images and hand out old ones half of the time.
+
+    D then sees a history of fakes rather than the newest alone, which steadies training (Shrivastava et al. 2017;
+    CycleGAN paper, section 4). Size 0 hands back what it gets. `rng` is a source with `uniform` and `randint`.
+    """
+
+    def __init__(self, pool_size: int, rng=random):
+        self.pool_size = pool_size
+        self.rng = rng
+        self.num_imgs = 0
+        self.images: list[torch.Tensor] = []
+
+    def query(self, images: torch.Tensor) -> torch.Tensor:
+        """Swap images (N, C, H, W) for the pool's: each comes back itself, or an older one that it replaces.
+
+        Until the pool is full, each is stored and comes back itself.
+        """
+        if self.pool_size == 0:
+            return images
+        return torch.cat([self._swap(image[None], alone=len(images) == 1) for image in images.detach()])
+
+    def _swap(self, image: torch.Tensor, alone: bool) -> torch.Tensor:
+        if self.num_imgs < self.pool_size:
+            self.num_imgs += 1
+            self.images.append(image)
+            return image
+        if self.rng.uniform(0, 1) <= 0.5:
+            return image
+        i = self.rng.randint(0, self.pool_size - 1)
+        old = self.images[i]
+        self.images[i] = image
+        # Sizes vary with --preprocess none: an old image of another size can't stand in a batch with new ones.
+        return old if alone or old.shape == image.shape else image
+
+    def state_dict(self) -> dict:
+        """Return the stored images, on the CPU, for a checkpoint."""
+        return {"images": [image.cpu().clone() for image in self.images]}
+
+    def load_state_dict(self, state: dict, device: torch.device | str = "cpu") -> None:
+        """Take the stored images of a checkpoint, as many as fit."""
+        self.images = [image.to(device) for image in state["images"][: self.pool_size]]
+        self.num_imgs = len(self.images)

@@ -1,0 +1,115 @@
+"""Tensors as pictures for people: uint8 arrays, contact sheets, file names."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from util.util import tensor2im
+
+Pictures = dict[str, list[np.ndarray]]  # label -> one uint8 array (H, W, 3) per item of the batch
+LINE = 14  # pixels, a line of PIL's default font
+NAME_BYTES = 180  # of a stem: file systems take 255 bytes, and a label and `.png` still have to follow
+
+
+class Step(NamedTuple):
+    """Where a run is."""
+
+    epoch: int
+    total_iters: int  # images trained on in all
+    x: float  # epochs done, with the share of the present one
+
+
+def to_pictures(visual: object) -> list[np.ndarray]:
+    """Turn what a model shows under one label into one uint8 array (H, W, 3) per item of the batch.
+
+    Takes a tensor (N, C, H, W) in [-1, 1], or an array (H, W, C), (H, W) or (N, H, W, C) in [0, 255].
+    One channel becomes grey; two stand side by side, each grey; of more than three the first three are shown.
+    """
+    if isinstance(visual, torch.Tensor):
+        items = visual.detach()
+        items = items[None] if items.dim() == 3 else items
+        return [three_channels(tensor2im(items[i : i + 1])) for i in range(len(items))]
+    array = tensor2im(np.asarray(visual))
+    return [three_channels(item) for item in (array if array.ndim == 4 else array[None])]
+
+
+def three_channels(image: np.ndarray) -> np.ndarray:
+    """Make (H, W) or (H, W, C) of any C viewable: (H, W, 3), or (H, 2W, 3) for two channels."""
+    image = image[:, :, None] if image.ndim == 2 else image
+    channels = image.shape[2]
+    if channels == 2:
+        image = np.concatenate([image[:, :, :1], image[:, :, 1:]], axis=1)
+    return np.ascontiguousarray(image[:, :, :3] if channels > 3 else np.broadcast_to(image, (*image.shape[:2], 3)))
+
+
+def contact_sheet(rows: list[list[tuple[str, np.ndarray]]], side: int = 512) -> Image.Image:
+    """Lay labelled pictures out in rows; those longer than `side` pixels are made smaller."""
+    gap = 6
+    cells = [[(ascii_only(label), shrunk(picture, side)) for label, picture in row] for row in rows]
+    columns = max(len(row) for row in cells)
+    font = ImageFont.load_default()
+    width = [
+        max(max(row[c][1].width, int(font.getlength(row[c][0]))) for row in cells if c < len(row))
+        for c in range(columns)
+    ]
+    height = [max(picture.height for _, picture in row) + LINE for row in cells]
+    sheet = Image.new("RGB", (sum(width) + gap * (columns + 1), sum(height) + gap * (len(cells) + 1)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for r, row in enumerate(cells):
+        for c, (label, picture) in enumerate(row):
+            x, y = gap + sum(width[:c]) + gap * c, gap + sum(height[:r]) + gap * r
+            draw.text((x, y), label, fill="black", font=font)
+            sheet.paste(picture, (x, y + LINE))
+    return sheet
+
+
+def shrunk(picture: np.ndarray, side: int) -> Image.Image:
+    """Return the picture, made smaller where it is longer than `side` pixels."""
+    image = Image.fromarray(picture)
+    if max(image.size) > side:
+        image.thumbnail((side, side), Image.Resampling.BOX)
+    return image
+
+
+def batch_sheet(batch: dict, limit: int = 8) -> Image.Image | None:
+    """Show what the network is fed: a row per item, a column per image tensor, under its key and its file's name.
+
+    None when the batch holds no images (float tensors (N, C, H, W)).
+    """
+    images = {k: v for k, v in batch.items() if isinstance(v, torch.Tensor) and v.is_floating_point() and v.dim() == 4}
+    if not images:
+        return None
+    columns = {key: to_pictures(value[:limit]) for key, value in images.items()}
+    rows = [
+        [(f"{key}: {file_name(batch, key, i)}"[:60], column[i]) for key, column in columns.items() if i < len(column)]
+        for i in range(max(map(len, columns.values())))
+    ]
+    return contact_sheet(rows)
+
+
+def file_name(batch: dict, key: str, index: int) -> str:
+    """Return the file's name of item `index` of the images under `key`, where the batch knows it."""
+    paths = batch.get(f"{key}_paths", [])
+    return os.path.basename(str(paths[index])) if index < len(paths) else ""  # noqa: PTH119
+
+
+def ascii_only(text: str) -> str:
+    """Replace what PIL's small built-in font may not hold."""
+    return text.encode("ascii", "replace").decode()
+
+
+def file_label(label: str) -> str:
+    """Make a label fit for a part of a file's name."""
+    return re.sub(r'[<>:"/\\|?*\0]', "_", str(label))
+
+
+def clip(name: str) -> str:
+    """Cut a name to what leaves room for a label and an extension."""
+    data = os.fsencode(name)
+    return name if len(data) <= NAME_BYTES else data[:NAME_BYTES].decode("utf-8", "ignore")

@@ -1,0 +1,113 @@
+"""Device, processes, seeds: decided once, here."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import random
+import secrets
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+# ---- processes (torchrun) ----
+
+
+def rank() -> int:
+    """This process's number among torchrun's processes, 0 without torchrun."""
+    return int(os.environ.get("RANK", 0))
+
+
+def local_rank() -> int:
+    """This process's number on its machine."""
+    return int(os.environ.get("LOCAL_RANK", 0))
+
+
+def world_size() -> int:
+    """How many processes train together."""
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def is_main() -> bool:
+    """Whether this process writes the log, the pages and the checkpoints."""
+    return rank() == 0
+
+
+def start_processes() -> None:
+    """Join torchrun's process group (NCCL with a CUDA device each, else gloo); nothing to do without torchrun."""
+    if world_size() > 1 and not dist.is_initialized():
+        cuda = torch.cuda.is_available() and torch.cuda.device_count() > local_rank()
+        if cuda:
+            torch.cuda.set_device(local_rank())
+        dist.init_process_group("nccl" if cuda else "gloo")
+
+
+def stop_processes() -> None:
+    """Leave the process group, if there is one."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+@contextlib.contextmanager
+def processes():
+    """Belong to torchrun's process group while the body runs."""
+    start_processes()
+    try:
+        yield
+    finally:
+        stop_processes()
+
+
+def from_main(value):
+    """Give every process the main process's `value` (any picklable object)."""
+    if not dist.is_initialized():
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def gather(value) -> list:
+    """Collect every process's `value` (any picklable object), ordered by rank, in every process."""
+    if not dist.is_initialized():
+        return [value]
+    values = [None] * world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+# ---- device ----
+
+
+def choose_device(gpu_ids: list[int] | None = None) -> torch.device:
+    """Choose where to compute: torchrun's local GPU, the first of `gpu_ids`, Apple's GPU, or the CPU.
+
+    `gpu_ids` empty means the CPU; None means whatever is there.
+    """
+    if gpu_ids is not None and not gpu_ids:
+        return torch.device("cpu")
+    if torch.cuda.is_available():
+        if "LOCAL_RANK" in os.environ:
+            return torch.device("cuda", local_rank())
+        return torch.device("cuda", gpu_ids[0] if gpu_ids else 0)
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+# ---- randomness ----
+
+
+def draw_seed() -> int:
+    """Draw a seed from the operating system, for a run that names none."""
+    return secrets.randbelow(2**31)
+
+
+def seed_all(*key: int | str) -> None:
+    """Seed Python, NumPy and torch by a key such as (seed, epoch, index): equal keys give equal draws anywhere."""
+    number = int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=8).digest(), "little")
+    random.seed(number)
+    np.random.seed(number % 2**32)
+    torch.manual_seed(number % 2**63)

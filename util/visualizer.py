@@ -1,0 +1,261 @@
+"""One face over what shows a run: console, log, web page, visdom, and the dashboards that a user asks for."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from util import runtime
+from util.console import LossLog, Meter
+from util.dashboards import Guard, TensorboardSink, VisdomSink, WandbSink, need, wandb_images
+from util.html import HTML
+from util.pictures import Step, batch_sheet, file_label, to_pictures
+from util.training_page import TrainingPage
+from util.util import save_image
+
+
+def save_images(
+    webpage: HTML,
+    visuals: dict[str, object],
+    image_path: list[str] | str,
+    aspect_ratio: float = 1.0,
+    width: int = 256,
+    use_wandb: bool = False,
+) -> list[str]:
+    """Write a test batch's images as <name>_<label>.png, add a row for each item, and return the items' names.
+
+    `visuals`: label -> tensor (N, C, H, W) in [-1, 1] or array (H, W, C); `image_path`: a file for each item. A name is
+    the file's stem; when the page has it already, folders and a number keep the older images safe.
+    """
+    paths = [image_path] if isinstance(image_path, (str, Path)) else list(image_path)
+    pictures = {label: to_pictures(visual) for label, visual in visuals.items()}
+    names = []
+    for i in range(max(map(len, pictures.values()), default=0)):
+        name = webpage.unique_name(paths[min(i, len(paths) - 1)])
+        labels = [label for label, images in pictures.items() if i < len(images)]
+        files = [f"{name}_{file_label(label)}.png" for label in labels]
+        for label, file in zip(labels, files, strict=True):
+            save_image(pictures[label][i], Path(webpage.get_image_dir()) / file, aspect_ratio=aspect_ratio)
+        webpage.add_header(name)
+        webpage.add_images(files, labels, files, width=width)
+        names.append(name)
+    if use_wandb:
+        wandb = need("wandb", "wandb", "--use_wandb")
+        if wandb.run is not None:
+            Guard("wandb", print)(wandb.log, wandb_images(wandb, pictures))
+    return names
+
+
+class Visualizer:
+    """Show and log a run. Under torchrun only the main process does; in the others every method is silent.
+
+    `saved`, `current_epoch`, `vis` and the paths are attributes that scripts read.
+    """
+
+    def __init__(self, opt: argparse.Namespace):
+        """Begin the log and, in training, the web page and the dashboards that `opt` asks for."""
+        self.opt = opt
+        self.name = opt.name
+        self.active = runtime.is_main()
+        training = getattr(opt, "isTrain", True)
+        folder = Path(opt.checkpoints_dir) / opt.name
+        self.folder = folder
+        self.log_name = str(folder / "loss_log.txt")
+        self.web_dir, self.img_dir = str(folder / "web"), str(folder / "web" / "images")
+        self.use_html = training and not getattr(opt, "no_html", False)
+        self.use_wandb = getattr(opt, "use_wandb", False)
+        self.win_size = getattr(opt, "display_winsize", 256)
+        self.display_id = getattr(opt, "display_id", 0)
+        self.port = getattr(opt, "display_port", 8097)
+        self.ncols = getattr(opt, "display_ncols", 4)
+        self.saved = False  # whether this epoch's images are on the page
+        self.current_epoch = 0
+        self.vis = None  # visdom's client
+        self.progress = None
+        self.dataset_size = 0
+        self.meter = Meter()
+        self.page: TrainingPage | None = None
+        self.log: LossLog | None = None
+        self.sinks: list[tuple[Guard, object]] = []
+        self._first_batch = True
+        self._last = 0  # images at the last plotted losses
+        self._files = Guard("log files", self.say)
+        if self.active and training:
+            self._begin()
+
+    def _begin(self) -> None:
+        """Open what this run is logged to."""
+        done = math.inf if getattr(self.opt, "continue_train", False) else 0  # until `resume` knows better
+        self.log = LossLog(self.folder)
+        self.log.write_line(f"{'=' * 16} Training Loss ({time.strftime('%c')}) {'=' * 16}")
+        self.log.cut(done)
+        if self.use_html:
+            self.say(f"create web directory {self.web_dir}...")
+            self.page = TrainingPage(self.web_dir, f"Experiment name = {self.name}", self.win_size)
+            self.page.cut(done)
+            self._add_sink("web page", self.page)
+        self.create_visdom_connections()
+        if self.use_wandb:
+            guard = Guard("wandb", self.say)
+            sink = guard(WandbSink, self.opt, self.say)
+            self.sinks += [(guard, sink)] if sink is not None else []
+        if getattr(self.opt, "use_tensorboard", False):
+            self._add_sink("tensorboard", TensorboardSink(self.opt, self.folder))
+
+    def _add_sink(self, name: str, sink: object) -> None:
+        self.sinks.append((Guard(name, self.say), sink))
+
+    def create_visdom_connections(self) -> None:
+        """Look for the user's visdom server, unless one is used already; none is ever started."""
+        wanted = self.display_id > 0 and hasattr(self.opt, "display_server")
+        if self.active and wanted and self.vis is None:
+            sink = VisdomSink(self.opt, self.say)
+            if sink.alive:
+                self.vis = sink.vis
+                self._add_sink("visdom", sink)
+
+    def say(self, line: str) -> None:
+        """Print a line in the main process, above the progress bar where there is one."""
+        if self.active:
+            self.meter.say(line)
+
+    def resume(self, progress) -> None:
+        """Follow `progress` (.epoch, .epoch_iter, .total_iters) and forget what was logged beyond it."""
+        self.progress = progress
+        if self.log is not None:
+            self._files(self.log.cut, progress.total_iters)
+            for guard, sink in self.sinks:
+                if hasattr(sink, "cut"):
+                    guard(sink.cut, progress.total_iters)
+
+    def close(self) -> None:
+        """Take the progress bar away and send what dashboards still wait for; the end of the program does so, too."""
+        self.meter.close_bar()
+        for guard, sink in self.sinks:
+            if hasattr(sink, "close"):
+                guard(sink.close)
+
+    def set_dataset_size(self, dataset_size: int) -> None:
+        """Tell how many images an epoch has, for the axis of epochs."""
+        self.dataset_size = dataset_size
+
+    def reset(self) -> None:
+        """Begin an epoch: its first images go to the web page."""
+        self.saved = False
+
+    def track(self, dataset: Iterable, progress) -> Iterator[dict]:
+        """Yield the epoch's batches with a progress bar and timing, and draw the run's first batch.
+
+        `len(dataset)` counts images; the caller advances `progress` once for each batch.
+        """
+        if not self.active:
+            yield from dataset
+            return
+        self.progress = progress
+        self.dataset_size = self.dataset_size or len(dataset)
+        if self.meter.lap_images is None:
+            self.meter.lap_images = progress.total_iters
+        self.meter.open_bar(self._title(progress.epoch), len(dataset), progress.epoch_iter)
+        try:
+            for batch in self.meter.track(dataset):
+                if self._first_batch:
+                    self._first_batch = False
+                    with self.meter.showing():
+                        self._files(self._draw_first_batch, batch)
+                yield batch
+                self.meter.move_bar(progress.epoch_iter)
+        finally:
+            self.meter.close_bar()
+
+    def timing(self) -> tuple[float, float]:
+        """Return seconds per image since the last call: training, and waiting for data."""
+        return self.meter.timing(self.progress.total_iters if self.progress else 0)
+
+    def display_current_results(
+        self, visuals: dict[str, object], epoch: int, total_iters: int | bool | None = None, save_result: bool = False
+    ) -> None:
+        """Show the images; the web page gets them when they are the epoch's first or `save_result` is set.
+
+        Also takes the older (visuals, epoch, save_result).
+        """
+        if isinstance(total_iters, bool):
+            total_iters, save_result = None, total_iters
+        self.current_epoch = epoch
+        on_page = save_result or (self.page is not None and not self.page.has(epoch))
+        sinks = [(guard, sink) for guard, sink in self.sinks if sink.alive and (on_page or sink is not self.page)]
+        if not sinks:
+            return
+        if total_iters is None:
+            total_iters = self.progress.total_iters if self.progress else self._last
+        with self.meter.showing():
+            pictures = {label: to_pictures(visual) for label, visual in visuals.items()}
+            for guard, sink in sinks:
+                guard(sink.images, Step(epoch, total_iters, 0.0), pictures)
+        self.saved = self.use_html
+
+    def plot_current_losses(self, total_iters: int, losses: dict[str, float] | float, *older: dict[str, float]) -> None:
+        """Draw the losses at `total_iters` images; also takes the older (epoch, counter_ratio, losses)."""
+        if not self.sinks:
+            return
+        if older:
+            step, losses = self._older_step(total_iters, losses), older[0]
+        else:
+            step = self._step(total_iters)
+        self._last = step.total_iters
+        values = {name: float(value) for name, value in losses.items()}
+        with self.meter.showing():
+            for guard, sink in self.sinks:
+                guard(sink.losses, step, values)
+
+    def _step(self, total_iters: int) -> Step:
+        """Find the epoch and how much of it is done; a loop that tells neither is drawn over its images."""
+        if self.progress and self.dataset_size:
+            share = min(self.progress.epoch_iter / self.dataset_size, 1.0)
+            return Step(self.progress.epoch, total_iters, self.progress.epoch - 1 + share)
+        return Step(self.current_epoch, total_iters, total_iters / (self.dataset_size or 1))
+
+    def _older_step(self, epoch: int, ratio: float) -> Step:
+        """Find how many images that was; where an epoch's size is unknown, count thousandths of epochs."""
+        done = epoch - 1 + ratio
+        total_iters = self.progress.total_iters if self.progress else round(done * (self.dataset_size or 1000))
+        return Step(epoch, total_iters, done)
+
+    def print_current_losses(
+        self, epoch: int, iters: int, losses: dict[str, float], t_comp: float, t_data: float
+    ) -> None:
+        """Print the losses and log them; `iters`: images of this epoch, the times: seconds per image."""
+        if not self.active:
+            return
+        self.current_epoch = epoch
+        values = {name: float(value) for name, value in losses.items()}
+        line = f"(epoch: {epoch}, iters: {iters}, time: {t_comp:.3f}, data: {t_data:.3f}) "
+        line += "".join(f"{name}: {value:.3f} " for name, value in values.items())
+        self.say(line)
+        if self.log is None:
+            return
+        total_iters = self.progress.total_iters if self.progress else ""
+        row = {
+            "epoch": epoch,
+            "iters": iters,
+            "total_iters": total_iters,
+            "time": f"{t_comp:.6f}",
+            "data": f"{t_data:.6f}",
+        }
+        self._files(self.log.write_line, line)
+        self._files(self.log.add, row | {name: f"{value:.7g}" for name, value in values.items()})
+
+    def _title(self, epoch: int) -> str:
+        """Name an epoch on the progress bar."""
+        last = getattr(self.opt, "n_epochs", 0) + getattr(self.opt, "n_epochs_decay", 0)
+        return f"epoch {epoch}/{last}" if last else f"epoch {epoch}"
+
+    def _draw_first_batch(self, batch: dict) -> None:
+        """Save a picture of what the network is fed, so that a mixed-up A and B are seen at once."""
+        sheet = batch_sheet(batch) if isinstance(batch, dict) else None
+        if sheet is not None:
+            file = self.folder / "first_batch.png"
+            sheet.save(file)
+            self.say(f"the first batch, as the network sees it: {file}")
