@@ -12,6 +12,7 @@ from data import create_dataset
 from models import create_model
 from options.test_options import TestOptions
 from util import runtime
+from util.dashboards import start_wandb
 from util.html import HTML
 from util.util import explained_errors
 from util.visualizer import save_images
@@ -27,6 +28,8 @@ def translate(opt):
 
     folder = f"{opt.phase}_{opt.epoch}" + (f"_iter{opt.load_iter}" if opt.load_iter > 0 else "")
     web_dir = Path(opt.results_dir) / opt.name / folder
+    if opt.use_wandb:
+        start_wandb(opt)
     webpage = HTML(web_dir, f"Experiment = {opt.name}, Phase = {opt.phase}, Epoch = {opt.epoch}")
     count = min(opt.num_test, len(dataset))
     print(f"translating {count} of {len(dataset)} images" + (" (--num_test)" if count < len(dataset) else ""))

@@ -8,6 +8,7 @@
 """
 
 import time
+from contextlib import closing
 
 from data import create_dataset
 from models import create_model
@@ -23,47 +24,45 @@ def train(opt):
     print(f"The number of training images = {len(dataset)}")
     model = create_model(opt)
     model.setup(opt)  # loads networks and training state if training goes on
-    visualizer = Visualizer(opt)
-    visualizer.resume(model.progress)
-
-    progress = model.progress
-    last_epoch = opt.n_epochs + opt.n_epochs_decay
+    progress, last_epoch = model.progress, opt.n_epochs + opt.n_epochs_decay
     if progress.epoch > last_epoch:
         raise UserError(nothing_left(progress.epoch, opt))
+    with closing(Visualizer(opt)) as visualizer:
+        visualizer.resume(progress)
 
-    for epoch in range(progress.epoch, last_epoch + 1):
-        start = time.time()
-        visualizer.reset()
-        dataset.set_epoch(epoch, start=progress.epoch_iter)
+        for epoch in range(progress.epoch, last_epoch + 1):
+            start = time.time()
+            visualizer.reset()
+            dataset.set_epoch(epoch, start=progress.epoch_iter)
 
-        for batch in visualizer.track(dataset, progress):
-            progress.advance(opt.batch_size * runtime.world_size())
-            runtime.seed_all(opt.seed, "step", runtime.rank(), progress.total_iters)
-            model.share = dataset.share
-            model.set_input(batch)
-            model.optimize_parameters()
+            for batch in visualizer.track(dataset, progress):
+                progress.advance(opt.batch_size * runtime.world_size())
+                runtime.seed_all(opt.seed, "step", runtime.rank(), progress.total_iters)
+                model.share = dataset.share
+                model.set_input(batch)
+                model.optimize_parameters()
 
-            if progress.passed(opt.display_freq):
-                model.compute_visuals()
-                visuals, save_result = model.get_current_visuals(), progress.passed(opt.update_html_freq)
-                visualizer.display_current_results(visuals, epoch, progress.total_iters, save_result)
+                if progress.passed(opt.display_freq):
+                    model.compute_visuals()
+                    visuals, save_result = model.get_current_visuals(), progress.passed(opt.update_html_freq)
+                    visualizer.display_current_results(visuals, epoch, progress.total_iters, save_result)
 
-            if progress.passed(opt.print_freq):
-                losses = model.get_current_losses()
-                visualizer.print_current_losses(epoch, progress.epoch_iter, losses, *visualizer.timing())
-                visualizer.plot_current_losses(progress.total_iters, losses)
+                if progress.passed(opt.print_freq):
+                    losses = model.get_current_losses()
+                    visualizer.print_current_losses(epoch, progress.epoch_iter, losses, *visualizer.timing())
+                    visualizer.plot_current_losses(progress.total_iters, losses)
 
-            if progress.passed(opt.save_latest_freq):
-                print(f"saving the latest model (epoch {epoch}, total_iters {progress.total_iters})")
-                model.save_networks(f"iter_{progress.total_iters}" if opt.save_by_iter else "latest")
+                if progress.passed(opt.save_latest_freq):
+                    visualizer.say(f"saving the latest model (epoch {epoch}, total_iters {progress.total_iters})")
+                    model.save_networks(f"iter_{progress.total_iters}" if opt.save_by_iter else "latest")
 
-        model.update_learning_rate()
-        progress.next_epoch()
-        if epoch % opt.save_epoch_freq == 0 or epoch == last_epoch:
-            print(f"saving the model at the end of epoch {epoch}, iters {progress.total_iters}")
-            model.save_networks("latest")
-            model.save_networks(epoch)
-        print(f"End of epoch {epoch} / {last_epoch} \t Time Taken: {time.time() - start:.0f} sec")
+            model.update_learning_rate()
+            progress.next_epoch()
+            if epoch % opt.save_epoch_freq == 0 or epoch == last_epoch:
+                visualizer.say(f"saving the model at the end of epoch {epoch}, iters {progress.total_iters}")
+                model.save_networks("latest")
+                model.save_networks(epoch)
+            visualizer.say(f"End of epoch {epoch} / {last_epoch} \t Time Taken: {time.time() - start:.0f} sec")
 
 
 if __name__ == "__main__":

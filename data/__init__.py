@@ -7,8 +7,6 @@ BaseDataset with `__len__` and `__getitem__`. Nothing else has to be changed.
 from __future__ import annotations
 
 import contextlib
-import importlib
-import pkgutil
 import random
 import signal
 
@@ -19,36 +17,15 @@ from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_in
 from data.base_dataset import BaseDataset
 from data.sampler import EpochSampler
 from util import runtime
-from util.util import UserError, did_you_mean
+from util.plugins import find_class
+from util.util import UserError
 
 BUILT_IN = ("aligned", "unaligned", "single", "colorization", "template")
 
 
 def find_dataset_using_name(dataset_name: str) -> type[BaseDataset]:
-    """Import data/<dataset_name>_dataset.py and return its class <DatasetName>Dataset, the case ignored."""
-    module_name = f"data.{dataset_name}_dataset"
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if not f"{module_name}.".startswith(f"{error.name}."):
-            raise  # the file is there, and something that it imports is not
-        modules = {module.name for module in pkgutil.iter_modules(__path__)} - {"base_dataset"}
-        known = sorted(name.removesuffix("_dataset") for name in modules if name.endswith("_dataset"))
-        raise UserError(
-            f"--dataset_mode {dataset_name}: there is no file data/{dataset_name}_dataset.py."
-            f"{did_you_mean(dataset_name, known)} Data sets here: {', '.join(known)}."
-        ) from error
-
-    wanted = f"{dataset_name.replace('_', '')}dataset".lower()
-    classes = {name: value for name, value in vars(module).items() if isinstance(value, type)}
-    fitting = [cls for name, cls in classes.items() if name.lower() == wanted and issubclass(cls, BaseDataset)]
-    if not fitting:
-        own = [f"{name}({c.__base__.__name__})" for name, c in classes.items() if c.__module__ == module_name]
-        raise UserError(
-            f"--dataset_mode {dataset_name}: data/{dataset_name}_dataset.py has no subclass of BaseDataset called "
-            f"{wanted} (in any case). Its classes: {', '.join(own) or 'none'}."
-        )
-    return fitting[-1]
+    """Return the class that `--dataset_mode dataset_name` means."""
+    return find_class("data", dataset_name, BaseDataset)
 
 
 def get_option_setter(dataset_name: str):

@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from data import image_io, transforms
-from data.base_dataset import BaseDataset, about, get_params, get_transform, is_grey
+from data.base_dataset import BaseDataset, about, check_channels, get_params, get_transform
 from data.image_folder import find_images, make_dataset
 from util.util import UserError
 
@@ -19,11 +19,12 @@ class AlignedDataset(BaseDataset):
     a pair are cropped and flipped alike.
     """
 
+    B_paths = None  # of two folders only; AB_paths then lists A's files
+
     def __init__(self, opt):
         super().__init__(opt)
         transforms.check(opt.preprocess, opt.load_size, opt.crop_size)
         self.dir_AB, self.dir_A, self.dir_B = (str(Path(opt.dataroot, opt.phase + side)) for side in ("", "A", "B"))
-        self.B_paths = None  # set for two folders only; AB_paths then lists A's files
         in_two = Path(self.dir_A).is_dir() and Path(self.dir_B).is_dir()
         if in_two and not (Path(self.dir_AB).is_dir() and make_dataset(self.dir_AB, 1)):
             pairs = match_names(self.dir_A, self.dir_B)
@@ -31,12 +32,12 @@ class AlignedDataset(BaseDataset):
             self.AB_paths, self.B_paths = [A for A, _ in pairs], [B for _, B in pairs]
         else:
             self.AB_paths = find_images(self.dir_AB, opt.max_dataset_size, opt.phase)
+        check_channels(opt.input_nc, "--input_nc")
+        check_channels(opt.output_nc, "--output_nc")
         # The model swaps A and B for BtoA, so the channels of its input belong to the dataset's B then.
         swap = opt.direction == "BtoA"
         self.input_nc = opt.output_nc if swap else opt.input_nc
         self.output_nc = opt.input_nc if swap else opt.output_nc
-        self.grey_A = is_grey(self.input_nc, "--output_nc" if swap else "--input_nc")
-        self.grey_B = is_grey(self.output_nc, "--input_nc" if swap else "--output_nc")
 
     def __getitem__(self, index):
         """Return A and B (C, H, W) in [-1, 1], and their paths (one and the same for a side-by-side file)."""
@@ -53,8 +54,8 @@ class AlignedDataset(BaseDataset):
                 )
         params = get_params(self.opt, A.size)
         with about(A_path):
-            A = get_transform(self.opt, params, grayscale=self.grey_A)(A)
-            B = get_transform(self.opt, params, grayscale=self.grey_B)(B)
+            A = get_transform(self.opt, params, grayscale=self.input_nc == 1)(A)
+            B = get_transform(self.opt, params, grayscale=self.output_nc == 1)(B)
         return {"A": A, "B": B, "A_paths": A_path, "B_paths": B_path}
 
     def __len__(self):

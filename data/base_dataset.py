@@ -49,14 +49,13 @@ def get_transform(opt, params=None, grayscale=False, method=InterpolationMode.BI
     )
 
 
-def is_grey(channels: int, option: str) -> bool:
-    """Return whether images are loaded grey (1 channel) or RGB (3); UserError for any other number."""
+def check_channels(channels: int, option: str) -> None:
+    """Raise UserError for a number of channels that images are not loaded with."""
     if channels not in (1, 3):
         raise UserError(
             f"{option} {channels}: images are loaded as 8-bit RGB (3) or grey (1). "
             "Other channels need a dataset of your own: copy data/template_dataset.py."
         )
-    return channels == 1
 
 
 @contextlib.contextmanager

@@ -42,8 +42,9 @@ class ColorizationDataset(BaseDataset):
     def __getitem__(self, index):
         """Return A = L/50 - 1 (1, H, W), B = ab/110 (2, H, W), both about [-1, 1], and the path twice."""
         path = self.AB_paths[index]
+        image = image_io.load(path)
         with about(path):
-            image = self.transform(image_io.load(path))
+            image = self.transform(image)
         lab = self.rgb2lab(np.array(image)).astype(np.float32)  # (H, W, 3): L 0..100, a and b about -110..110
         lab = torch.from_numpy(lab.transpose(2, 0, 1).copy())
         return {"A": lab[:1] / 50 - 1, "B": lab[1:] / 110, "A_paths": path, "B_paths": path}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from data import image_io
-from data.base_dataset import BaseDataset, about, get_transform, is_grey
+from data.base_dataset import BaseDataset, about, check_channels, get_transform
 from data.image_folder import find_images
 
 
@@ -13,14 +13,16 @@ class SingleDataset(BaseDataset):
     def __init__(self, opt):
         super().__init__(opt)
         self.A_paths = find_images(opt.dataroot, opt.max_dataset_size)
-        # Whatever the direction, these images are what the network reads.
-        self.transform = get_transform(opt, grayscale=is_grey(opt.input_nc, "--input_nc"))
+        # Whatever the direction, these images are what the network reads, with the channels of its input.
+        check_channels(opt.input_nc, "--input_nc")
+        self.transform = get_transform(opt, grayscale=opt.input_nc == 1)
 
     def __getitem__(self, index):
         """Return an image A (C, H, W) in [-1, 1] and its path."""
         path = self.A_paths[index]
+        A = image_io.load(path)
         with about(path):
-            A = self.transform(image_io.load(path))
+            A = self.transform(A)
         return {"A": A, "A_paths": path}
 
     def __len__(self):

@@ -13,7 +13,7 @@ from pathlib import Path
 from torch.nn import functional as F
 
 from data import image_io
-from data.base_dataset import BaseDataset, get_transform
+from data.base_dataset import BaseDataset, about, get_transform
 from data.image_folder import find_images
 
 
@@ -39,7 +39,9 @@ class TemplateDataset(BaseDataset):
         Draw at random as you like (random, numpy.random, torch): each item is seeded by (seed, epoch, index).
         """
         path = self.image_paths[index]
-        B = self.transform(image_io.load(path))  # (3, H, W)
+        B = image_io.load(path)
+        with about(path):  # errors begin with the path
+            B = self.transform(B)  # (3, H, W)
         height, width = B.shape[1:]
         small = [max(1, round(side / self.opt.new_dataset_option)) for side in (height, width)]
         A = F.interpolate(B[None], small, mode="bilinear", antialias=True)

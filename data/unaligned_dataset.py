@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 
 from data import image_io
-from data.base_dataset import BaseDataset, about, get_transform, is_grey
+from data.base_dataset import BaseDataset, about, check_channels, get_transform
 from data.image_folder import find_images
 
 
@@ -20,14 +20,12 @@ class UnalignedDataset(BaseDataset):
         self.B_paths = find_images(self.dir_B, opt.max_dataset_size, opt.phase)
         self.A_size = len(self.A_paths)
         self.B_size = len(self.B_paths)
+        check_channels(opt.input_nc, "--input_nc")
+        check_channels(opt.output_nc, "--output_nc")
         # The model swaps A and B for BtoA, so the channels of its input belong to the dataset's B then.
-        options = ["--input_nc", "--output_nc"]
-        channels = [opt.input_nc, opt.output_nc]
-        if opt.direction == "BtoA":
-            options.reverse()
-            channels.reverse()
-        self.transform_A = get_transform(opt, grayscale=is_grey(channels[0], options[0]))
-        self.transform_B = get_transform(opt, grayscale=is_grey(channels[1], options[1]))
+        swap = opt.direction == "BtoA"
+        self.transform_A = get_transform(opt, grayscale=(opt.output_nc if swap else opt.input_nc) == 1)
+        self.transform_B = get_transform(opt, grayscale=(opt.input_nc if swap else opt.output_nc) == 1)
 
     def __getitem__(self, index):
         """Return an A and a B (C, H, W) in [-1, 1] and their paths; B is a random one, unless `--serial_batches`."""
@@ -36,10 +34,11 @@ class UnalignedDataset(BaseDataset):
             B_path = self.B_paths[index % self.B_size]
         else:  # so that no A always meets the same B
             B_path = self.B_paths[random.randint(0, self.B_size - 1)]
+        A, B = image_io.load(A_path), image_io.load(B_path)
         with about(A_path):
-            A = self.transform_A(image_io.load(A_path))
+            A = self.transform_A(A)
         with about(B_path):
-            B = self.transform_B(image_io.load(B_path))
+            B = self.transform_B(B)
         return {"A": A, "B": B, "A_paths": A_path, "B_paths": B_path}
 
     def __len__(self):

@@ -185,7 +185,7 @@ class BaseModel(ABC):
     def get_current_losses(self):
         """Return the losses by name, as floats, averaged over torchrun's processes. Waits for the device."""
         names = [name for name in self.loss_names if isinstance(name, str)]
-        losses = [torch.as_tensor(getattr(self, "loss_" + name)).detach() for name in names]
+        losses = [torch.as_tensor(getattr(self, "loss_" + name)).detach().reshape(()) for name in names]
         if not losses:
             return OrderedDict()
         values = torch.stack([loss.to(self.device, torch.float32) for loss in losses])

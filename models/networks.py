@@ -80,34 +80,33 @@ class _SumOverProcesses(torch.autograd.Function):
         return _SumOverProcesses.apply(grad.contiguous())
 
 
-class SyncBatchNorm(nn.SyncBatchNorm):
-    """Batch norm over all processes' images; torch's own on GPUs, and the same sums through autograd on CPUs (gloo)."""
+class SyncBatchNorm(nn.BatchNorm2d):
+    """Batch norm over all processes' images, for CPUs (gloo); on GPUs torch has its own."""
 
     def forward(self, x):
-        alone = not (self.training and dist.is_initialized() and dist.get_world_size() > 1)
-        if alone or x.is_cuda:
+        if not (self.training and dist.is_initialized() and dist.get_world_size() > 1):
             return super().forward(x)
-        if self.num_batches_tracked is not None:
-            self.num_batches_tracked.add_(1)
-        axes = [0, *range(2, x.dim())]
+        self.num_batches_tracked.add_(1)
         count = x.new_tensor([x.numel() / x.shape[1]])
-        sums = _SumOverProcesses.apply(torch.cat([x.sum(axes), x.square().sum(axes), count]))
+        sums = _SumOverProcesses.apply(torch.cat([x.sum((0, 2, 3)), x.square().sum((0, 2, 3)), count]))
         n = sums[-1]
-        mean, square = sums[:-1].chunk(2)
-        mean = mean / n
-        var = square / n - mean.square()
+        mean, square = (sums[:-1] / n).chunk(2)  # (C,) each
+        var = square - mean.square()
         with torch.no_grad():
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(var * n / (n - 1), self.momentum)
         scale = self.weight * (var + self.eps).rsqrt()
-        shape = (1, -1) + (1,) * (x.dim() - 2)
-        return x * scale.view(shape) + (self.bias - mean * scale).view(shape)
+        return x * scale[:, None, None] + (self.bias - mean * scale)[:, None, None]
+
+
+def _sync_norm(num_features: int) -> nn.Module:
+    return nn.SyncBatchNorm(num_features) if torch.cuda.is_available() else SyncBatchNorm(num_features)
 
 
 NORMS = {
     "batch": functools.partial(nn.BatchNorm2d, affine=True, track_running_stats=True),
     "instance": functools.partial(nn.InstanceNorm2d, affine=False, track_running_stats=False),
-    "syncbatch": functools.partial(SyncBatchNorm, affine=True, track_running_stats=True),
+    "syncbatch": _sync_norm,
     "none": _no_norm,
 }
 # Names that circulate in documentation; instance norm needs no synchronising, its statistics are each image's own.

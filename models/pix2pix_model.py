@@ -36,7 +36,10 @@ class Pix2PixModel(BaseModel):
             opt.input_nc, opt.output_nc, opt.ngf, opt.netG, opt.norm, not opt.no_dropout, opt.init_type, opt.init_gain
         )
         if self.isTrain:
-            input_nc = opt.output_nc + (0 if opt.unconditional_D else opt.input_nc)
+            # A subclass written for the reference may have its own options without these.
+            self.lambda_GAN = getattr(opt, "lambda_GAN", 1.0)
+            self.conditional = not getattr(opt, "unconditional_D", False)
+            input_nc = opt.output_nc + (opt.input_nc if self.conditional else 0)
             self.netD = networks.define_D(
                 input_nc, opt.ndf, opt.netD, opt.n_layers_D, opt.norm, opt.init_type, opt.init_gain
             )
@@ -57,7 +60,7 @@ class Pix2PixModel(BaseModel):
 
     def seen_by_D(self, image_B):
         """Return what D judges: the pair (A, image_B), or image_B alone."""
-        return image_B if self.opt.unconditional_D else torch.cat([self.real_A, image_B], 1)
+        return torch.cat([self.real_A, image_B], 1) if self.conditional else image_B
 
     def backward_D(self):
         """Half the sum of the losses on fake and real pairs; the half slows D down (section 3.3)."""
@@ -69,7 +72,7 @@ class Pix2PixModel(BaseModel):
 
     def backward_G(self):
         """G is to fool D and to stay near B in L1."""
-        self.loss_G_GAN = self.criterionGAN(self.netD(self.seen_by_D(self.fake_B)), True) * self.opt.lambda_GAN
+        self.loss_G_GAN = self.criterionGAN(self.netD(self.seen_by_D(self.fake_B)), True) * self.lambda_GAN
         self.loss_G_L1 = self.criterionL1(self.fake_B, self.real_B) * self.opt.lambda_L1  # |G(A) - B|
         self.loss_G = self.loss_G_GAN + self.loss_G_L1
         self.loss_G.backward()

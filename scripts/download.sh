@@ -61,7 +61,8 @@ transfer() {
   elif command -v wget >/dev/null; then
     local show=-nv
     [ ! -t 2 ] || show=-v
-    wget "$show" -c -t 1 -T "$stall" -O "$2" -- "$1" || status=$?
+    # Kept connections fail on redirects by a server that closes them all the same.
+    wget "$show" --no-http-keep-alive --continue --tries=1 --timeout="$stall" -O "$2" -- "$1" || status=$?
     case "$status" in
       0) return 0 ;;
       8) return 3 ;;

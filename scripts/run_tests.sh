@@ -6,4 +6,4 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash scripts/setup_env.sh test
 .venv/bin/ruff check
 .venv/bin/ruff format --check
-.venv/bin/python -m pytest "$@"
+.venv/bin/python -m pytest -n auto "$@"

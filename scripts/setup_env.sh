@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Make .venv in the repository root and install what the project needs; reuse what is there.
 #   bash scripts/setup_env.sh          requirements.txt
-#   bash scripts/setup_env.sh test     and requirements-extra.txt, pytest and ruff
+#   bash scripts/setup_env.sh test     and requirements-extra.txt, pytest, ruff
 # PYTHON=python3.12 chooses the interpreter (at least 3.10).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -11,7 +11,7 @@ fail() { echo "error: $*" >&2; exit 1; }
 what=${1:-core}
 case $what in
     core) wanted=(-r requirements.txt) ;;
-    test) wanted=(-r requirements.txt -r requirements-extra.txt pytest ruff) ;;
+    test) wanted=(-r requirements.txt -r requirements-extra.txt pytest pytest-xdist ruff) ;;
     *) fail "setup_env.sh $what: the choices are core (the default) and test" ;;
 esac
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 import tarfile
@@ -9,8 +10,6 @@ import threading
 import time
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-
-import pytest
 
 PAGE = b"<!DOCTYPE html><html><body>Please sign in to this network</body></html>"
 
@@ -72,12 +71,15 @@ class Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-@pytest.fixture
-def server():
+@contextlib.contextmanager
+def serving():
+    """Serve the files of `server.files` (path: Served) at `server.url` while the body runs."""
     server = Server()
-    yield server
-    server.shutdown()
-    server.server_close()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def zip_of(files):

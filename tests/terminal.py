@@ -10,14 +10,18 @@ import atexit
 import functools
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+import torch
+
 ROOT = Path(__file__).resolve().parents[1]
-TINY = "--ngf 4 --ndf 4 --load_size 40 --crop_size 32 --num_threads 0 --gpu_ids -1 --display_id -1 --seed 1".split()
+TINY = "--ngf 4 --ndf 4 --load_size 40 --crop_size 32 --num_threads 0 --gpu_ids -1 --display_id -1 --seed 1"
 
 HELPER = """
 import json, multiprocessing, os, runpy, sys
@@ -61,17 +65,24 @@ def _helper() -> tuple[subprocess.Popen, Path]:
     return process, out
 
 
-def type_fast(*words, cwd) -> subprocess.CompletedProcess:
-    """Run `python words...` in the folder `cwd` and return the finished process with its text."""
+def type_fast(command: str, cwd: Path) -> subprocess.CompletedProcess:
+    """Run `python command` in the folder `cwd` and return the finished process with its text."""
     helper, out = _helper()
     for name in ("stdout", "stderr"):
         (out / name).unlink(missing_ok=True)
-    words = [str(word) for word in words]
+    words = shlex.split(command)
     helper.stdin.write(json.dumps([str(cwd), words, str(out)]) + "\n")
     helper.stdin.flush()
     status = int(helper.stdout.readline())
     texts = [(out / name).read_text(errors="replace") for name in ("stdout", "stderr")]
     return subprocess.CompletedProcess(words, status, *texts)
+
+
+def type_well(command: str, cwd: Path) -> str:
+    """Run `python command` as `type_fast` does, see it succeed, and return what it wrote to stdout."""
+    done = type_fast(command, cwd)
+    assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    return done.stdout
 
 
 def copy_tree(folder: Path) -> Path:
@@ -81,3 +92,22 @@ def copy_tree(folder: Path) -> Path:
     for name in ("train.py", "test.py"):
         shutil.copy(ROOT / name, folder / name)
     return folder
+
+
+def loss_lines(text: str) -> list[tuple[int, int, dict[str, float]]]:
+    """Read the printed losses: epoch, images of that epoch, and the losses by name in their order."""
+    pattern = r"^\(epoch: (\d+), iters: (\d+), time: \d+\.\d{3}, data: \d+\.\d{3}\) ((?:\w+: -?\d+\.\d{3} )+)$"
+    found = re.findall(pattern, text, re.MULTILINE)
+    return [(int(e), int(i), {n: float(v) for n, v in re.findall(r"(\w+): (\S+)", rest)}) for e, i, rest in found]
+
+
+def weights(folder: Path, prefix: str = "latest") -> dict[str, torch.Tensor]:
+    """Read all networks of a checkpoint into one dictionary, keys beginning with the networks' names."""
+    paths = {path.stem.removeprefix(f"{prefix}_net_"): path for path in folder.glob(f"{prefix}_net_*.pth")}
+    states = {name: torch.load(path, weights_only=True) for name, path in paths.items()}
+    return {f"{name}.{key}": value for name, state in states.items() for key, value in state.items()}
+
+
+def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    """Whether two checkpoints have the same keys and, to the last bit, the same values."""
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)

@@ -137,6 +137,20 @@ def test_aligned_checks_its_sizes_before_training_begins(tmp_path):
     assert dataset(tmp_path, load_size=30, preprocess="none")[0]["A"].shape == (3, 32, 32)
 
 
+def test_a_subclass_may_fill_the_attributes_itself(tmp_path):
+    path = make_image(tmp_path / "elsewhere.png", 40, 20)
+
+    class Mine(find_dataset_using_name("aligned")):
+        def __init__(self, opt):
+            BaseDataset.__init__(self, opt)
+            self.AB_paths = [str(path)]
+            self.input_nc, self.output_nc = 1, 3
+
+    item = Mine(data_options(tmp_path, preprocess="none", no_flip=True))[0]
+    assert torch.equal(item["A"], to_floats(grey(pixels(path)[:, :20])))
+    assert torch.equal(item["B"], to_floats(pixels(path)[:, 20:]))
+
+
 # ---- channels ----
 
 
@@ -292,6 +306,20 @@ def test_the_template_blurs_and_has_its_option(tmp_path):
 
 
 # ---- all of them ----
+
+
+@pytest.mark.parametrize("mode", data.BUILT_IN)
+def test_every_dataset_names_the_file_that_is_broken_or_too_small(tmp_path, mode):
+    channels = {"input_nc": 1, "output_nc": 2} if mode == "colorization" else {}
+    folder = {"unaligned": "trainA", "single": "train"}.get(mode, "train")
+    path = make_image(tmp_path / folder / "a.png", 40, 20)
+    make_image(tmp_path / "trainB" / "b.png", 40, 40)
+    root = tmp_path / "train" if mode == "single" else tmp_path
+    with pytest.raises(UserError, match=f"^{path}: the image is (40|20)x20, smaller than --crop_size 32"):
+        dataset(root, mode, preprocess="crop", **channels)[0]
+    path.write_bytes(b"")
+    with pytest.raises(UserError, match=f"^cannot read {path}: it is empty"):
+        dataset(root, mode, **channels)[0]
 
 
 @pytest.mark.parametrize("mode", data.BUILT_IN)

@@ -296,7 +296,7 @@ def test_a_missing_file_says_what_was_looked_for_and_what_is_there(plug_in):
         data.find_dataset_using_name("aligend")
     assert str(error.value) == (
         "--dataset_mode aligend: there is no file data/aligend_dataset.py. Did you mean 'aligned'? "
-        "Data sets here: aligned, colorization, mine, single, template, unaligned."
+        "Known: aligned, colorization, mine, single, template, unaligned."
     )
 
 

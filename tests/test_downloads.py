@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from file_server import PAGE, Served, server, tar_of, zip_of  # noqa: F401 (server is a fixture)
+from file_server import PAGE, Served, serving, tar_of, zip_of
 
 CYCLEGAN, PIX2PIX = "datasets/download_cyclegan_dataset.sh", "datasets/download_pix2pix_dataset.sh"
 CYCLEGAN_MODEL, PIX2PIX_MODEL = "scripts/download_cyclegan_model.sh", "scripts/download_pix2pix_model.sh"
@@ -24,6 +24,12 @@ NEEDED = ["bash", "cat", "dirname", "env", "grep", "head", "mkdir", "mv", "od", 
 TOOLS = [tool for tool in ("curl", "wget") if shutil.which(tool)]
 # What a cut transfer may leave: a part to go on from, not a data set.
 PART = re.compile(r".*\.part")
+
+
+@pytest.fixture
+def server():
+    with serving() as server:
+        yield server
 
 
 @pytest.fixture

@@ -162,14 +162,15 @@ class Checkpointer:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         paths = [self.net_path(prefix, name) for name in networks]
-        key = (state["progress"], list(networks))
-        if self.last and self.last[0] == key:
+        # The weights tell whether it is a second prefix: a user's own loop does not keep count in `progress`.
+        sums = {name: _write_new(self.net_path(prefix, name), weights(net)) for name, net in networks.items()}
+        key = (state["progress"], sums)
+        if self.last and self.last[0] == key and self.last[1] != prefix:
             old = self.last[1]
             for path, name in zip(paths, networks, strict=True):
                 _link_new(self.net_path(old, name), path)
             _link_new(self.state_path(old), self.state_path(prefix))
         else:
-            sums = {name: _write_new(self.net_path(prefix, name), weights(net)) for name, net in networks.items()}
             _write_new(self.state_path(prefix), {**state, "networks": sums})
         _rename(self.state_path(prefix))  # the set is committed here
         for path in paths:

@@ -123,8 +123,8 @@ class LossLog:
             file.write(line + "\n")
 
     def cut(self, total_iters: float) -> None:
-        """Drop the table's rows beyond `total_iters` images: those steps are about to be taken again."""
-        self.columns, rows = self._read()
+        """Drop the table's rows beyond `total_iters` images: those steps are about to be taken again. 0 drops all."""
+        self.columns, rows = self._read() if total_iters else ([], [])
         kept = [row for row in rows if int(row["total_iters"] or 0) <= total_iters]
         if kept:
             self._rewrite(kept)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
-from pathlib import Path
+import pkgutil
 
 from util.util import UserError, did_you_mean
 
@@ -20,22 +20,25 @@ def find_class(package: str, name: str, base: type) -> type:
     module_name, file = f"{package}.{name}_{kind}", f"{package}/{name}_{kind}.py"
     if not name.isidentifier() or importlib.util.find_spec(module_name) is None:
         known = available(package, kind)
-        raise UserError(f"{flag} {name}: there is no {file}; there are: {', '.join(known)}.{did_you_mean(name, known)}")
+        raise UserError(
+            f"{flag} {name}: there is no file {file}.{did_you_mean(name, known)} Known: {', '.join(known)}."
+        )
     module = importlib.import_module(module_name)
     wanted = (name.replace("_", "") + kind).lower()
-    classes = [c for c in vars(module).values() if inspect.isclass(c) and issubclass(c, base) and c is not base]
-    fitting = [c for c in classes if c.__name__.lower() == wanted]
+    classes = {title: c for title, c in vars(module).items() if inspect.isclass(c)}
+    fitting = [c for title, c in classes.items() if title.lower() == wanted and issubclass(c, base) and c is not base]
     if not fitting:
-        own = [c.__name__ for c in vars(module).values() if inspect.isclass(c) and c.__module__ == module_name]
+        own = [f"{title}({c.__base__.__name__})" for title, c in classes.items() if c.__module__ == module_name]
         raise UserError(
-            f"{flag} {name}: {file} has no class {wanted!r} (in any case) that is a subclass of {base.__name__}; "
-            f"its classes are: {', '.join(own) or 'none'}"
+            f"{flag} {name}: {file} has no subclass of {base.__name__} called {wanted} (in any case). "
+            f"Its classes: {', '.join(own) or 'none'}."
         )
     return fitting[-1]
 
 
 def available(package: str, kind: str) -> list[str]:
     """List the names whose files lie in a package."""
-    folder = Path(importlib.import_module(package).__file__).parent
-    names = [path.stem.removesuffix(f"_{kind}") for path in folder.glob(f"*_{kind}.py")]
-    return sorted(name for name in names if name != "base")
+    files = [module.name for module in pkgutil.iter_modules(importlib.import_module(package).__path__)]
+    return sorted(
+        file.removesuffix(f"_{kind}") for file in files if file.endswith(f"_{kind}") and file != f"base_{kind}"
+    )

@@ -7,6 +7,7 @@ import hashlib
 import os
 import random
 import secrets
+import sys
 
 import numpy as np
 import torch
@@ -36,12 +37,17 @@ def is_main() -> bool:
 
 
 def start_processes() -> None:
-    """Join torchrun's process group (NCCL with a CUDA device each, else gloo); nothing to do without torchrun."""
+    """Join torchrun's process group (NCCL with a CUDA device each, else gloo); nothing to do without torchrun.
+
+    From then on only the main process prints; errors of the others still reach stderr.
+    """
     if world_size() > 1 and not dist.is_initialized():
         cuda = torch.cuda.is_available() and torch.cuda.device_count() > local_rank()
         if cuda:
             torch.cuda.set_device(local_rank())
         dist.init_process_group("nccl" if cuda else "gloo")
+        if not is_main():
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - for the rest of the process
 
 
 def stop_processes() -> None:

@@ -35,7 +35,7 @@ DISCRIMINATOR_OUTPUTS = [
      (-6.98360119e-03, 6.98360119e-03, -6.99042706e-03, -6.98106421e-03, -6.99070232e-03)),
 ]  # fmt: skip
 
-# name, channels in, n_layers: (parameters, state-dict keys or None) for norm batch, instance, none; widths 64, 3 channels out
+# name, channels in, n_layers: (parameters, state-dict keys or None) for norm batch, instance, none; width 64
 COUNTS = [
     ("resnet_9blocks", 3, 0, (11383427, 140), (11378179, 48), (11372931, 25)),
     ("resnet_6blocks", 3, 0, (7841411, 104), (7837699, 36), (7833987, 19)),
@@ -57,7 +57,8 @@ STEPS = [
         (0.7780297, 1.192491, 6.913852, 3.483622, 0.5524088, 1.012825, 6.746536, 3.50819),
         (0.6489702, 1.034671, 6.742508, 3.425328, 0.4081376, 0.8442263, 6.730787, 3.435437),
         (0.548536, 1.329779, 6.779643, 3.337198, 0.3352951, 0.9826332, 6.475188, 3.31023)]),
-    ("cycle_gan", {"gan_mode": "vanilla", "lambda_identity": 0.0, "lambda_A": 5.0, "lambda_B": 7.0, "direction": "BtoA"}, [
+    ("cycle_gan",
+     {"gan_mode": "vanilla", "lambda_identity": 0.0, "lambda_A": 5.0, "lambda_B": 7.0, "direction": "BtoA"}, [
         (0.7029233, 0.6948251, 3.373268, 0, 0.737585, 0.7345315, 4.839696, 0),
         (0.6536774, 0.7303724, 3.248189, 0, 0.7388481, 0.693835, 4.663885, 0),
         (0.6636709, 0.702458, 3.280471, 0, 0.7101407, 0.7105008, 4.719751, 0)]),

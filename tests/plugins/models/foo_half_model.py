@@ -1,8 +1,6 @@
 # ruff: noqa
 # fmt: off
 """A subclass of pix2pix that knows no option of pix2pix but lambda_L1; kept in its author's style."""
-import torch
-from models.base_model import BaseModel
 from models.pix2pix_model import Pix2PixModel
 
 

@@ -15,6 +15,9 @@ class FooNewModel(BaseModel):
     def modify_commandline_options(parser, is_train=True):
         parser.set_defaults(norm="instance", netG="resnet_6blocks", dataset_mode="foo_new")
         parser.add_argument("--code_nc", type=int, default=3, help="channels of the code")
+        opt, _ = parser.parse_known_args()  # what the user typed decides another default
+        if opt.code_nc > 4:
+            parser.set_defaults(no_dropout=True)
         if is_train:
             parser.set_defaults(lr_policy="plateau")
             parser.add_argument("--start_metric", type=float, default=1.0, help="metric of the first step")

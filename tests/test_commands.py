@@ -1,0 +1,374 @@
+"""The commands that users copy from README, docs and notebooks, on small data: what they write, and where."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, make_aligned, make_image, make_unaligned, type_command
+from PIL import Image
+from terminal import TINY, copy_tree, loss_lines, type_fast, type_well, weights
+
+from models import networks
+from options.test_options import TestOptions
+from options.train_options import TrainOptions
+from util.util import tensor2im
+
+SMALL = "--ngf 4 --load_size 32 --crop_size 32 --gpu_ids -1"
+ONE = f"{TINY} --n_epochs 1 --n_epochs_decay 0 --print_freq 1"
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    """A clone of the project with small data sets, where `import wandb` would end the command."""
+    tree = copy_tree(tmp_path_factory.mktemp("commands"))
+    shutil.copytree(ROOT / "scripts", tree / "scripts")
+    (tree / "wandb.py").write_text("raise SystemExit('wandb was imported, which nobody asked for')\n")
+    make_unaligned(tree / "datasets/horse2zebra", phases=("train",))
+    for name in ("testA/horse.png", "testA/n02381460_1010.jpg", "testB/zebra.png", "testB/zebras.png"):
+        make_image(tree / "datasets/horse2zebra" / name, 32, 32, seed=len(name))
+    make_unaligned(tree / "datasets/maps")
+    make_aligned(tree / "datasets/facades")
+    make_image(tree / "datasets/facades/test/100.png", 64, 32, seed=9)
+    for i, (width, height) in enumerate([(45, 37), (64, 48)]):
+        make_image(tree / f"datasets/odd/{i}.png", width, height, seed=i)
+    for phase in ("train", "test"):
+        make_image(tree / f"datasets/colorization/{phase}/photo.png", 40, 40, seed=3)
+        make_image(tree / f"datasets/facades/{phase}B/label.png", 32, 32, seed=4)
+    return tree
+
+
+def names(folder):
+    """Return the names of a folder's files."""
+    return {path.name for path in folder.iterdir()}
+
+
+def pixels(path):
+    """Read a picture as an array (H, W, 3)."""
+    return np.asarray(Image.open(path).convert("RGB"))
+
+
+def tensor(picture):
+    """Turn an array (H, W, 3) into what a network gets, (1, 3, H, W) in [-1, 1]."""
+    return (torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float() / 255 - 0.5) / 0.5
+
+
+def kept(picture):
+    """Return a picture (H, W, 3) as it is saved after having been a tensor: truncated, so a few values are 1 less."""
+    saved = tensor2im(tensor(picture))
+    assert np.abs(saved.astype(int) - picture).max() <= 1
+    return saved
+
+
+# ---- README: CycleGAN ----
+
+
+@pytest.fixture(scope="module")
+def horse2zebra(tree):
+    """The text that training CycleGAN as in README printed."""
+    command = "train.py --dataroot ./datasets/horse2zebra --name horse2zebra --model cycle_gan --display_id -1"
+    return type_well(f"{command} {ONE} --display_freq 2", tree)
+
+
+def test_readmes_cyclegan_training_leaves_networks_log_options_and_page(tree, horse2zebra):
+    folder = tree / "checkpoints/horse2zebra"
+    nets = {f"{prefix}_net_{net}.pth" for prefix in ("1", "latest") for net in ("G_A", "G_B", "D_A", "D_B")}
+    assert {name for name in names(folder) if "_net_" in name} == nets
+    for name in nets:
+        state = torch.load(folder / name, weights_only=True)
+        assert not any(key.startswith("module.") for key in state)
+        assert all(value.device.type == "cpu" for value in state.values())
+    assert weights(folder)["G_A.model.18.conv_block.5.weight"].shape == (16, 16, 3, 3)  # the last of 9 blocks
+
+    header, *lines = (folder / "loss_log.txt").read_text().splitlines()
+    assert re.fullmatch(r"={16} Training Loss \(.+\) ={16}", header)
+    loss = r"-?\d+\.\d{3} "
+    order = "D_A G_A cycle_A idt_A D_B G_B cycle_B idt_B".split()
+    pattern = r"\(epoch: 1, iters: \d, time: \d+\.\d{3}, data: \d+\.\d{3}\) " + "".join(f"{n}: {loss}" for n in order)
+    assert len(lines) == 4
+    assert all(re.fullmatch(pattern, line) for line in lines)
+    assert all(line in horse2zebra.splitlines() for line in lines)
+
+    options = (folder / "train_opt.txt").read_text().splitlines()
+    assert options[0] == "-" * 17 + " Options " + "-" * 15
+    assert options[-1] == "-" * 17 + " End " + "-" * 19
+    assert f"{'ngf':>25}: {'4':<30}\t[default: 64]" in options
+    labels = ("real_A", "fake_B", "rec_A", "idt_B", "real_B", "fake_A", "rec_B", "idt_A")
+    assert {f"epoch001_{label}.png" for label in labels} <= names(folder / "web/images")
+    assert (folder / "web/index.html").is_file()
+    assert "The number of training images = 4\n" in horse2zebra
+
+
+def test_readmes_cyclegan_test_writes_both_directions(tree, horse2zebra):
+    type_well(f"test.py --dataroot ./datasets/horse2zebra --name horse2zebra --model cycle_gan {SMALL}", tree)
+    folder = tree / "results/horse2zebra/test_latest"
+    labels = ("real_A", "fake_B", "rec_A", "real_B", "fake_A", "rec_B")
+    stems = ("horse", "n02381460_1010")
+    assert names(folder / "images") == {f"{stem}_{label}.png" for stem in stems for label in labels}
+    page = (folder / "index.html").read_text()
+    assert re.findall(r'src="images/(\w+)_real_A.png"', page) == list(stems)
+    assert "Experiment = horse2zebra, Phase = test, Epoch = latest" in page
+
+
+def test_one_side_of_a_trained_cyclegan_keeps_odd_sizes(tree, horse2zebra):
+    flags = "--name horse2zebra --model test --model_suffix _A --preprocess none --no_dropout --gpu_ids -1 --ngf 4"
+    type_well(f"test.py --dataroot datasets/odd --results_dir one_side {flags}", tree)
+    folder = tree / "one_side/horse2zebra/test_latest/images"
+    assert names(folder) == {"0_real.png", "0_fake.png", "1_real.png", "1_fake.png"}
+    for i in "01":
+        assert np.array_equal(pixels(folder / f"{i}_real.png"), kept(pixels(tree / f"datasets/odd/{i}.png")))
+        assert pixels(folder / f"{i}_fake.png").shape == pixels(folder / f"{i}_real.png").shape
+
+
+# ---- README: pix2pix ----
+
+
+def test_readmes_pix2pix_commands_with_direction_BtoA_and_the_page_of_results(tree):
+    name = "--dataroot ./datasets/facades --name facades_pix2pix --model pix2pix --direction BtoA"
+    out = type_well(f"train.py {name} --display_id -1 {ONE} --netG unet_32", tree)
+    assert [list(values) for _, _, values in loss_lines(out)] == [["G_GAN", "G_L1", "D_real", "D_fake"]] * 4
+    folder = tree / "checkpoints/facades_pix2pix"
+    assert {path for path in names(folder) if path.startswith("latest_net")} == {
+        "latest_net_G.pth",
+        "latest_net_D.pth",
+    }
+    type_well(f"test.py {name}", tree)
+    folder = tree / "results/facades_pix2pix/test_latest/images"
+    stems = ("00", "01", "02", "03", "100")
+    assert names(folder) == {f"{stem}_{label}.png" for stem in stems for label in ("real_A", "fake_B", "real_B")}
+    both = kept(pixels(tree / "datasets/facades/test/100.png"))
+    assert np.array_equal(pixels(folder / "100_real_A.png"), both[:, 32:])
+    assert np.array_equal(pixels(folder / "100_real_B.png"), both[:, :32])
+
+
+def test_the_command_as_typed_says_that_it_runs_on_the_cpu_and_gpu_ids_minus_1_asks_for_that(tree):
+    words = f"train.py --dataroot ./datasets/facades --model pix2pix --netG unet_32 {ONE}".replace("--gpu_ids -1", "")
+    done = type_command(*words.split(), "--name", "silent", cwd=tree)
+    assert done.returncode == 0, done.stderr
+    notice = "no CUDA GPU here: running on the CPU"
+    assert notice in done.stdout
+    assert notice not in type_well(f"{words} --name asked --gpu_ids -1", tree)
+
+
+# ---- pretrained networks ----
+
+
+def generator(**flags):
+    """Make a generator as downloads hold them, with weights that do something."""
+    torch.manual_seed(5)
+    kinds = {"ngf": 4, "netG": "resnet_9blocks", "norm": "instance", "init_gain": 0.2} | flags
+    return networks.define_G(3, 3, **kinds)
+
+
+def with_old_statistics(net):
+    """Return a state dict as PyTorch before 0.4 wrote it: instance norms had running statistics."""
+    state, width = net.state_dict(), 0
+    for name, module in net.named_modules():
+        width = getattr(module, "out_channels", width)  # of the convolution in front of the norm
+        if isinstance(module, torch.nn.InstanceNorm2d):
+            state |= {f"{name}.running_mean": torch.ones(width), f"{name}.running_var": torch.ones(width)}
+    return state
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy", "module", "statistics"])
+def test_a_downloaded_generator_of_any_age_translates_exactly_as_the_network_does(tree, kind):
+    net = generator()
+    state = with_old_statistics(net) if kind == "statistics" else net.state_dict()
+    if kind == "module":
+        state = {f"module.{key}": value for key, value in state.items()}
+    path = tree / f"checkpoints/{kind}_pretrained/latest_net_G.pth"
+    path.parent.mkdir(parents=True)
+    torch.save(state, path, _use_new_zipfile_serialization=kind == "zip")
+    name = f"{kind}_pretrained"
+    type_well(f"test.py --dataroot datasets/horse2zebra/testA --name {name} --model test --no_dropout {SMALL}", tree)
+    with torch.no_grad():
+        expected = tensor2im(net(tensor(pixels(tree / "datasets/horse2zebra/testA/horse.png")))).astype(int)
+    got = pixels(tree / f"results/{name}/test_latest/images/horse_fake.png").astype(int)
+    assert np.abs(got - expected).max() <= 1  # truncation may fall on either side
+    assert expected.std() > 5
+
+
+def test_readmes_pretrained_command_runs_as_written(tree):
+    path = tree / "checkpoints/horse2zebra_pretrained/latest_net_G.pth"
+    path.parent.mkdir(parents=True)
+    torch.save(generator(ngf=64).state_dict(), path, _use_new_zipfile_serialization=False)
+    command = "test.py --dataroot datasets/horse2zebra/testA --name horse2zebra_pretrained --model test --no_dropout"
+    out = type_well(command, tree)
+    assert "[Network G] Total number of parameters : 11.378 M" in out
+    folder = tree / "results/horse2zebra_pretrained/test_latest/images"
+    assert names(folder) == {f"{stem}_{kind}.png" for stem in ("horse", "n02381460_1010") for kind in ("real", "fake")}
+    assert pixels(folder / "n02381460_1010_fake.png").shape == (256, 256, 3)
+
+
+def test_a_pretrained_pix2pix_translates_labels_to_photos(tree):
+    path = tree / "checkpoints/facades_label2photo_pretrained/latest_net_G.pth"
+    path.parent.mkdir(parents=True)
+    torch.save(generator(netG="unet_256", norm="batch", use_dropout=True).state_dict(), path)
+    name = "--direction BtoA --model pix2pix --name facades_label2photo_pretrained"
+    type_well(f"test.py --dataroot ./datasets/facades {name} --ngf 4", tree)
+    folder = tree / "results/facades_label2photo_pretrained/test_latest/images"
+    assert {"100_fake_B.png", "100_real_A.png", "100_real_B.png"} <= names(folder)
+    assert pixels(folder / "100_fake_B.png").shape == (256, 256, 3)
+
+
+def test_a_forgotten_no_dropout_is_an_error_that_names_it(tree):
+    path = tree / "checkpoints/forgotten/latest_net_G.pth"
+    path.parent.mkdir(parents=True)
+    torch.save(generator().state_dict(), path)
+    done = type_fast(f"test.py --dataroot datasets/horse2zebra/testA --name forgotten --model test {SMALL}", tree)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {path.relative_to(tree)} is of another architecture")
+    assert "--no_dropout" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+# ---- the other models ----
+
+
+def test_colorization_trains_and_colours(tree):
+    name = "--dataroot ./datasets/colorization --name color_pix2pix --model colorization"
+    out = type_well(f"train.py {name} {ONE} --netG unet_32", tree)
+    assert list(loss_lines(out)[0][2]) == ["G_GAN", "G_L1", "D_real", "D_fake"]
+    state = weights(tree / "checkpoints/color_pix2pix")
+    assert state["G.model.model.0.weight"].shape == (4, 1, 4, 4)
+    assert state["G.model.model.3.weight"].shape == (8, 2, 4, 4)
+    type_well(f"test.py {name} --netG unet_32 {SMALL}", tree)
+    folder = tree / "results/color_pix2pix/test_latest/images"
+    assert names(folder) == {"photo_real_A.png", "photo_real_B_rgb.png", "photo_fake_B_rgb.png"}
+    small = Image.open(tree / "datasets/colorization/test/photo.png").resize((32, 32), Image.Resampling.BICUBIC)
+    assert np.abs(pixels(folder / "photo_real_B_rgb.png").astype(int) - np.asarray(small).astype(int)).max() <= 1
+
+
+def test_the_template_model_trains_and_translates(tree):
+    name = "--dataroot ./datasets/facades --name template --model template --netG resnet_6blocks"
+    out = type_well(f"train.py {name} {ONE}", tree)
+    assert [list(values) for _, _, values in loss_lines(out)] == [["G"]] * 4
+    type_well(f"test.py {name} {SMALL} --num_test 1", tree)
+    folder = tree / "results/template/test_latest/images"
+    assert names(folder) == {"00_data_A.png", "00_data_B.png", "00_output.png"}
+
+
+# ---- sizes ----
+
+
+def test_large_images_train_on_crops_and_translate_whole(tree):
+    photos = tree / "datasets/large"
+    for i in range(2):
+        for side in ("trainA", "trainB", "testA", "testB"):
+            make_image(photos / side / f"{i}.png", 90, 70, seed=i)
+    name = "--dataroot ./datasets/large --name large --model cycle_gan --netG resnet_6blocks"
+    train = f"train.py {name} {TINY} --n_epochs 1 --n_epochs_decay 0 --preprocess scale_width_and_crop"
+    type_well(f"{train} --load_size 64 --crop_size 36", tree)
+    type_well(f"test.py {name} --ngf 4 --preprocess scale_width --load_size 64", tree)
+    folder = tree / "results/large/test_latest/images"
+    for label in ("real_A", "fake_B", "rec_A"):
+        assert pixels(folder / f"1_{label}.png").shape == (49, 64, 3)  # int(64 * 70 / 90)
+
+
+@pytest.mark.parametrize(("model", "netG"), [("cycle_gan", "resnet_6blocks"), ("pix2pix", "unet_64")])
+def test_rectangular_images_train_on_crops_and_keep_their_size(tree, model, netG):
+    photos = tree / "datasets/rectangular"
+    for i in range(2):
+        for phase in ("train", "test"):
+            make_image(photos / f"{phase}A/{i}.png", 61, 45, seed=i)
+            make_image(photos / f"{phase}B/{i}.png", 61, 45, seed=9 + i)
+    name = f"--dataroot ./datasets/rectangular --name {model}_crops --model {model} --netG {netG}"
+    type_well(f"train.py {name} {TINY} --n_epochs 1 --n_epochs_decay 0 --preprocess crop --crop_size 32", tree)
+    type_well(f"test.py {name} --ngf 4 --preprocess none", tree)
+    folder = tree / f"results/{model}_crops/test_latest/images"
+    assert np.array_equal(pixels(folder / "1_real_A.png"), kept(pixels(photos / "testA/1.png")))
+    assert pixels(folder / "1_fake_B.png").shape == (45, 61, 3)
+
+
+# ---- names of earlier years ----
+
+
+def test_commands_with_the_names_of_earlier_years_mean_what_they_meant(tree):
+    old = (
+        "--batchSize 2 --which_direction BtoA --niter 1 --niter_decay 0 --loadSize 40 --fineSize 32 --no_lsgan "
+        "--nThreads 0 --which_model_netG unet_32 --which_model_netD n_layers --resize_or_crop resize_and_crop "
+        "--lambda_A 50 --lr_policy lambda --gpu_ids -1 --ngf 4 --ndf 4 --print_freq 1"
+    )
+    out = type_well(f"train.py --dataroot ./datasets/facades --name old --model pix2pix {old}", tree)
+    now = (
+        "batch_size: 2", "direction: BtoA", "n_epochs: 1", "n_epochs_decay: 0", "load_size: 40", "crop_size: 32",
+        "gan_mode: vanilla", "num_threads: 0", "netG: unet_32", "netD: n_layers", "preprocess: resize_and_crop",
+        "lambda_L1: 50.0", "lr_policy: linear",
+    )  # fmt: skip
+    saved = [line.strip().split("\t")[0].strip() for line in (tree / "checkpoints/old/train_opt.txt").open()]
+    assert not set(now) - set(saved)
+    assert [i for _, i, _ in loss_lines(out)] == [2, 4]
+    old = "--which_epoch 1 --how_many 1 --which_direction BtoA --loadSize 32 --fineSize 32 --display_id -1 --ntest 5"
+    type_well(f"test.py --dataroot ./datasets/facades --name old --model pix2pix {old} --gpu_ids -1", tree)
+    images = names(tree / "results/old/test_1/images")
+    assert images == {"00_real_A.png", "00_fake_B.png", "00_real_B.png"}
+
+
+# ---- scripts ----
+
+FACADES = {"dataroot": "./datasets/facades", "name": "facades_pix2pix", "model": "pix2pix", "netG": "unet_256"}
+FACADES |= {"direction": "BtoA", "dataset_mode": "aligned", "norm": "batch"}
+MAPS = {"dataroot": "./datasets/maps", "name": "maps_cyclegan", "model": "cycle_gan", "no_dropout": True}
+COLOR = {"dataroot": "./datasets/colorization", "name": "color_pix2pix", "model": "colorization"}
+SINGLE = {"dataroot": "./datasets/facades/testB/", "model": "test", "dataset_mode": "single"}
+
+
+def commands_of(script, tree, extra=()):
+    """Run a script with a `python` that only notes down its words; return each command's words."""
+    bin_ = tree / "bin"
+    bin_.mkdir(exist_ok=True)
+    python, note = bin_ / "python", tree / "note"
+    python.write_text(f'#!/bin/sh\npwd >>{note}\nfor word in "$@"; do printf "%s\\n" "$word"; done >>{note}\n')
+    python.chmod(0o755)
+    note.unlink(missing_ok=True)
+    env = {key: value for key, value in os.environ.items() if key != "PYTHON"}
+    env["PATH"] = f"{bin_}{os.pathsep}{env['PATH']}"
+    subprocess.run(["bash", f"scripts/{script}", *extra], cwd=tree, env=env, check=True, capture_output=True)
+    folder, *words = note.read_text().splitlines()
+    assert folder == str(tree.resolve())
+    return words
+
+
+@pytest.mark.parametrize(
+    ("script", "program", "meant"),
+    [
+        ("train_cyclegan.sh", "train.py", MAPS | {"pool_size": 50}),
+        ("train_pix2pix.sh", "train.py", FACADES | {"lambda_L1": 100.0, "pool_size": 0}),
+        ("train_colorization.sh", "train.py", COLOR),
+        ("test_cyclegan.sh", "test.py", MAPS | {"phase": "test"}),
+        ("test_pix2pix.sh", "test.py", FACADES),
+        ("test_single.sh", "test.py", FACADES | SINGLE),
+        ("test_colorization.sh", "test.py", COLOR),
+    ],
+)
+def test_the_example_scripts_say_what_they_said_and_are_understood(tree, tmp_path, monkeypatch, script, program, meant):
+    found, *words = commands_of(script, tree, ["--suffix", "two words"])
+    assert found == program
+    assert words[-2:] == ["--suffix", "two words"]  # what a user adds
+    words = words[:-2]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [program, *words])
+    opt = (TrainOptions if program == "train.py" else TestOptions)().parse()
+    assert {name: getattr(opt, name) for name in meant} == meant
+    assert opt.given == frozenset(meant)
+
+
+@pytest.mark.parametrize("kind", ["cyclegan", "pix2pix", "colorization"])
+def test_the_example_scripts_train_and_translate(tree, kind):
+    tiny = ["--netG", "unet_32"] if kind != "cyclegan" else ["--netG", "resnet_6blocks"]
+    train = commands_of(f"train_{kind}.sh", tree, [*tiny, *ONE.split(), "--name", f"script_{kind}"])
+    type_well(shlex.join(train), tree)
+    test = commands_of(f"test_{kind}.sh", tree, [*tiny, *SMALL.split(), "--name", f"script_{kind}"])
+    type_well(shlex.join(test), tree)
+    assert len(names(tree / f"results/script_{kind}/test_latest/images")) >= 3
+    if kind == "pix2pix":
+        test = commands_of("test_single.sh", tree, [*tiny, *SMALL.split(), "--name", f"script_{kind}"])
+        type_well(f"{shlex.join(test)} --results_dir single", tree)
+        assert names(tree / f"single/script_{kind}/test_latest/images") == {"label_real.png", "label_fake.png"}
