@@ -10,10 +10,10 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from torch.nn.parallel import DistributedDataParallel
 
 from models import networks
-from util import checkpoint, runtime
+from util import runtime, training_state
+from util.checkpoint import Checkpointer, unwrap
 
 
 class BaseModel(ABC):
@@ -42,9 +42,9 @@ class BaseModel(ABC):
         self.schedulers: list = []
         self.image_paths: list[str] = []
         self.metric = 0  # what lr_policy plateau watches
-        self.progress = checkpoint.Progress(epoch=getattr(opt, "epoch_count", 1))
+        self.progress = training_state.Progress(epoch=getattr(opt, "epoch_count", 1))
         self.share = 1.0  # this process's images in the batch, over an equal share; not 1 in a short last batch
-        self.checkpoints = checkpoint.Checkpointer(self.save_dir)
+        self.checkpoints = Checkpointer(self.save_dir)
 
     @staticmethod
     def modify_commandline_options(parser, is_train):
@@ -72,32 +72,17 @@ class BaseModel(ABC):
         if resume or not self.isTrain:
             self.load_networks(prefix)
         for name, net in self.networks().items():
-            setattr(self, "net" + name, self._distribute(net.to(self.device)))
-        state = checkpoint.restore(self, prefix) if resume else {}
+            net = net.to(self.device)
+            setattr(self, "net" + name, runtime.distribute(net, lambda: self.share) if self.isTrain else net)
+        state = training_state.restore(self, prefix) if resume else {}
         if self.isTrain:
             self.schedulers = [networks.get_scheduler(optimizer, opt) for optimizer in self.optimizers]
-            checkpoint.restore_plateaus(self.schedulers, state.get("plateaus", []))
+            training_state.restore_plateaus(self.schedulers, state.get("plateaus", []))
         self.print_networks(opt.verbose)
 
     def networks(self) -> dict[str, torch.nn.Module]:
         """Return the networks of model_names by name."""
         return {name: getattr(self, "net" + name) for name in self.model_names if isinstance(name, str)}
-
-    def _distribute(self, net):
-        """Have a network's gradients averaged over torchrun's processes, each weighted by its images."""
-        trained = self.isTrain and any(p.requires_grad for p in net.parameters())
-        if not (trained and dist.is_initialized() and runtime.world_size() > 1):
-            return net
-        ids = [self.device.index] if self.device.type == "cuda" else None
-        # Each process keeps its own running statistics (rank 0's are saved); syncbatch keeps them equal.
-        net = DistributedDataParallel(net, device_ids=ids, broadcast_buffers=False)
-
-        def average(_, bucket):
-            gradients = bucket.buffer().mul_(self.share / runtime.world_size())
-            return dist.all_reduce(gradients, async_op=True).get_future().then(lambda future: future.value()[0])
-
-        net.register_comm_hook(None, average)
-        return net
 
     def print_networks(self, verbose=False):
         """Print the number of parameters of each network, and its structure if asked."""
@@ -131,9 +116,7 @@ class BaseModel(ABC):
         if self.opt.gan_mode != "wgangp" or weight <= 0:
             return 0.0
         # Under DDP the network itself: the wrapper does not allow to differentiate a gradient.
-        return networks.cal_gradient_penalty(
-            checkpoint.unwrap(netD), real, fake.detach(), self.device, "mixed", 1.0, weight
-        )[0]
+        return networks.cal_gradient_penalty(unwrap(netD), real, fake.detach(), self.device, "mixed", 1.0, weight)[0]
 
     def set_requires_grad(self, nets, requires_grad=False):
         """Freeze or unfreeze one network or a list of them."""
@@ -197,7 +180,7 @@ class BaseModel(ABC):
 
     def save_networks(self, prefix):
         """Save the networks as `{prefix}_net_X.pth`, and the training state beside them (every process calls this)."""
-        state = checkpoint.training_state(self)
+        state = training_state.collect(self)
         if runtime.is_main():
             self.checkpoints.save(str(prefix), self.networks(), state)
 

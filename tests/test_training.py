@@ -13,7 +13,7 @@ from conftest import make_aligned, make_unaligned
 import train as program
 from models.base_model import BaseModel
 from options.train_options import TrainOptions
-from util.checkpoint import Progress
+from util.training_state import Progress
 from util.util import UserError
 
 TINY = (

@@ -8,10 +8,12 @@ import os
 import random
 import secrets
 import sys
+from collections.abc import Callable
 
 import numpy as np
 import torch
 import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
 
 # ---- processes (torchrun) ----
 
@@ -82,6 +84,26 @@ def gather(value) -> list:
     values = [None] * world_size()
     dist.all_gather_object(values, value)
     return values
+
+
+def distribute(net: torch.nn.Module, share: Callable[[], float]) -> torch.nn.Module:
+    """Have a trained network's gradients averaged over the processes, each weighted by its `share` of the batch.
+
+    A share is a process's images times the number of processes over all images: 1 but for a short last batch. Every
+    process keeps its own running statistics of batch norm, and the main one's are saved; syncbatch keeps them equal.
+    """
+    if not (dist.is_initialized() and world_size() > 1 and any(p.requires_grad for p in net.parameters())):
+        return net
+    device = next(net.parameters()).device
+    ids = [device.index] if device.type == "cuda" else None
+    net = DistributedDataParallel(net, device_ids=ids, broadcast_buffers=False)
+
+    def average(_, bucket):
+        gradients = bucket.buffer().mul_(share() / world_size())
+        return dist.all_reduce(gradients, async_op=True).get_future().then(lambda future: future.value()[0])
+
+    net.register_comm_hook(None, average)
+    return net
 
 
 # ---- device ----
