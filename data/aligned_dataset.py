@@ -43,7 +43,7 @@ class AlignedDataset(BaseDataset):
         """Return A and B (C, H, W) in [-1, 1], and their paths (one and the same for a side-by-side file)."""
         A_path = B_path = self.AB_paths[index]
         if self.B_paths is None:
-            A, B = split(image_io.load(A_path), A_path)
+            A, B = split(image_io.load(A_path), A_path, resized="resize" in self.opt.preprocess)
         else:
             B_path = self.B_paths[index]
             A, B = image_io.load(A_path), image_io.load(B_path)
@@ -62,8 +62,8 @@ class AlignedDataset(BaseDataset):
         return len(self.AB_paths)
 
 
-def split(image: Image.Image, path: str) -> tuple[Image.Image, Image.Image]:
-    """Cut a side-by-side image into its halves A and B, of one width."""
+def split(image: Image.Image, path: str, resized: bool) -> tuple[Image.Image, Image.Image]:
+    """Cut a side-by-side image into its halves A and B; of an odd width B has the middle column too, if it is resized."""
     width, height = image.size
     half = width // 2
     if width < 1.2 * height:
@@ -72,10 +72,12 @@ def split(image: Image.Image, path: str) -> tuple[Image.Image, Image.Image]:
             f"{path} is {width}x{height} and is cut in half: left A, right B. If it is a single picture, type "
             "--model test or --dataset_mode single.",
         )
-    if width % 2:
-        # Halves of two widths could not be compared pixel by pixel (--preprocess none), and resizing would shift B.
+    right = width
+    if width % 2 and not resized:
+        # Halves of two widths can't be compared pixel by pixel; resizing makes them one size, as in the reference.
         image_io.say_once("odd width", f"{path} is {width} pixels wide, an odd number: the last column is dropped.")
-    return image.crop((0, 0, half, height)), image.crop((half, 0, 2 * half, height))
+        right = 2 * half
+    return image.crop((0, 0, half, height)), image.crop((half, 0, right, height))
 
 
 def match_names(dir_A: str, dir_B: str) -> list[tuple[str, str]]:

@@ -78,6 +78,15 @@ def test_an_odd_width_loses_its_last_column_and_it_is_said_once(tmp_path, capsys
     assert out == f"{path} is 41 pixels wide, an odd number: the last column is dropped. (said once)\n"
 
 
+def test_an_odd_width_is_kept_where_both_halves_are_resized(tmp_path, capsys):
+    path = make_image(tmp_path / "train/a.png", 41, 17)
+    item = dataset(tmp_path, preprocess="resize", load_size=24, no_flip=True)[0]
+    for key, half in (("A", pixels(path)[:, :20]), ("B", pixels(path)[:, 20:41])):
+        resized = np.asarray(Image.fromarray(half).resize((24, 24), Image.Resampling.BICUBIC))
+        assert torch.equal(item[key], to_floats(resized))
+    assert "odd" not in capsys.readouterr().out
+
+
 def test_a_file_that_is_no_wide_pair_is_split_all_the_same_with_a_word(tmp_path, capsys):
     path = make_image(tmp_path / "train/a.png", 40, 40)
     item = dataset(tmp_path, preprocess="none")[0]

@@ -165,6 +165,22 @@ def test_a_model_that_saves_and_loads_on_its_own_resumes_with_epoch_count_and_tr
     assert "own loading" in type_well("test.py --dataroot pairs --name saver", tree)
 
 
+def test_a_metric_that_is_an_array_of_numpy_leaves_a_checkpoint_that_loads(tree):
+    (tree / "models/foo_metric_model.py").write_text(
+        "import numpy as np\n"
+        "from .template_model import TemplateModel\n"
+        "class FooMetricModel(TemplateModel):\n"
+        "    def optimize_parameters(self):\n"
+        "        TemplateModel.optimize_parameters(self)\n"
+        "        self.metric = np.array(self.loss_G.item())\n"
+    )
+    train = f"train.py --dataroot pairs --name metric --model foo_metric --netG unet_32 {TINY} {EVERY}"
+    type_well(f"{train} --lr_policy plateau --n_epochs 1", tree)
+    out = type_well(f"{train} --lr_policy plateau --n_epochs 2 --continue_train", tree)
+    assert [epoch for epoch, _, _ in loss_lines(out)] == [2, 2, 2, 2]
+    type_well("test.py --dataroot pairs --name metric", tree)
+
+
 # ---- options and networks of their own ----
 
 
