@@ -63,7 +63,7 @@ class AlignedDataset(BaseDataset):
 
 
 def split(image: Image.Image, path: str, resized: bool) -> tuple[Image.Image, Image.Image]:
-    """Cut a side-by-side image into its halves A and B; of an odd width B has the middle column too, if it is resized."""
+    """Cut a side-by-side image into its halves A and B; of an odd width B gets the rest, if it is to be resized."""
     width, height = image.size
     half = width // 2
     if width < 1.2 * height:

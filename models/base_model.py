@@ -129,11 +129,13 @@ class BaseModel(ABC):
         if not self.schedulers:
             return
         old = self.optimizers[0].param_groups[0]["lr"]
+        # One metric for all processes: rates that differ would drive their copies of the weights apart.
+        metric = [runtime.from_main(float(self.metric))] if self.opt.lr_policy == "plateau" else []
         with warnings.catch_warnings():
             # A run that was stopped after an epoch's last step resumes with this, before any optimizer step of its own.
             warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
             for scheduler in self.schedulers:
-                scheduler.step(*[self.metric] * (self.opt.lr_policy == "plateau"))
+                scheduler.step(*metric)
         print(f"learning rate {old:.7f} -> {self.optimizers[0].param_groups[0]['lr']:.7f}")
 
     # ---- using and showing ----

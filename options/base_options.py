@@ -214,6 +214,8 @@ class BaseOptions:
         """Write `{phase}_opt.txt`, and `train_opt.json` or `test_opt.json`, where infinity is null."""
         folder = Path(opt.checkpoints_dir) / opt.name
         kind = "train" if self.isTrain else "test"
+        if not self.isTrain and not folder.is_dir():
+            return  # an experiment that is not there: loading its networks will say so
         try:
             folder.mkdir(parents=True, exist_ok=True)
             stem = opt.phase if self.isTrain or opt.phase != "train" else "test_train"  # don't replace training's own
@@ -241,6 +243,13 @@ def _without(words: list[str], flag: str) -> list[str]:
     return result
 
 
+class Formatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Add defaults to the help, but those that say nothing."""
+
+    def _get_help_string(self, action):
+        return action.help if action.default in (None, False, "") else super()._get_help_string(action)
+
+
 class Parser(argparse.ArgumentParser):
     """A parser that lists what a plug-in adds under a title of its own (`section`)."""
 
@@ -249,7 +258,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self):
         super().__init__(
             usage="%(prog)s --dataroot FOLDER --name NAME --model MODEL [options]",
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            formatter_class=Formatter,
             add_help=False,
             allow_abbrev=False,  # options.legacy completes prefixes
             conflict_handler="resolve",  # a plug-in that defines one of our options means its own

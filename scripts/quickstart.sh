@@ -26,9 +26,9 @@ else
     size=128 data=./datasets/earth128 name=earth128_$model
     options=(--load_size 143 --crop_size 128 --num_threads 2)
     if [ "$model" = pix2pix ]; then
-        options+=(--netG unet_128 --ngf 32 --ndf 32 --batch_size 4 --n_epochs 4 --n_epochs_decay 2)
+        options+=(--netG unet_128 --ngf 32 --ndf 32 --n_epochs 2 --n_epochs_decay 1)
     else
-        options+=(--netG resnet_6blocks --ngf 16 --ndf 16 --n_epochs 4 --n_epochs_decay 2)
+        options+=(--netG resnet_6blocks --ngf 16 --ndf 16 --n_epochs 2 --n_epochs_decay 2)
     fi
 fi
 if [ "$model" = pix2pix ]; then target=$data/train; else target=$data/trainB; fi
@@ -48,7 +48,7 @@ else
 fi
 
 say "4/5 test: the tiles of longitudes that training never saw"
-run "$python" test.py --dataroot "$data" --name "$name" --model "$model" --num_test 1000
+run "$python" test.py --dataroot "$data" --name "$name" --num_test 1000
 
 say "5/5 score"
 run "$python" scripts/score.py "results/$name/test_latest" --train_B "$target"
