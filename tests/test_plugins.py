@@ -350,6 +350,25 @@ def test_the_commands_of_a_plugins_user_work_from_start_to_finish(tree):
     assert equal(weights(tree / "checkpoints/typed"), weights(tree / "checkpoints/alone"))
 
 
+def test_under_torchrun_the_main_process_metric_decides_the_rate_of_all(tree):
+    (tree / "models/foo_ranks_model.py").write_text(
+        "import os\n"
+        "from .template_model import TemplateModel\n"
+        "class FooRanksModel(TemplateModel):\n"
+        "    def update_learning_rate(self):\n"
+        "        rank = int(os.environ['RANK'])\n"
+        "        self.metric += 1 if rank else -1  # falls in the main process alone\n"
+        "        TemplateModel.update_learning_rate(self)\n"
+        "        with open('rate%d' % rank, 'a') as file:\n"
+        "            print(self.optimizers[0].param_groups[0]['lr'], file=file)\n"
+    )
+    flags = f"--dataroot pairs --name ranks --model foo_ranks --netG unet_32 --norm instance {TINY} {EVERY}"
+    torchrun = "-m torch.distributed.run --standalone --nproc_per_node 2 train.py --lr_policy plateau --n_epochs 8"
+    done = type_command(*torchrun.split(), *flags.split(), cwd=tree)
+    assert done.returncode == 0, done.stderr
+    assert (tree / "rate0").read_text().split() == (tree / "rate1").read_text().split() == ["0.0002"] * 8
+
+
 def test_a_plugin_that_is_not_found_ends_the_typed_command_with_a_message(tree):
     done = type_command("train.py", "--dataroot", "pairs", "--name", "x", "--model", "nowhere", cwd=tree)
     assert done.returncode == 1
