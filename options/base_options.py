@@ -150,7 +150,7 @@ class BaseOptions:
         self.finish(opt)
         self.check(opt)
         if opt.seed is None:
-            opt.seed = runtime.draw_seed()
+            opt.seed = runtime.from_main(runtime.draw_seed())  # one for all of torchrun's processes
         ids = [int(i) for i in opt.gpu_ids.split(",") if i.strip() and int(i) >= 0]
         self.check_gpus(opt, ids)
         self.print_options(opt)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import socket
 import subprocess
@@ -14,7 +15,7 @@ import torch
 from conftest import ROOT, make_aligned, make_unaligned, type_command
 
 TINY = [
-    *"--netG unet_32 --ngf 2 --ndf 2 --load_size 36 --crop_size 32 --num_threads 0 --display_id -1 --seed 7".split(),
+    *"--netG unet_32 --ngf 2 --ndf 2 --load_size 36 --crop_size 32 --num_threads 0 --display_id -1".split(),
     *"--gpu_ids -1 --n_epochs 1 --n_epochs_decay 1 --norm instance --no_dropout --pool_size 0".split(),
 ]
 
@@ -70,8 +71,9 @@ def test_two_processes_compute_what_one_does_with_their_whole_batch(data, tmp_pa
     """Seven images in steps of 2 x 2 and 4: the last step has two images here and one there."""
     folder = data / ("aligned" if model == "pix2pix" else "unaligned")
     common = ["--dataroot", folder, "--checkpoints_dir", tmp_path, "--model", model, *TINY, "--print_freq", 4]
-    processes(1, tmp_path, *common, "--name", "one", "--batch_size", 4)
     out = processes(2, tmp_path, *common, "--name", "two", "--batch_size", 2)
+    drawn = json.loads((tmp_path / "two" / "train_opt.json").read_text())["seed"]  # one for both processes
+    processes(1, tmp_path, *common, "--name", "one", "--batch_size", 4, "--seed", drawn)
     assert_same_weights(tmp_path / "one", tmp_path / "two")
     for a, b in zip(rows(tmp_path / "one"), rows(tmp_path / "two"), strict=True):
         assert list(a) == list(b)
@@ -84,7 +86,7 @@ def test_two_processes_compute_what_one_does_with_their_whole_batch(data, tmp_pa
 
 
 def test_three_processes_share_one_last_image_and_resume_as_two(data, tmp_path):
-    common = ["--dataroot", data / "aligned", "--checkpoints_dir", tmp_path, "--model", "pix2pix", *TINY]
+    common = ["--dataroot", data / "aligned", "--checkpoints_dir", tmp_path, "--model", "pix2pix", *TINY, "--seed", 7]
     processes(1, tmp_path, *common, "--name", "one", "--batch_size", 6)
     processes(3, tmp_path, *common, "--name", "three", "--batch_size", 2, "--save_epoch_freq", 1)
     assert_same_weights(tmp_path / "one", tmp_path / "three")
@@ -95,7 +97,7 @@ def test_three_processes_share_one_last_image_and_resume_as_two(data, tmp_path):
 
 
 def test_sync_batch_norm_gives_one_process_s_statistics(data, tmp_path):
-    common = ["--dataroot", data / "aligned", "--checkpoints_dir", tmp_path, "--model", "pix2pix", *TINY]
+    common = ["--dataroot", data / "aligned", "--checkpoints_dir", tmp_path, "--model", "pix2pix", *TINY, "--seed", 7]
     common += ["--max_dataset_size", 4, "--n_epochs", 2]
     processes(1, tmp_path, *common, "--name", "one", "--batch_size", 4, "--norm", "syncbatch")
     processes(2, tmp_path, *common, "--name", "two", "--batch_size", 2, "--norm", "sync_batch")
@@ -103,7 +105,7 @@ def test_sync_batch_norm_gives_one_process_s_statistics(data, tmp_path):
 
 
 def test_torchrun_with_one_process_is_a_plain_run(data, tmp_path):
-    common = ["--dataroot", data / "aligned", "--checkpoints_dir", tmp_path, "--model", "pix2pix", *TINY]
+    common = ["--dataroot", data / "aligned", "--checkpoints_dir", tmp_path, "--model", "pix2pix", *TINY, "--seed", 7]
     out = torchrun(1, *common, "--name", "x", "--batch_size", 4)
     assert "End of epoch 2 / 2" in out
     plain = type_command("train.py", *common, "--name", "y", "--batch_size", 4)

@@ -47,7 +47,7 @@ def start_processes() -> None:
         cuda = torch.cuda.is_available() and torch.cuda.device_count() > local_rank()
         if cuda:
             torch.cuda.set_device(local_rank())
-        dist.init_process_group("nccl" if cuda else "gloo")
+        dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")  # by the tensors' device: --gpu_ids -1
         if not is_main():
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - for the rest of the process
 
