@@ -30,8 +30,7 @@ else
     if [ "$model" = pix2pix ]; then
         options+=(--netG unet_128 --ngf 32 --ndf 32 --n_epochs 2 --n_epochs_decay 2)
     else
-        # no identity loss, as in the paper's map task: the two domains share no colours
-        options+=(--netG resnet_6blocks --ngf 16 --ndf 16 --lambda_identity 0 --n_epochs 3 --n_epochs_decay 2)
+        options+=(--netG resnet_6blocks --ngf 16 --ndf 16 --n_epochs 2 --n_epochs_decay 2)
     fi
 fi
 if [ "$model" = pix2pix ]; then target=$data/train; else target=$data/trainB; fi

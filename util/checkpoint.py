@@ -106,7 +106,8 @@ def weights(net: nn.Module) -> dict[str, torch.Tensor]:
     """Return the state dict of a network, without wrappers, on the CPU."""
     state = unwrap(net).state_dict()
     for key, value in state.items():
-        state[key] = value.detach().cpu()
+        if isinstance(value, torch.Tensor):  # a network of the user's own may keep other things
+            state[key] = value.detach().cpu()
     return state
 
 
@@ -223,7 +224,7 @@ def load_weights(net: nn.Module, state: dict, path: Path | str) -> None:
 
     Raises UserError when the architecture differs.
     """
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not any(isinstance(value, torch.Tensor) for value in state.values()):
         raise UserError(f"{path} holds no state dict (names with tensors)")
     for prefix in ("module.", "_orig_mod."):
         if state and all(key.startswith(prefix) for key in state):
@@ -242,8 +243,8 @@ def load_weights(net: nn.Module, state: dict, path: Path | str) -> None:
 
 
 def _explain_mismatch(net: nn.Module, state: dict, path: Path | str) -> str:
-    mine = {key: tuple(value.shape) for key, value in net.state_dict().items()}
-    theirs = {key: tuple(value.shape) for key, value in state.items()}
+    mine = {key: tuple(getattr(value, "shape", ())) for key, value in net.state_dict().items()}
+    theirs = {key: tuple(getattr(value, "shape", ())) for key, value in state.items()}
     lines = [f"{path} is of another architecture than the network it should fill:"]
     shapes = [f"{k}: {theirs[k]} in the file, {mine[k]} here" for k in mine if k in theirs and mine[k] != theirs[k]]
     for title, found in (
