@@ -12,6 +12,7 @@ from contextlib import closing
 
 from data import create_dataset
 from models import create_model
+from options.base_options import record
 from options.train_options import TrainOptions, nothing_left
 from util import runtime
 from util.util import UserError, explained_errors
@@ -27,6 +28,7 @@ def train(opt):
     progress, last_epoch = model.progress, opt.n_epochs + opt.n_epochs_decay
     if progress.epoch > last_epoch:
         raise UserError(nothing_left(progress.epoch, opt))
+    record(opt)  # the networks fit them
     with closing(Visualizer(opt)) as visualizer:
         visualizer.resume(progress)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import random
 import signal
+import warnings
 
 import numpy as np
 import torch
@@ -52,16 +53,19 @@ class CustomDatasetDataLoader:
         self.sampler = EpochSampler(
             len(self), opt.batch_size, not opt.serial_batches, seed, runtime.rank(), runtime.world_size()
         )
-        self.dataloader = DataLoader(
-            SeededItems(self.dataset, seed),
-            batch_sampler=self.sampler,
-            num_workers=int(opt.num_threads),
-            collate_fn=collate,
-            worker_init_fn=_ignore_interrupts,
-            persistent_workers=int(opt.num_threads) > 0,
-            pin_memory=getattr(getattr(opt, "device", None), "type", "cpu") == "cuda",
-            generator=torch.Generator(),  # of its own: by default the loader draws from the training's
-        )
+        with warnings.catch_warnings():
+            # The reference's default is 4 workers; where there are fewer cores, they take turns.
+            warnings.filterwarnings("ignore", "This DataLoader will create")
+            self.dataloader = DataLoader(
+                SeededItems(self.dataset, seed),
+                batch_sampler=self.sampler,
+                num_workers=int(opt.num_threads),
+                collate_fn=collate,
+                worker_init_fn=_ignore_interrupts,
+                persistent_workers=int(opt.num_threads) > 0,
+                pin_memory=getattr(getattr(opt, "device", None), "type", "cpu") == "cuda",
+                generator=torch.Generator(),  # of its own: by default the loader draws from the training's
+            )
         self.begun = False
         self.share = 1.0  # this process's weight in the batch at hand, see EpochSampler.share
 

@@ -18,7 +18,7 @@ from data.transforms import PREPROCESS
 from models import networks
 from options.legacy import modernise
 from util import runtime
-from util.util import UserError, did_you_mean
+from util.util import UserError, did_you_mean, warn
 
 # Options whose values are closed lists, and the tables that hold them. A plug-in adds an entry to the table; a model
 # that is not ours may take values of its own.
@@ -32,7 +32,7 @@ CHOICES = {
     "direction": ("AtoB", "BtoA"),
     "preprocess": PREPROCESS,
 }
-NOT_OPTIONS = ("given", "device")
+NOT_OPTIONS = ("typed", "given", "device")
 
 
 def listed(name: str) -> str:
@@ -41,8 +41,11 @@ def listed(name: str) -> str:
 
 
 def size_or_inf(text: str) -> float:
-    """Read a number of images: a whole number, or `inf`."""
-    return math.inf if text.lower() == "inf" else int(text)
+    """Read a number of images: a whole number from 1, or `inf`."""
+    size = math.inf if text.lower() == "inf" else int(text)
+    if size < 1:
+        raise ValueError
+    return size
 
 
 class BaseOptions:
@@ -52,6 +55,7 @@ class BaseOptions:
     """
 
     isTrain = False
+    saved: dict = {}  # the options that the experiment was trained with
 
     def __init__(self, argv: list[str] | str | None = None):
         self.argv = argv.split() if isinstance(argv, str) else argv
@@ -105,9 +109,12 @@ class BaseOptions:
 
     # ---- parsing ----
 
+    def _typed(self) -> list[str]:
+        return sys.argv[1:] if self.argv is None else self.argv
+
     def _arguments(self, parser) -> list[str]:
-        known = {option[2:] for option in parser._option_string_actions}
-        return modernise(sys.argv[1:] if self.argv is None else self.argv, known)
+        """Return what was typed, in today's names."""
+        return modernise(self._typed(), {option[2:] for option in parser._option_string_actions})
 
     def _look(self, parser, name: str):
         """Read one option while others are not yet known, nor required."""
@@ -117,42 +124,68 @@ class BaseOptions:
 
     def gather_options(self):
         """Parse the command line, with the options of the model and the data set that it names."""
-        parser = self.initialize(Parser())
+        self.saved = {}
+        opt = self._parse(strict=False)
+        name = self._full_name(opt)
+        self.saved = self.read_saved(opt, Path(opt.checkpoints_dir) / name)
+        opt = self._parse(strict=True)
+        opt.name = name
+        return opt
+
+    def _parse(self, strict: bool):
+        """Parse with `self.saved` as defaults; leniently, to see which experiment is meant, or strictly."""
+        parser = self.parser = self.initialize(Parser())
         self.own_names = {action.dest for action in parser._actions}
-        self.before_plugins(parser)
+        if self.saved:
+            parser.set_defaults(model=self.saved["model"])
         for flag, find in (("model", models.find_model_using_name), ("dataset_mode", data.find_dataset_using_name)):
             name = self._look(parser, flag)
             parser.section = f"{flag} {name}"
-            parser = find(name).modify_commandline_options(parser, self.isTrain) or parser
-            self.after_plugin(parser)
+            parser = self.parser = find(name).modify_commandline_options(parser, self.isTrain) or parser
+            if self.saved:
+                parser.set_defaults(**self.defaults_from_saved(parser))
         parser.section = None
+        if not strict:
+            for action in parser._actions:
+                action.required = False
+            return parser.parse_known_args(self._arguments(parser))[0]
         parser.add_argument("-h", "--help", action="help", help="show this and exit")
-        self.parser = parser
         words = self._arguments(parser)
         opt = parser.parse_args(words)
         missing = object()
         seen = parser.parse_args(words, argparse.Namespace(**dict.fromkeys(vars(opt), missing)))
+        opt.typed = self._typed()
         opt.given = frozenset(name for name, value in vars(seen).items() if value is not missing)
         return opt
 
-    def before_plugins(self, parser):
-        """Change defaults before the model and the data set change theirs; a hook of the phases."""
+    def _full_name(self, opt) -> str:
+        """Return the experiment's name with its suffix filled in."""
+        try:
+            return f"{opt.name}_{opt.suffix.format(**vars(opt))}" if opt.suffix else opt.name
+        except (KeyError, ValueError, IndexError, AttributeError) as error:
+            self.parser.error(f"--suffix {opt.suffix}: names of options stand in {{braces}}; wrong is {error}")
 
-    def after_plugin(self, parser):
-        """Change defaults after the model changed some, and again after the data set; a hook of the phases."""
+    def read_saved(self, opt, folder: Path) -> dict:
+        """Return the options that an experiment was trained with, if this phase goes by them."""
+        try:
+            saved = json.loads((folder / "train_opt.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # none: networks of the reference project, or a download
+            return {}
+        return saved if isinstance(saved, dict) and saved.get("model") else {}
+
+    def defaults_from_saved(self, parser) -> dict:
+        """Choose the defaults that `self.saved` gives."""
+        raise NotImplementedError
 
     def parse(self):
         """Parse, check, print and save the options; return them with isTrain, seed, gpu_ids, device and given set."""
         opt = self.opt = self.gather_options()
         opt.isTrain = self.isTrain
-        if opt.suffix:
-            opt.name = f"{opt.name}_{opt.suffix.format(**vars(opt))}"
         self.finish(opt)
         self.check(opt)
         if opt.seed is None:
             opt.seed = runtime.from_main(runtime.draw_seed())  # one for all of torchrun's processes
-        ids = [int(i) for i in opt.gpu_ids.split(",") if i.strip() and int(i) >= 0]
-        self.check_gpus(opt, ids)
+        ids = self._gpu_ids(opt)
         self.print_options(opt)
         opt.device = runtime.choose_device(ids)
         opt.gpu_ids = [opt.device.index] if opt.device.type == "cuda" else []
@@ -180,12 +213,15 @@ class BaseOptions:
         if opt.num_threads < 0:
             self.parser.error(f"--num_threads {opt.num_threads}: 0 loads images in the main process, 4 is usual")
 
-    def check_gpus(self, opt, ids: list[int]):
-        """Say where the run computes where that is not what was asked for; refuse GPUs that are not there."""
+    def _gpu_ids(self, opt) -> list[int]:
+        """Read --gpu_ids; say where the run computes if not where it was asked to; refuse GPUs that are not there."""
+        try:
+            ids = [int(i) for i in opt.gpu_ids.split(",") if i.strip() and int(i) >= 0]
+        except ValueError:
+            self.parser.error(f"--gpu_ids {opt.gpu_ids}: a GPU's number, or -1 for the CPU")
         cuda = torch.cuda.device_count()
         if len(ids) > 1 and self.isTrain and "LOCAL_RANK" not in os.environ:
-            words = _without(list(sys.argv[1:] if self.argv is None else self.argv), "--gpu_ids")
-            command = f"torchrun --nproc_per_node {len(ids)} train.py {shlex.join(words)}"
+            command = f"torchrun --nproc_per_node {len(ids)} train.py {shlex.join(without(opt.typed, '--gpu_ids'))}"
             self.parser.error(
                 f"--gpu_ids {opt.gpu_ids}: several GPUs are driven by one process each. Type\n"
                 f"  CUDA_VISIBLE_DEVICES={opt.gpu_ids} {command}\nwhere --batch_size is the batch of each process"
@@ -194,6 +230,7 @@ class BaseOptions:
             self.parser.error(f"--gpu_ids {opt.gpu_ids}: this machine has {cuda} GPU(s), numbered from 0")
         if ids and not cuda and runtime.choose_device(ids).type == "cpu" and runtime.is_main():
             print("no CUDA GPU here: running on the CPU (--gpu_ids -1 asks for that)")
+        return ids
 
     # ---- printing and saving ----
 
@@ -206,48 +243,66 @@ class BaseOptions:
             comment = "" if value == default else f"\t[default: {default}]"
             lines.append(f"{name!s:>25}: {value!s:<30}{comment}")
         lines.append("----------------- End -------------------")
-        if runtime.is_main():
-            print("\n".join(lines))
-            self.save(opt, "\n".join(lines) + "\n", values)
-
-    def save(self, opt, text: str, values: dict):
-        """Write `{phase}_opt.txt`, and `train_opt.json` or `test_opt.json`, where infinity is null."""
-        folder = Path(opt.checkpoints_dir) / opt.name
-        kind = "train" if self.isTrain else "test"
-        if not self.isTrain and not folder.is_dir():
-            return  # an experiment that is not there: loading its networks will say so
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
+        if not runtime.is_main():
+            return
+        print("\n".join(lines))
+        folder = experiment_folder(opt)
+        if self.isTrain or folder.is_dir():  # an experiment that is not there: loading its networks will say so
             stem = opt.phase if self.isTrain or opt.phase != "train" else "test_train"  # don't replace training's own
-            write_text(folder / f"{stem}_opt.txt", text)
-            values = {name: None if value == math.inf else value for name, value in values.items()}
-            write_text(folder / f"{kind}_opt.json", json.dumps(values, indent=2, default=str) + "\n")
-        except OSError as error:
-            raise UserError(f"the options can't be saved in {folder}: {error.strerror}") from error
+            write_text(folder / f"{stem}_opt.txt", "\n".join(lines) + "\n", needed=self.isTrain)
+            if not (self.isTrain and any(folder.glob("*_net_*.pth"))):
+                record(opt)
 
 
-def write_text(path: Path, text: str):
-    """Write a file that appears whole."""
-    new = path.with_name(path.name + ".new")
-    new.write_text(text, encoding="utf-8")
-    new.replace(path)
-
-
-def _without(words: list[str], flag: str) -> list[str]:
-    """Remove a flag and its value."""
-    result, skip = [], False
+def without(words: list[str], *flags: str) -> list[str]:
+    """Return what was typed, without some flags and their values."""
+    kept, skip = [], False
     for word in words:
-        if not skip and word.split("=")[0] != flag:
-            result.append(word)
-        skip = word == flag
-    return result
+        if word.startswith("--"):
+            skip = word.split("=")[0] in flags
+        if not skip:
+            kept.append(word)
+    return kept
+
+
+def experiment_folder(opt) -> Path:
+    """Return the folder of an experiment's networks, logs and pages."""
+    return Path(opt.checkpoints_dir) / opt.name
+
+
+def record(opt) -> None:
+    """Save the options as `train_opt.json` or `test_opt.json`; infinity is null.
+
+    test.py and --continue_train go by train_opt.json. Where networks are, it is therefore not written before
+    they are known to fit the options.
+    """
+    if runtime.is_main():
+        values = {name: value for name, value in sorted(vars(opt).items()) if name not in NOT_OPTIONS}
+        values = {name: None if value == math.inf else value for name, value in values.items()}
+        file = "train_opt.json" if opt.isTrain else "test_opt.json"
+        text = json.dumps(values, indent=2, default=str) + "\n"
+        write_text(experiment_folder(opt) / file, text, needed=opt.isTrain)
+
+
+def write_text(path: Path, text: str, needed: bool) -> None:
+    """Write a file that appears whole. Where it can't be written that is an error, or only a warning."""
+    new = path.with_name(path.name + ".new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new.write_text(text, encoding="utf-8")
+        new.replace(path)
+    except OSError as error:
+        message = f"the options can't be saved as {path}: {error.strerror}"
+        if needed:
+            raise UserError(message) from error
+        warn(message)
 
 
 class Formatter(argparse.ArgumentDefaultsHelpFormatter):
     """Add defaults to the help, but those that say nothing."""
 
     def _get_help_string(self, action):
-        return action.help if action.default in (None, False, "") else super()._get_help_string(action)
+        return action.help if action.default in (None, False, True, "") else super()._get_help_string(action)
 
 
 class Parser(argparse.ArgumentParser):

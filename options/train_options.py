@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import shlex
-import sys
-from pathlib import Path
 
 import models
-from options.base_options import BaseOptions, listed
+from options.base_options import BaseOptions, listed, without
+from util import runtime
+
+# What a run that goes on does not take from its first start.
+OF_ONE_START = {
+    *("dataroot", "name", "suffix", "checkpoints_dir", "gpu_ids", "verbose"),
+    *("continue_train", "epoch_count", "epoch", "load_iter"),
+}
 
 
 class TrainOptions(BaseOptions):
@@ -51,11 +55,16 @@ class TrainOptions(BaseOptions):
         g.add_argument("--display_ncols", type=int, default=4, help="visdom images per row; 0: a window each")
         return parser
 
-    def finish(self, opt):
-        """Take the seed of the run that is continued, unless one is given."""
-        saved = Path(opt.checkpoints_dir) / opt.name / "train_opt.json"
-        if opt.continue_train and opt.seed is None and saved.is_file():
-            opt.seed = json.loads(saved.read_text(encoding="utf-8")).get("seed")
+    def read_saved(self, opt, folder):
+        """A run that goes on keeps its options; what is typed wins."""
+        saved = super().read_saved(opt, folder) if opt.continue_train else {}
+        if saved and runtime.is_main():
+            print(f"going on with the options in {folder / 'train_opt.json'}; those typed now win")
+        return saved
+
+    def defaults_from_saved(self, parser) -> dict:
+        known = {action.dest for action in parser._actions} - OF_ONE_START
+        return {name: value for name, value in self.saved.items() if name in known and value is not None}
 
     def check(self, opt):
         super().check(opt)
@@ -64,21 +73,25 @@ class TrainOptions(BaseOptions):
                 f"--lr_policy plateau waits for a metric to stop falling, and model {opt.model} sets none "
                 "(self.metric); choose linear, step or cosine"
             )
-        if opt.lr_decay_iters < 1:
-            self.parser.error(f"--lr_decay_iters {opt.lr_decay_iters}: at least 1 epoch is needed")
-        last = opt.n_epochs + opt.n_epochs_decay
-        if opt.epoch_count > last:
+        for name, lowest in (("lr", 0), ("pool_size", 0), ("n_epochs", 0), ("n_epochs_decay", 0), ("epoch_count", 1)):
+            if getattr(opt, name) < lowest:
+                self.parser.error(f"--{name} {getattr(opt, name)}: at least {lowest} is needed")
+        if opt.lr_decay_iters < 1 or opt.save_epoch_freq < 1:
+            self.parser.error("--lr_decay_iters and --save_epoch_freq count epochs: at least 1 is needed")
+        if not 0 <= opt.beta1 < 1:
+            self.parser.error(f"--beta1 {opt.beta1}: from 0 to below 1")
+        if opt.epoch_count > opt.n_epochs + opt.n_epochs_decay:
             self.parser.error(nothing_left(opt.epoch_count, opt))
-        if opt.epoch_count < 1 or last < 1:
-            self.parser.error("--epoch_count, and --n_epochs with --n_epochs_decay, count from 1")
 
 
 def nothing_left(epoch: int, opt) -> str:
     """Say that no epoch is left to train, and what to type to train more."""
-    more = epoch - 1 + max(opt.n_epochs_decay, 1)
-    words = [word for word in sys.argv if word != "--continue_train"]
+    more = max(epoch - opt.n_epochs_decay, opt.n_epochs + 1)
+    words = without(opt.typed, "--n_epochs", "--epoch_count", "--continue_train")
+    words += ["--continue_train"] * opt.continue_train + ["--n_epochs", str(more)]
+    words += ["--epoch_count", str(opt.epoch_count)] * ("epoch_count" in opt.given)
     return (
         f"nothing is left to train: epoch {epoch} comes after the last one, {opt.n_epochs} + {opt.n_epochs_decay} = "
         f"{opt.n_epochs + opt.n_epochs_decay} (--n_epochs + --n_epochs_decay). To train on, give more epochs:\n"
-        f"  python {shlex.join(words)} --continue_train --n_epochs {more}"
+        f"  python train.py {shlex.join(words)}"
     )

@@ -20,7 +20,7 @@ bash scripts/setup_env.sh
 python=.venv/bin/python
 
 if "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
-    echo "CUDA found: full size, the models' defaults"
+    echo "CUDA found: full size and the models' defaults, 200 epochs; look at the training page while it trains"
     size=256 data=./datasets/earth name=earth_$model
     options=()
 else
@@ -50,7 +50,8 @@ else
 fi
 
 say "4/5 test: the tiles of longitudes that training never saw"
-run "$python" test.py --dataroot "$data" --name "$name" --num_test 1000
+rm -rf "results/$name/test_latest" # pictures of an earlier data set would be scored too
+run "$python" test.py --dataroot "$data" --name "$name" --num_test inf
 
 say "5/5 score"
 run "$python" scripts/score.py "results/$name/test_latest" --train_B "$target"

@@ -197,7 +197,17 @@ def test_a_bad_value_is_refused_with_the_allowed_ones(line, hint, capsys):
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("--epoch_count 201", "--continue_train --n_epochs"),
+        ("--epoch_count 201", "python train.py --dataroot D --n_epochs 101 --epoch_count 201"),
+        ("--suffix {modl}", "--suffix {modl}"),
+        ("--suffix {", "--suffix {"),
+        ("--gpu_ids a", "--gpu_ids a: a GPU's number"),
+        ("--save_epoch_freq 0", "at least 1"),
+        ("--max_dataset_size -3", "--max_dataset_size"),
+        ("--max_dataset_size 0", "--max_dataset_size"),
+        ("--lr -1", "--lr -1.0: at least 0"),
+        ("--beta1 2", "--beta1 2.0"),
+        ("--pool_size -1", "--pool_size -1"),
+        ("--n_epochs_decay -5", "--n_epochs_decay -5"),
         ("--lr_policy plateau", "choose linear, step or cosine"),
         ("--batch_size 0", "--batch_size 0"),
         ("--gpu_ids 0,1", "torchrun --nproc_per_node 2 train.py --dataroot D"),
@@ -209,6 +219,18 @@ def test_what_could_not_work_is_refused_at_once(line, says, capsys):
         train(line)
     assert stop.value.code == 2
     assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("line", ["--num_test 0", "--num_test -1", "--aspect_ratio 0", "--aspect_ratio -1"])
+def test_what_could_not_work_in_testing_is_refused_too(line, capsys):
+    with pytest.raises(SystemExit) as stop:
+        parse_test(line)
+    assert stop.value.code == 2
+    assert line.split()[0] in capsys.readouterr().err
+
+
+def test_all_images_can_be_asked_for():
+    assert parse_test("--num_test inf").num_test == math.inf
 
 
 def test_options_are_saved_as_text_in_the_reference_s_format_and_as_json(tmp_path):
@@ -291,6 +313,34 @@ def test_testing_on_the_training_split_keeps_the_training_s_options_file(tmp_pat
     parse_test("--name x --phase train")
     assert (tmp_path / "checkpoints/x/train_opt.txt").read_text() == before
     assert "phase: train" in (tmp_path / "checkpoints/x/test_train_opt.txt").read_text()
+
+
+def test_testing_finds_an_experiment_by_its_suffix():
+    train("--name x --suffix {model}_{netG} --model pix2pix --netG unet_32 --ngf 4 --direction BtoA")
+    opt = parse_test("--name x --suffix {model}_{netG} --model pix2pix --netG unet_32")
+    assert (opt.name, opt.ngf, opt.direction) == ("x_pix2pix_unet_32", 4, "BtoA")
+
+
+def test_a_continued_run_keeps_its_options_and_what_is_typed_wins():
+    typed = "--which_direction BtoA --model pix2pix --lambda_A 50 --batchSize 2 --no_flip --max_dataset_size 9"
+    first = vars(train(f"--name x {typed} --n_epochs 7 --load_iter 3"))
+    again = vars(train("--name x --continue_train --lambda_L1 60"))
+    changed = {name for name in first if first[name] != again[name]}
+    assert changed == {"lambda_L1", "continue_train", "load_iter", "given", "typed"}
+
+
+def test_a_start_that_fails_leaves_the_options_of_trained_networks_alone(tmp_path):
+    train("--name x --ngf 8")
+    (tmp_path / "checkpoints/x/latest_net_G_A.pth").touch()
+    train("--name x --ngf 16")  # and then, say, no data
+    assert parse_test("--name x").ngf == 8
+
+
+@pytest.mark.parametrize("text", ['{"model": "pix2pix"}', "[1, 2]", "{", ""])
+def test_a_damaged_options_file_does_not_stop_testing(tmp_path, text):
+    (tmp_path / "checkpoints/x").mkdir(parents=True)
+    (tmp_path / "checkpoints/x/train_opt.json").write_text(text)
+    assert parse_test("--name x --model pix2pix").netG == "unet_256"
 
 
 def test_a_continued_run_keeps_its_seed_unless_one_is_typed():

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import errno
+import os
+import pickle
 import re
 import shutil
 
@@ -130,7 +133,9 @@ def test_going_on_needs_no_epoch_count_and_appends_to_the_log(train):
 def test_epochs_that_are_done_are_refused_with_a_command_that_works(train):
     more = "--n_epochs 1 --n_epochs_decay 1"
     train("x", more=more)
-    with pytest.raises(UserError, match=r"nothing is left to train: epoch 3 .*\n  python train.py .*--n_epochs 3"):
+    with pytest.raises(
+        UserError, match=r"nothing is left to train: epoch 3 .*\n  python train.py .*--continue_train --n_epochs 2$"
+    ):
         train("x", more=more + " --continue_train")
     train("x", more=more.replace("--n_epochs 1 ", "--n_epochs 3 ") + " --continue_train")
     assert (train.tmp_path / "x/4_net_G.pth").is_file()
@@ -258,10 +263,36 @@ def test_a_damaged_or_replaced_network_is_noticed(train):
     path.write_bytes(content[:-100] + bytes(100))
     with pytest.raises(UserError, match=r"latest_net_G.pth has other content than .*delete .*latest_state.pth"):
         train("x", more="--continue_train --n_epochs 2")
-    path.write_bytes(content[: len(content) // 2])
     (folder / "latest_state.pth").unlink()
-    with pytest.raises(UserError, match=r"latest_net_G.pth can't be loaded"):
+    for damaged, reason in (
+        (content[: len(content) // 2], "damaged, cut short"),
+        (b"", "it is empty"),
+        (b"<!doctype html><p>404", "a web page"),
+        (pickle.dumps({"net": Progress()}), "more than tensors"),
+    ):
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match=rf"latest_net_G.pth can't be loaded .*{reason}"):
+            train("x", more="--continue_train --n_epochs 2 --epoch_count 2")
+    torch.save({"state_dict": {}, "step": torch.tensor(3)}, path)
+    with pytest.raises(UserError, match=r"holds no state dict .*state_dict, step"):
         train("x", more="--continue_train --n_epochs 2 --epoch_count 2")
+    path.unlink()
+    with pytest.raises(UserError, match=r"latest_net_G.pth does not exist"):
+        train("x", more="--continue_train --n_epochs 2 --epoch_count 2")
+
+
+def test_a_save_that_fails_says_so_and_leaves_the_last_one_whole(train, monkeypatch):
+    more = "--n_epochs 2 --n_epochs_decay 0 --save_epoch_freq 1"
+    folder = train("x", more=more.replace("--n_epochs 2", "--n_epochs 1"))
+    before = {path.name: path.read_bytes() for path in folder.glob("*.pth")}
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(UserError, match=r"latest can't be saved in .*No space left.*before is intact"):
+        train("x", more=more + " --continue_train")
+    assert {path.name: path.read_bytes() for path in folder.glob("*.pth*")} == before
 
 
 def test_a_save_that_was_cut_after_its_commit_is_completed(train, monkeypatch):

@@ -8,14 +8,16 @@ networks' SHA-256 sums, commits the set: a reader takes the file whose sum fits,
 from __future__ import annotations
 
 import hashlib
+import io
 import os
+import pickle
 import shutil
 from pathlib import Path
 
 import torch
 import torch.nn as nn
 
-from util.util import UserError
+from util.util import UserError, did_you_mean, warn
 
 SLIM_BYTES = 100_000  # a state file without moments and pools is smaller than this
 
@@ -51,6 +53,13 @@ def _write_new(path: Path, value) -> str:
     return hashing.sha.hexdigest()
 
 
+def _sum(value) -> str:
+    """Return the SHA-256 that the file of `value` would have."""
+    hashing = _Hashing(io.BytesIO())
+    torch.save(value, hashing)
+    return hashing.sha.hexdigest()
+
+
 def _rename(path: Path) -> None:
     _new(path).replace(path)
 
@@ -76,17 +85,29 @@ def _digest(path: Path) -> str | None:
         return sha.hexdigest()
 
 
-def read(path: Path):
+def read(path: Path, peek: bool = False):
     """Load a file of tensors and plain values on the CPU, running none of its code.
 
-    Raises UserError, naming the file, if it is damaged or holds anything else.
+    `peek` leaves the tensors on the disk until they are used. Raises UserError, naming the file and saying what it
+    seems to be, if it is damaged or holds anything else.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=peek or None)
+    except (FileNotFoundError, PermissionError):
         raise
-    except Exception as error:  # torch raises many kinds for a damaged file
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
+    except Exception as error:  # torch raises many kinds, whose texts advise to load without the safety
+        with path.open("rb") as file:
+            head = file.read(64).lstrip()
+        if not head:
+            reason = "it is empty"
+        elif head.startswith(b"<"):
+            reason = "it is a web page, not a network; download it again"
+        elif isinstance(error, pickle.UnpicklingError) and "Unsupported" in str(error):
+            reason = (
+                "it holds more than tensors and plain values, which is not loaded for safety; save net.state_dict()"
+            )
+        else:
+            reason = "it is damaged, cut short, or no PyTorch file"
         raise UserError(f"{path} can't be loaded as PyTorch weights: {reason}") from error
 
 
@@ -132,23 +153,33 @@ class Checkpointer:
         A second prefix for the same progress becomes hard links. Older numbered sets keep their networks and counters
         but lose the bulk of their state (optimizer moments, pools).
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        paths = [self.net_path(prefix, name) for name in networks]
-        # The weights tell whether it is a second prefix: a user's own loop does not keep count in `progress`.
-        sums = {name: _write_new(self.net_path(prefix, name), weights(net)) for name, net in networks.items()}
-        key = (state["progress"], sums)
-        if self.last and self.last[0] == key and self.last[1] != prefix:
-            old = self.last[1]
-            for path, name in zip(paths, networks, strict=True):
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._save(prefix, networks, state)
+        except OSError as error:
+            for path in self.folder.glob(f"{prefix}_*.new"):
+                path.unlink(missing_ok=True)
+            raise UserError(
+                f"{prefix} can't be saved in {self.folder}: {error.strerror or error}. What was saved before is intact"
+            ) from error
+
+    def _save(self, prefix: str, networks: dict[str, nn.Module], state: dict) -> None:
+        paths = {name: self.net_path(prefix, name) for name in networks}
+        # The weights tell whether this is a second name for the last set: a user's own loop need not count progress.
+        same = self.last and self.last[0] == state["progress"] and self.last[1] != prefix
+        if same and self.last[2] == {name: _sum(weights(net)) for name, net in networks.items()}:
+            _, old, sums = self.last
+            for name, path in paths.items():
                 _link_new(self.net_path(old, name), path)
             _link_new(self.state_path(old), self.state_path(prefix))
         else:
+            sums = {name: _write_new(path, weights(networks[name])) for name, path in paths.items()}
             _write_new(self.state_path(prefix), {**state, "networks": sums})
         _rename(self.state_path(prefix))  # the set is committed here
-        for path in paths:
+        for path in paths.values():
             _rename(path)
         _sync_folder(self.folder)
-        self.last = (key, prefix)
+        self.last = (state["progress"], prefix, sums)
         self._slim(prefix)
 
     def _slim(self, newest: str) -> None:
@@ -164,17 +195,19 @@ class Checkpointer:
                 _write_new(path, {**{k: v for k, v in state.items() if k not in bulk}, "slim": True})
                 _rename(path)
 
-    def load_state(self, prefix: str) -> dict | None:
+    def load_state(self, prefix: str, peek: bool = False) -> dict | None:
         """Return the training state of a set, None if it has none (networks of the reference project or a download)."""
         path = self.state_path(prefix)
-        return read(path) if path.is_file() else None
+        return read(path, peek) if path.is_file() else None
 
     def load_networks(self, prefix: str, networks: dict[str, nn.Module]) -> None:
         """Load a set's networks in place, the ones that belong together.
 
         Raises UserError when a file is missing, damaged, from another save, or of another architecture.
         """
-        sums = (self.load_state(prefix) or {}).get("networks", {})
+        sums = (self.load_state(prefix, peek=True) or {}).get("networks", {})
+        if not sums and torch.__version__ < "2.10":  # CVE-2026-24747
+            warn(f"{prefix} was not saved by this project; with PyTorch below 2.10, load only files that you trust")
         for name, net in networks.items():
             path = self.net_path(prefix, name)
             if name in sums and _digest(path) != sums[name]:
@@ -182,22 +215,31 @@ class Checkpointer:
                     self._complain(path, prefix, sums)
                 path = _new(path)  # stopped between the commit and this file's renaming
             if not path.is_file():
-                raise UserError(f"{path} does not exist; {self.contents()}")
+                sides = [side for side in ("_A", "_B") if self.net_path(prefix, name + side).is_file()]
+                hint = f". Add --model_suffix {' or '.join(sides)} to choose a direction" if sides else ""
+                raise UserError(f"{path} does not exist; {self.contents()}{hint}")
             print(f"loading the model from {path}")
             load_weights(unwrap(net), read(path), path)
 
     def _complain(self, path: Path, prefix: str, sums: dict) -> None:
-        what = "has other content than" if path.is_file() else "is missing beside"
+        if not path.is_file():
+            raise UserError(
+                f"{path} is missing, and {self.state_path(prefix).name} was saved with it; {self.contents()}"
+            )
         raise UserError(
-            f"{path} {what} what {self.state_path(prefix).name} was saved with: it was damaged, replaced or deleted. "
-            f"To use the network files as they are, delete {self.state_path(prefix)}"
+            f"{path} has other content than what {self.state_path(prefix).name} was saved with: it was damaged or "
+            f"replaced. To use the network files as they are, delete {self.state_path(prefix)}"
         )
 
     def contents(self) -> str:
         """Say which networks lie in the folder."""
         names = sorted(path.name for path in self.folder.glob("*_net_*.pth"))
+        if not self.folder.is_dir():
+            others = [path.name for path in self.folder.parent.glob("*/") if any(path.glob("*_net_*.pth"))]
+            hint = did_you_mean(self.folder.name, others)
+            return f"there is no folder {self.folder}.{hint} Experiments: {', '.join(sorted(others)) or 'none'}"
         if not names:
-            return f"{self.folder} holds no networks" if self.folder.is_dir() else f"there is no folder {self.folder}"
+            return f"{self.folder} holds no networks"
         more = f" and {len(names) - 8} more" if len(names) > 8 else ""
         return f"{self.folder} holds {', '.join(names[:8])}{more}"
 
@@ -224,8 +266,10 @@ def load_weights(net: nn.Module, state: dict, path: Path | str) -> None:
 
     Raises UserError when the architecture differs.
     """
-    if not isinstance(state, dict) or not any(isinstance(value, torch.Tensor) for value in state.values()):
-        raise UserError(f"{path} holds no state dict (names with tensors)")
+    values = list(state.values()) if isinstance(state, dict) else []
+    if any(isinstance(v, dict) for v in values) or not any(isinstance(v, torch.Tensor) for v in values):
+        inside = f"; it holds {', '.join(map(str, list(state)[:5]))}" if values else ""
+        raise UserError(f"{path} holds no state dict (names with tensors){inside}")
     for prefix in ("module.", "_orig_mod."):
         if state and all(key.startswith(prefix) for key in state):
             state = {key.removeprefix(prefix): value for key, value in state.items()}

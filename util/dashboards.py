@@ -56,7 +56,8 @@ def need(module: str, package: str, flag: str):
 def plain_options(opt: argparse.Namespace) -> dict[str, object]:
     """Return the options as values that every logger takes."""
     plain = (bool, int, float, str, type(None))
-    return {key: value if isinstance(value, plain) else str(value) for key, value in sorted(vars(opt).items())}
+    options = {key: value for key, value in sorted(vars(opt).items()) if key not in ("given", "typed")}
+    return {key: value if isinstance(value, plain) else str(value) for key, value in options.items()}
 
 
 # ---- visdom ----

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import inspect
 import os
 import random
 import secrets
@@ -44,7 +45,11 @@ def start_processes() -> None:
     From then on only the main process prints; errors of the others still reach stderr.
     """
     if world_size() > 1 and not dist.is_initialized():
-        cuda = torch.cuda.is_available() and torch.cuda.device_count() > local_rank()
+        cuda, local = torch.cuda.device_count(), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+        if 0 < cuda < local:
+            sys.exit(
+                f"error: {local} processes need as many GPUs, and this machine has {cuda}: --nproc_per_node {cuda}"
+            )
         if cuda:
             torch.cuda.set_device(local_rank())
         dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")  # by the tensors' device: --gpu_ids -1
@@ -64,6 +69,10 @@ def processes():
     start_processes()
     try:
         yield
+    except (RuntimeError, ConnectionError) as error:
+        if dist.is_initialized() and any(word in str(error) for word in ("gloo", "NCCL", "Connection closed")):
+            sys.exit("error: another process stopped; its own message says why")
+        raise
     finally:
         stop_processes()
 
@@ -96,7 +105,9 @@ def distribute(net: torch.nn.Module, share: Callable[[], float]) -> torch.nn.Mod
         return net
     device = next(net.parameters()).device
     ids = [device.index] if device.type == "cuda" else None
-    net = DistributedDataParallel(net, device_ids=ids, broadcast_buffers=False)
+    newer = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
+    own_buffers = {"forward_sync_buffers" if newer else "broadcast_buffers": False}
+    net = DistributedDataParallel(net, device_ids=ids, **own_buffers)
 
     def average(_, bucket):
         gradients = bucket.buffer().mul_(share() / world_size())

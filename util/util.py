@@ -21,11 +21,18 @@ class UserError(Exception):
 
 @contextlib.contextmanager
 def explained_errors():
-    """Turn a user's mistake into one message on stderr and exit status 1."""
+    """Turn what a user can mend into one message on stderr and exit status 1, and Ctrl-C into status 130."""
     try:
         yield
     except UserError as error:
         sys.exit(f"error: {error}")
+    except OSError as error:
+        if error.filename is None:
+            raise
+        sys.exit(f"error: {error.filename}: {error.strerror}")
+    except KeyboardInterrupt:
+        print("stopped; --continue_train goes on from the last save", file=sys.stderr)
+        sys.exit(130)
 
 
 def warn(message: str) -> None:
