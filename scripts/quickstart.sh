@@ -24,11 +24,11 @@ if "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; th
     size=256 data=./datasets/earth name=earth_$model
     options=()
 else
-    echo "no CUDA GPU here: smaller tiles and networks, a few minutes of training (on 2 cores pix2pix takes 6, cycle_gan 8)"
+    echo "no CUDA GPU here: smaller tiles and networks, a few minutes of training (on 2 cores pix2pix takes 6, cycle_gan 10)"
     size=128 data=./datasets/earth128 name=earth128_$model
     options=(--load_size 143 --crop_size 128 --num_threads 2)
     if [ "$model" = pix2pix ]; then
-        options+=(--netG unet_128 --ngf 32 --ndf 32 --batch_size 4 --n_epochs 4 --n_epochs_decay 4)
+        options+=(--netG unet_128 --ngf 32 --ndf 32 --no_dropout --n_epochs 2 --n_epochs_decay 2)
     else
         options+=(--netG resnet_6blocks --ngf 16 --ndf 16 --n_epochs 2 --n_epochs_decay 2)
     fi
