@@ -268,7 +268,7 @@ def test_a_damaged_or_replaced_network_is_noticed(train):
         (content[: len(content) // 2], "damaged, cut short"),
         (b"", "it is empty"),
         (b"<!doctype html><p>404", "a web page"),
-        (pickle.dumps({"net": Progress()}), "more than tensors"),
+        (pickle.dumps({"net": Progress()}, protocol=2), "more than tensors"),
     ):
         path.write_bytes(damaged)
         with pytest.raises(UserError, match=rf"latest_net_G.pth can't be loaded .*{reason}"):
