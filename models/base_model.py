@@ -14,6 +14,7 @@ import torch.distributed as dist
 from models import networks
 from util import runtime, training_state
 from util.checkpoint import Checkpointer, unwrap
+from util.util import UserError
 
 
 class BaseModel(ABC):
@@ -26,6 +27,8 @@ class BaseModel(ABC):
 
     and defines set_input, forward and optimize_parameters, and modify_commandline_options for options of its own.
     """
+
+    metric = 0  # what lr_policy plateau watches; a model that has one sets it
 
     def __init__(self, opt):
         self.opt = opt
@@ -41,7 +44,6 @@ class BaseModel(ABC):
         self.optimizers: list[torch.optim.Optimizer] = []
         self.schedulers: list = []
         self.image_paths: list[str] = []
-        self.metric = 0  # what lr_policy plateau watches
         self.progress = training_state.Progress(epoch=getattr(opt, "epoch_count", 1))
         self.share = 1.0  # this process's images in the batch, over an equal share; not 1 in a short last batch
         self.checkpoints = Checkpointer(self.save_dir)
@@ -128,9 +130,15 @@ class BaseModel(ABC):
         """Step the schedulers, at the end of an epoch."""
         if not self.schedulers:
             return
+        plateau = self.opt.lr_policy == "plateau"
+        if plateau and "metric" not in vars(self) and type(self).metric is BaseModel.metric:
+            raise UserError(
+                f"--lr_policy plateau waits for a metric to stop falling, and {type(self).__name__} never sets "
+                "self.metric; choose linear, step or cosine"
+            )
         old = self.optimizers[0].param_groups[0]["lr"]
         # One metric for all processes: rates that differ would drive their copies of the weights apart.
-        metric = [runtime.from_main(float(self.metric))] if self.opt.lr_policy == "plateau" else []
+        metric = [runtime.from_main(float(self.metric))] if plateau else []
         with warnings.catch_warnings():
             # A run that was stopped after an epoch's last step resumes with this, before any optimizer step of its own.
             warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")

@@ -14,7 +14,7 @@ import torch
 from conftest import make_aligned, make_unaligned
 
 import train as program
-from models.base_model import BaseModel
+from models.pix2pix_model import Pix2PixModel
 from options.train_options import TrainOptions
 from util.training_state import Progress
 from util.util import UserError
@@ -317,6 +317,12 @@ def test_a_save_that_was_cut_after_its_commit_is_completed(train, monkeypatch):
     assert torch.load(folder / "latest_state.pth", weights_only=True)["progress"] == [4, 0, 15]
 
 
+def test_plateau_without_a_metric_says_so(train, monkeypatch):
+    monkeypatch.setattr("models.BUILT_IN", ())
+    with pytest.raises(UserError, match=r"Pix2PixModel never sets self.metric; choose linear, step or cosine"):
+        train("x", more="--lr_policy plateau --n_epochs 2 --n_epochs_decay 0")
+
+
 def test_plateau_follows_the_metric_that_a_model_sets_and_resumes(train, monkeypatch, capsys):
     class Falling:
         def __get__(self, model, _):
@@ -325,7 +331,7 @@ def test_plateau_follows_the_metric_that_a_model_sets_and_resumes(train, monkeyp
         def __set__(self, model, value):
             pass
 
-    monkeypatch.setattr(BaseModel, "metric", Falling(), raising=False)
+    monkeypatch.setattr(Pix2PixModel, "metric", Falling())
     monkeypatch.setattr("models.BUILT_IN", ())
     more = "--lr_policy plateau --max_dataset_size 1 --n_epochs 9 --n_epochs_decay 0 --save_epoch_freq 1"
 

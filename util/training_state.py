@@ -54,7 +54,7 @@ def collect(model) -> dict:
         "progress": [progress.epoch, progress.epoch_iter, progress.total_iters],
         "optimizers": [_plain(optimizer.state_dict()) for optimizer in model.optimizers],
         "plateaus": plateaus,
-        "metric": _plain(model.metric),
+        "metric": _plain(vars(model).get("metric")),
         "pools": runtime.gather({name: pool.state_dict() for name, pool in _pools(model).items()}),
     }
 
@@ -84,7 +84,8 @@ def restore(model, prefix: str) -> dict:
         _restore_optimizers(model.optimizers, saved, model.checkpoints.state_path(prefix))
     if pools := state.get("pools"):
         _restore_pools(_pools(model), pools, model.device)
-    model.metric = state.get("metric", model.metric)
+    if state.get("metric") is not None:
+        model.metric = state["metric"]
     return state
 
 
