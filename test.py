@@ -1,7 +1,7 @@
 """Translate a test set with a trained model, and write the results as images and as a page.
 
     python test.py --dataroot ./datasets/facades --name facades_pix2pix
-    python test.py --dataroot ./photos --name horse2zebra_pretrained --model test --no_dropout
+    python test.py --dataroot ./photos --name horse2zebra_pretrained
 
 Results go to {results_dir}/{name}/{phase}_{epoch}/. docs/options.md describes every option.
 """
@@ -14,6 +14,7 @@ from options.test_options import TestOptions
 from util import runtime
 from util.dashboards import start_wandb
 from util.html import HTML
+from util.interrupts import unbreakable_output
 from util.util import explained_errors
 from util.visualizer import save_images
 
@@ -55,5 +56,6 @@ def translate(opt):
 
 
 if __name__ == "__main__":
+    unbreakable_output()
     with explained_errors():
         translate(TestOptions().parse())

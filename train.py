@@ -15,6 +15,9 @@ from models import create_model
 from options.base_options import record
 from options.train_options import TrainOptions, nothing_left
 from util import runtime
+from util.interrupts import Interrupts, unbreakable_output
+from util.preflight import check_disk
+from util.training_state import Saver
 from util.util import UserError, explained_errors
 from util.visualizer import Visualizer
 
@@ -28,8 +31,9 @@ def train(opt):
     progress, last_epoch = model.progress, opt.n_epochs + opt.n_epochs_decay
     if progress.epoch > last_epoch:
         raise UserError(nothing_left(progress.epoch, opt))
+    check_disk(opt, model, len(dataset))
     record(opt)  # the networks fit them
-    with closing(Visualizer(opt)) as visualizer:
+    with closing(Visualizer(opt)) as visualizer, Interrupts() as interrupts, Saver(model) as save:
         visualizer.resume(progress)
 
         for epoch in range(progress.epoch, last_epoch + 1):
@@ -38,11 +42,13 @@ def train(opt):
             dataset.set_epoch(epoch, start=progress.epoch_iter)
 
             for batch in visualizer.track(dataset, progress):
-                progress.advance(opt.batch_size * runtime.world_size())
+                model.place = dataset.place
+                progress.advance(opt.batch_size * runtime.world_size(), begins=model.place.first)
                 runtime.seed_all(opt.seed, "step", runtime.rank(), progress.total_iters)
-                model.share = dataset.share
                 model.set_input(batch)
                 model.optimize_parameters()
+                if not model.place.last:
+                    continue  # --grad_accum: further batches belong to this step
 
                 if progress.passed(opt.display_freq):
                     model.compute_visuals()
@@ -56,17 +62,25 @@ def train(opt):
 
                 if progress.passed(opt.save_latest_freq):
                     visualizer.say(f"saving the latest model (epoch {epoch}, total_iters {progress.total_iters})")
-                    model.save_networks(f"iter_{progress.total_iters}" if opt.save_by_iter else "latest")
+                    save(f"iter_{progress.total_iters}" if opt.save_by_iter else "latest")
+
+                if interrupts.requested():
+                    save("latest")
+                    interrupts.leave()
 
             model.update_learning_rate()
             progress.next_epoch()
             if epoch % opt.save_epoch_freq == 0 or epoch == last_epoch:
                 visualizer.say(f"saving the model at the end of epoch {epoch}, iters {progress.total_iters}")
-                model.save_networks("latest")
-                model.save_networks(epoch)
+                save(epoch)
+                save("latest")  # last: a run that is killed in between trains this epoch once more, and saves both
             visualizer.say(f"End of epoch {epoch} / {last_epoch} \t Time Taken: {time.time() - start:.0f} sec")
+            if epoch < last_epoch and interrupts.requested():
+                save("latest")
+                interrupts.leave()
 
 
 if __name__ == "__main__":
+    unbreakable_output()
     with explained_errors(), runtime.processes():
         train(TrainOptions().parse())

@@ -7,8 +7,11 @@ BaseDataset with `__len__` and `__getitem__`. Nothing else has to be changed.
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
+import os
 import random
 import signal
+import threading
 import warnings
 
 import numpy as np
@@ -19,7 +22,8 @@ from data.base_dataset import BaseDataset
 from data.sampler import EpochSampler
 from util import runtime
 from util.plugins import find_class
-from util.util import UserError
+from util.training_state import Place
+from util.util import DataError, UserError
 
 BUILT_IN = ("aligned", "unaligned", "single", "colorization", "template")
 
@@ -51,7 +55,13 @@ class CustomDatasetDataLoader:
             print(f"dataset [{type(self.dataset).__name__}] was created")
         seed = getattr(opt, "seed", 0)
         self.sampler = EpochSampler(
-            len(self), opt.batch_size, not opt.serial_batches, seed, runtime.rank(), runtime.world_size()
+            len(self),
+            opt.batch_size,
+            shuffle=not opt.serial_batches,
+            seed=seed,
+            rank=runtime.rank(),
+            world_size=runtime.world_size(),
+            grad_accum=getattr(opt, "grad_accum", 1),
         )
         with warnings.catch_warnings():
             # The reference's default is 4 workers; where there are fewer cores, they take turns.
@@ -61,13 +71,13 @@ class CustomDatasetDataLoader:
                 batch_sampler=self.sampler,
                 num_workers=int(opt.num_threads),
                 collate_fn=collate,
-                worker_init_fn=_ignore_interrupts,
+                worker_init_fn=_outlive_signals,
                 persistent_workers=int(opt.num_threads) > 0,
                 pin_memory=getattr(getattr(opt, "device", None), "type", "cpu") == "cuda",
                 generator=torch.Generator(),  # of its own: by default the loader draws from the training's
             )
         self.begun = False
-        self.share = 1.0  # this process's weight in the batch at hand, see EpochSampler.share
+        self.place = Place()  # how the batch at hand counts, see EpochSampler.place
 
     def load_data(self):
         """Return the loader itself."""
@@ -87,12 +97,31 @@ class CustomDatasetDataLoader:
         if self.begun:
             self.set_epoch(self.sampler.epoch + 1)
         self.begun = True
-        for step, batch in enumerate(self.dataloader):
+        for number, batch in enumerate(self._batches()):
             if isinstance(batch, UserError):
                 # A new one: an exception that its own frame holds is freed late, and then the workers take 5 s to end.
-                raise UserError(*batch.args)
-            self.share = self.sampler.share(step)
+                raise DataError(*batch.args)
+            self.place = self.sampler.place(number)
             yield batch
+
+    def _batches(self):
+        """Yield the loader's batches; a worker's death is an error when a batch is missing, not amid a step."""
+        sigchld = getattr(signal, "SIGCHLD", None)
+        former = signal.getsignal(sigchld) if sigchld else None
+        try:
+            batches = iter(self.dataloader)
+            if former is not None and threading.current_thread() is threading.main_thread():
+                signal.signal(sigchld, former)  # in place of the loader's handler, which raises wherever the program is
+            yield from batches
+        except RuntimeError as error:
+            if not str(error).startswith("DataLoader worker (pid"):
+                raise
+        else:
+            return
+        raise DataError(
+            "a process that loads images was killed or crashed: the memory is probably short. Fewer --num_threads need "
+            "less of it; in a container, give more shared memory (docker run --shm-size 8g)"
+        )
 
 
 class SeededItems(Dataset):
@@ -146,6 +175,27 @@ def collate(items: list):
         raise
 
 
-def _ignore_interrupts(worker: int) -> None:
-    """Let the main process alone decide when Ctrl-C, which reaches its workers too, ends the training."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _outlive_signals(worker: int) -> None:
+    """Let the main process alone decide when a signal that reaches its workers, too, ends the training.
+
+    Ctrl-C, torchrun and schedulers send theirs to all. A worker ends when its parent says so, or is gone.
+    """
+    for name in ("SIGINT", "SIGUSR1", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    if hasattr(signal, "sigtimedwait"):  # Linux
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_obey, args=(multiprocessing.parent_process(),), daemon=True).start()
+
+
+def _obey(main) -> None:
+    """End this worker by the main process's own SIGTERM, or soon after the main process.
+
+    The loader's own watch takes 5 s, in which torchrun's other processes would wait: a worker holds the connections.
+    """
+    parent = os.getppid()  # the main process, or Python's fork server
+    while os.getppid() == parent and main.is_alive():
+        got = signal.sigtimedwait({signal.SIGTERM}, 0.5)
+        if got and got.si_pid == main.pid:
+            break
+    os._exit(0)

@@ -9,7 +9,7 @@ from PIL import Image
 from data import image_io, transforms
 from data.base_dataset import BaseDataset, about, check_channels, get_params, get_transform
 from data.image_folder import find_images, make_dataset
-from util.util import UserError
+from util.util import UserError, printable
 
 
 class AlignedDataset(BaseDataset):
@@ -49,8 +49,8 @@ class AlignedDataset(BaseDataset):
             A, B = image_io.load(A_path), image_io.load(B_path)
             if A.size != B.size:
                 raise UserError(
-                    f"the images of a pair must have one size: {A_path} is {A.width}x{A.height}, "
-                    f"{B_path} is {B.width}x{B.height}."
+                    f"the images of a pair must have one size: {printable(A_path)} is {A.width}x{A.height}, "
+                    f"{printable(B_path)} is {B.width}x{B.height}."
                 )
         params = get_params(self.opt, A.size)
         with about(A_path):
@@ -66,16 +66,19 @@ def split(image: Image.Image, path: str, resized: bool) -> tuple[Image.Image, Im
     """Cut a side-by-side image into its halves A and B; of an odd width B gets the rest, if it is to be resized."""
     width, height = image.size
     half = width // 2
+    if not half:
+        raise UserError(f"{printable(path)} is {width}x{height}: too narrow for two images side by side.")
     if width < 1.2 * height:
         image_io.say_once(
             "not side by side",
-            f"{path} is {width}x{height} and is cut in half: left A, right B. If it is a single picture, type "
+            path,
+            f"is {width}x{height} and is cut in half: left A, right B. If it is a single picture, type "
             "--model test or --dataset_mode single.",
         )
     right = width
     if width % 2 and not resized:
         # Halves of two widths can't be compared pixel by pixel; resizing makes them one size, as in the reference.
-        image_io.say_once("odd width", f"{path} is {width} pixels wide, an odd number: the last column is dropped.")
+        image_io.say_once("odd width", path, f"is {width} pixels wide, an odd number: the last column is dropped.")
         right = 2 * half
     return image.crop((0, 0, half, height)), image.crop((half, 0, right, height))
 
@@ -85,14 +88,14 @@ def match_names(dir_A: str, dir_B: str) -> list[tuple[str, str]]:
     A, B = images_by_name(dir_A), images_by_name(dir_B)
     both = sorted(A.keys() & B.keys())
     lonely = "; ".join(
-        f"{len(rest)} in {folder}: {', '.join(rest[:5])}{', ...' if len(rest) > 5 else ''}"
+        f"{len(rest)} in {printable(folder)}: {printable(', '.join(rest[:5]))}{', ...' if len(rest) > 5 else ''}"
         for folder, rest in ((dir_A, sorted(A.keys() - B.keys())), (dir_B, sorted(B.keys() - A.keys())))
         if rest
     )
     if not both:
         raise UserError(
-            f"no image of {dir_A} has a partner of the same name in {dir_B} ({lonely}). Paired data needs equal names; "
-            "for unpaired data type --model cycle_gan."
+            f"no image of {printable(dir_A)} has a partner of the same name in {printable(dir_B)} ({lonely}). "
+            "Paired data needs equal names; for unpaired data type --model cycle_gan."
         )
     if lonely:
         print(f"{len(both)} pairs. Left out, having no partner of the same name: {lonely}")
@@ -105,6 +108,7 @@ def images_by_name(folder: str) -> dict[str, str]:
     for path in find_images(folder):
         name = str(Path(path).relative_to(folder).with_suffix(""))
         if name in images:
-            raise UserError(f"{images[name]} and {path} have one name, so neither can be matched with its partner.")
+            two = f"{printable(images[name])} and {printable(path)}"
+            raise UserError(f"{two} have one name, so neither can be matched with its partner.")
         images[name] = path
     return images

@@ -9,7 +9,7 @@ import torch.utils.data
 from torchvision.transforms import Compose, InterpolationMode
 
 from data import transforms
-from util.util import UserError
+from util.util import UserError, printable
 
 
 class BaseDataset(torch.utils.data.Dataset, ABC):
@@ -64,4 +64,4 @@ def about(path: str):
     try:
         yield
     except UserError as error:
-        raise UserError(f"{path}: {error}") from error
+        raise UserError(f"{printable(path)}: {error}") from error

@@ -10,7 +10,7 @@ import torch.utils.data
 from PIL import Image
 
 from data import image_io
-from util.util import UserError, did_you_mean
+from util.util import UserError, did_you_mean, printable
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".tif", ".tiff", ".webp")
 # A list of both cases, as plug-ins know it. `is_image_file` takes any case, and what they append.
@@ -29,7 +29,7 @@ def make_dataset(dir: str | Path, max_dataset_size: float = math.inf) -> list[st
     UserError for a folder that is missing or cannot be listed; an empty one gives an empty list.
     """
     if not Path(dir).is_dir():
-        raise UserError(f"{dir} is not there. {what_is_there(dir)}")
+        raise UserError(f"{printable(dir)} is not there. {what_is_there(dir)}")
     paths = []
     for root, folders, files in os.walk(Path(dir), followlinks=True, onerror=_cannot_list):
         above = {folder.resolve() for folder in (Path(root), *Path(root).parents)}
@@ -41,7 +41,7 @@ def make_dataset(dir: str | Path, max_dataset_size: float = math.inf) -> list[st
 
 
 def _cannot_list(error: OSError) -> None:
-    raise UserError(f"cannot list {error.filename}: {error.strerror}.") from error
+    raise UserError(f"cannot list {printable(error.filename)}: {error.strerror}.") from error
 
 
 def find_images(folder: str | Path, max_dataset_size: float = math.inf, phase: str | None = None) -> list[str]:
@@ -57,7 +57,7 @@ def find_images(folder: str | Path, max_dataset_size: float = math.inf, phase: s
         kinds = " ".join(suffix[1:] for suffix in SUFFIXES)
         there = what_is_there(folder if exists or not phase else folder.parent)
         advice = fitting_options(folder.parent, phase) if phase else ""
-        raise UserError(f"{folder} {state} (looked for {kinds}). {there}{advice}")
+        raise UserError(f"{printable(folder)} {state} (looked for {kinds}). {there}{advice}")
     return paths
 
 
@@ -72,16 +72,16 @@ def what_is_there(folder: str | Path, most: int = 8) -> str:
     # The first part that is missing: `facade` of datasets/facade/train, where only datasets/ is.
     missing = (folder.parts[len(there.parts) :] or [""])[0]
     guess = did_you_mean(missing, [entry.name for entry in entries if entry.is_dir()])
-    return f"{there} holds: {', '.join(texts) or 'nothing'}.{guess}"
+    return f"{printable(there)} holds: {', '.join(texts) or 'nothing'}.{guess}"
 
 
 def _describe(entry: Path) -> str:
     if not entry.is_dir():
-        return entry.name
+        return printable(entry.name)
     try:
-        return f"{entry.name}/ ({len(make_dataset(entry))} images)"
+        return f"{printable(entry.name)}/ ({len(make_dataset(entry))} images)"
     except UserError:
-        return f"{entry.name}/ (cannot be listed)"
+        return f"{printable(entry.name)}/ (cannot be listed)"
 
 
 def fitting_options(dataroot: Path, phase: str) -> str:

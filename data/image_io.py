@@ -1,42 +1,165 @@
-"""Reading image files."""
+"""Reading image files, those of strangers too: in bounded memory, by few decoders, or not at all."""
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import mmap
+import os
+import re
+import stat
+import sys
+import warnings
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from util.util import UserError
+from util.util import UserError, printable
 
+# What Pillow has to remark on a file it either copes with or raises as an error, too, which says the same.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+
+Image.init()
+# Pillow knows forty more formats, and would start Ghostscript for one of them. A plug-in may append a name.
+FORMATS = [name for name in ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM", "GIF", "AVIF") if name in Image.OPEN]
+MOST_BYTES = 2**30  # while one image is read; Pillow itself refuses more than 178 megapixels, 0.7 GB of colour
+# Bytes a pixel while an image is read, as measured: of a format, of a mode, and of all the others.
+FORMAT_BYTES = {"WEBP": 17, "AVIF": 17, "progressive JPEG": 12}
+MODE_BYTES, OTHER_BYTES = {"RGB": 4, "L": 5, "P": 5, "1": 5}, 9
+MOST_SCANS = 100  # of a progressive JPEG: each goes over the whole image again, and takes a few bytes. Usual are 10.
 DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")  # grey with more than 8 bits
+ORIENTATION = 0x0112  # EXIF's tag; 1 is upright
+# How files begin that are found under images' names.
+OTHERS = {
+    rb"\s*(<!--.*?-->\s*)?<(!doctype html|html|head|body)": "a web page, not an image: what a failed download leaves",
+    rb"\s*(<\?xml.*)?<svg": "an SVG drawing, not an image of pixels",
+    rb"version https://git-lfs": "a pointer of Git LFS, not the image itself: type git lfs pull",
+    rb"....ftyp(hei|hev|mif1|msf1)": "a HEIC image, which Pillow cannot read: convert it to JPEG or PNG",
+    rb"....ftyp": "a video or an image of a kind that Pillow cannot read",
+    rb"%!PS|\xc5\xd0\xd3\xc6": "a PostScript file, not an image of pixels",
+    rb"%PDF": "a PDF document, not an image",
+    rb"PK\x03\x04|\x1f\x8b": "an archive, not an image: unpack it",
+    rb"8BPS|\0\0\0\x0cjP  |\xff\x4f\xff\x51|\0\0[\1\2]\0|DDS |qoif": "of a format that is not read here",
+    rb"\x93NUMPY": "a NumPy array, not an image",
+}
 
-_said: set[str] = set()
+# One byte a subject, in memory that forked workers share, so that four of them do not say a thing four times.
+_said = mmap.mmap(-1, 1024)
 
 
-def say_once(subject: str, text: str) -> None:
-    """Print a notice, the first time that its subject comes up in this process."""
-    if subject not in _said:
-        _said.add(subject)
-        print(f"{text} (said once)", flush=True)
+def say_once(subject: str, path: str | Path, text: str) -> None:
+    """Print a notice on a file, the first time that its subject comes up in this process and workers forked from it."""
+    place = zlib.crc32(subject.encode()) % len(_said)
+    if not _said[place]:
+        _said[place] = 1
+        print(f"{printable(path)} {text} (said once)", flush=True)
 
 
 def load(path: str | Path) -> Image.Image:
     """Read an image file as 8-bit RGB, the pixels as they are stored: a rotation noted in EXIF is not applied.
 
-    Grey with more than 8 bits is scaled down. UserError for a file that cannot be read, with its path and the reason.
+    Of an animation it is the first frame. Grey with more than 8 bits is scaled down, transparency is dropped.
+    UserError for a file that is none of FORMATS, damaged or too large, with its path and the reason.
     """
     try:
-        with Image.open(path) as image:
-            return (to_8_bits(image, path) if image.mode in DEEP_MODES else image).convert("RGB")
-    except UserError:
-        raise
+        if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - a pipe would be waited for, a device has no end
+            raise UserError("it is not a file.")
+        image = _decode(path)
+        if image.mode in DEEP_MODES:
+            image = to_8_bits(image, path)
+        if image.mode == "RGBa":  # colours multiplied by their transparency, as TIFF may have them
+            image = image.convert("RGBA")
+        return image if image.mode == "RGB" else image.convert("RGB")
+    except UserError as error:
+        raise UserError(f"cannot read {printable(path)}: {error}") from None
     except Exception as error:  # on a broken file decoders raise nearly anything: OSError, SyntaxError, zlib.error, ...
-        if isinstance(error, UnidentifiedImageError):
-            reason = "it is empty, or no image that Pillow knows"
-        else:
-            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise UserError(f"cannot read {path}: {reason.rstrip('.')}.") from error
+        raise UserError(f"cannot read {printable(path)}: {_reason(error, path).rstrip('.')}.") from error
+
+
+def _decode(path: str | Path) -> Image.Image:
+    """Read an image in its own mode; UserError if it would take too much memory or time."""
+    with Image.open(path, formats=FORMATS) as image:
+        _check_size(image, path)
+        with _libtiff_silenced() if image.format == "TIFF" else contextlib.nullcontext():
+            image.load()
+        with contextlib.suppress(Exception):  # broken EXIF is no reason to refuse the pixels
+            if image.getexif().get(ORIENTATION, 1) in range(2, 9):
+                say_once(
+                    "rotation",
+                    path,
+                    f"notes how it is to be turned (EXIF), which viewers do and training does not: "
+                    f"it is taken as stored, {image.width}x{image.height}.",
+                )
+        return image
+
+
+@contextlib.contextmanager
+def _libtiff_silenced():
+    """Drop what is written to stderr meanwhile: libtiff remarks on damage there, from C, naming no file."""
+    sys.stderr.flush()
+    try:
+        stderr = os.dup(2)
+    except OSError:  # it is closed
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+
+
+def _check_size(image: Image.Image, path: str | Path) -> None:
+    kind = image.format
+    if kind in ("JPEG", "MPO") and image.info.get("progressive"):
+        kind = "progressive JPEG"
+        scans = Path(path).read_bytes().count(b"\xff\xda")
+        if scans > MOST_SCANS:
+            raise UserError(f"it is a JPEG of {scans} scans, and at most {MOST_SCANS} are read.")
+    pixels = image.width * image.height
+    raw = kind in ("BMP", "PPM", "TIFF") and image.tile and image.tile[0][0] == "raw"  # a bit a pixel at least
+    if raw and os.stat(path).st_size * 8 < pixels:  # noqa: PTH116
+        raise UserError(f"it says that it has {image.width}x{image.height} pixels, and its data end before.")
+    bytes_a_pixel = FORMAT_BYTES.get(kind) or MODE_BYTES.get(image.mode, OTHER_BYTES)
+    if pixels * bytes_a_pixel > MOST_BYTES:
+        raise UserError(_too_large(pixels, MOST_BYTES // bytes_a_pixel, f" of {kind}, {image.mode}"))
+
+
+def _too_large(pixels: int, most: int, kind: str = "") -> str:
+    return (
+        f"it has {pixels / 1e6:,.0f} megapixels, and at most {most / 1e6:.0f}{kind} are read. "
+        "Make it smaller, or cut it into tiles."
+    )
+
+
+def _reason(error: Exception, path: str | Path) -> str:
+    """Say in a user's words why a file could not be read."""
+    if isinstance(error, Image.DecompressionBombError):
+        pixels, most = re.findall(r"\d+", str(error))[:2]
+        return _too_large(int(pixels), int(most))
+    if "MAX_TEXT" in str(error):
+        return "a text or a colour profile in it swells to more than a megabyte; save it without"
+    if isinstance(error, MemoryError):
+        return "memory is too short to decode it"
+    if isinstance(error, UnidentifiedImageError):
+        with contextlib.suppress(OSError), Path(path).open("rb") as file:
+            return _kind(file.read(512))
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def _kind(head: bytes) -> str:
+    if not head:
+        return "it is empty"
+    for pattern, words in OTHERS.items():
+        if re.match(pattern, head, re.IGNORECASE | re.DOTALL):
+            return f"it is {words}"
+    return f"it is damaged, or none of {', '.join(FORMATS)}, or of an uncommon kind of these"
 
 
 def to_8_bits(image: Image.Image, path: str | Path) -> Image.Image:
@@ -44,14 +167,22 @@ def to_8_bits(image: Image.Image, path: str | Path) -> Image.Image:
 
     Never from the darkest to the lightest value in the file, which would give one value two meanings in two files.
     """
-    values = np.asarray(image, dtype=np.float64)
-    low, high = values.min(), values.max()
+    ends = [(strip.min(), strip.max()) for strip in _strips(image)]
+    low, high = np.min(ends), np.max(ends)
     tops = (1, 255, 65535) if image.mode == "F" else (65535,)
     top = next((top for top in tops if high <= top), None)
     if top is None or not low >= 0:  # `not` also finds NaN
         raise UserError(
-            f"cannot read {path}: its values run from {low:g} to {high:g}. "
+            f"its values run from {low:g} to {high:g}. "
             "Deep images are read from 0..65535, and floats from 0..1 or 0..255 too."
         )
-    say_once("deep", f"{path} has more than 8 bits (values {low:g} to {high:g}): 0..{top} becomes 0..255")
-    return Image.fromarray(np.floor(values * (255 / top) + 0.5).astype(np.uint8))
+    say_once("deep", path, f"has more than 8 bits (values {low:g} to {high:g}): 0..{top} becomes 0..255")
+    strips = [np.floor(strip.astype(np.float64) * (255 / top) + 0.5).astype(np.uint8) for strip in _strips(image)]
+    return Image.fromarray(np.concatenate(strips))
+
+
+def _strips(image: Image.Image) -> Iterator[np.ndarray]:
+    """Yield an image's rows, about a million values at a time: at once they would take many times its memory."""
+    rows = max(1, 2**20 // image.width)
+    for top in range(0, image.height, rows):
+        yield np.asarray(image.crop((0, top, image.width, min(top + rows, image.height))))  # (rows, W)

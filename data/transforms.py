@@ -21,6 +21,8 @@ PREPROCESS = {
     "none": "keep every pixel: no resizing, no cropping",
 }
 
+MOST_PIXELS = 178_956_970  # of an image after resizing: as many as Pillow reads from a file
+
 FILTERS = {
     InterpolationMode.NEAREST: Image.Resampling.NEAREST,
     InterpolationMode.BILINEAR: Image.Resampling.BILINEAR,
@@ -99,6 +101,11 @@ def scale_width(image: Image.Image, load_size: int, crop_size: int, method=Inter
     if width == load_size and height >= crop_size:
         return image
     new_height = int(max(load_size * height / width, crop_size))
+    if load_size * new_height > MOST_PIXELS:
+        raise UserError(
+            f"the image is {width}x{height}, a narrow strip: made {load_size} wide (--load_size) it would be "
+            f"{new_height:,} high. Leave it out, or choose another --preprocess."
+        )
     return image.resize((load_size, new_height), FILTERS.get(method, method))
 
 

@@ -6,15 +6,18 @@ import warnings
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from models import networks
 from util import runtime, training_state
-from util.checkpoint import Checkpointer, unwrap
-from util.util import UserError
+from util.checkpoint import Checkpointer, load_weights, prefix_of, read, sources, unwrap
+from util.health import Health
+from util.util import UserError, warn
 
 
 class BaseModel(ABC):
@@ -36,8 +39,8 @@ class BaseModel(ABC):
         self.gpu_ids = getattr(opt, "gpu_ids", [])
         self.device = getattr(opt, "device", None) or runtime.choose_device(self.gpu_ids)
         self.save_dir = Path(opt.checkpoints_dir) / opt.name
-        # Trying out algorithms pays when sizes repeat.
-        torch.backends.cudnn.benchmark = opt.preprocess not in ("scale_width", "none")
+        sizes_repeat = opt.preprocess not in ("scale_width", "none")
+        runtime.choose_algorithms(sizes_repeat, getattr(opt, "deterministic", False))
         self.loss_names: list[str] = []
         self.model_names: list[str] = []
         self.visual_names: list[str] = []
@@ -45,7 +48,9 @@ class BaseModel(ABC):
         self.schedulers: list = []
         self.image_paths: list[str] = []
         self.progress = training_state.Progress(epoch=getattr(opt, "epoch_count", 1))
-        self.share = 1.0  # this process's images in the batch, over an equal share; not 1 in a short last batch
+        self.place = training_state.Place()  # how the batch at hand counts
+        self.averages: dict[str, AveragedModel] = {}  # of the generators' weights (--ema)
+        self.health = Health(self)
         self.checkpoints = Checkpointer(self.save_dir)
 
     @staticmethod
@@ -69,18 +74,52 @@ class BaseModel(ABC):
 
     def setup(self, opt):
         """Load what is to be loaded, move the networks to their device, make the schedulers, print the networks."""
-        prefix = f"iter_{opt.load_iter}" if int(opt.load_iter) > 0 else str(opt.epoch)
+        prefix = prefix_of(opt)
         resume = self.isTrain and opt.continue_train
+        if resume:
+            if runtime.is_main():
+                self.checkpoints.complete_earlier()
+            runtime.from_main(None)  # the others read after that
         if resume or not self.isTrain:
             self.load_networks(prefix)
+        elif getattr(opt, "init_from", ""):
+            self.load_from(opt.init_from, prefix)
         for name, net in self.networks().items():
             net = net.to(self.device)
-            setattr(self, "net" + name, runtime.distribute(net, lambda: self.share) if self.isTrain else net)
-        state = training_state.restore(self, prefix) if resume else {}
+            if self.isTrain and getattr(opt, "ema", 0) and name.startswith("G"):
+                self.averages[name] = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(opt.ema))
+            net = runtime.distribute(net, lambda: self.place.share) if self.isTrain else net
+            setattr(self, "net" + name, net)
         if self.isTrain:
+            for optimizer in self.optimizers:
+                self.watch(optimizer)
+            state = training_state.restore(self, prefix) if resume else {}
             self.schedulers = [networks.get_scheduler(optimizer, opt) for optimizer in self.optimizers]
             training_state.restore_plateaus(self.schedulers, state.get("plateaus", []))
+            if resume and self.averages:
+                self.load_averages(prefix)
         self.print_networks(opt.verbose)
+
+    def watch(self, optimizer):
+        """Check what `optimizer` applies, whoever calls its step, and average the generators that it trains."""
+        trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        averaged = [name for name in self.averages if any(id(p) in trained for p in self.networks()[name].parameters())]
+
+        def complete(*_):
+            if not self.place.last:
+                raise UserError(
+                    f"--grad_accum: {type(self).__name__} steps its optimizers after every batch; let it compute "
+                    "gradients within `with self.update(optimizer, net):`, which steps when the batches are complete"
+                )
+
+        def average(*_):
+            for name in averaged:
+                self.averages[name].update_parameters(unwrap(self.networks()[name]))
+
+        optimizer.register_step_pre_hook(complete)
+        self.health.watch(optimizer)
+        if averaged:
+            optimizer.register_step_post_hook(average)
 
     def networks(self) -> dict[str, torch.nn.Module]:
         """Return the networks of model_names by name."""
@@ -100,14 +139,24 @@ class BaseModel(ABC):
 
     @contextmanager
     def update(self, optimizer, *nets):
-        """One optimizer step on `nets`; every other network is frozen while the body runs backward."""
+        """One optimizer step on `nets`; every other network is frozen while the body runs backward.
+
+        With `--grad_accum K` the gradients of K batches are summed up, and the K-th makes the step, with their mean.
+        """
         frozen = [p for net in self.networks().values() if net not in nets for p in net.parameters() if p.requires_grad]
         for p in frozen:
             p.requires_grad_(False)
         try:
-            optimizer.zero_grad(set_to_none=True)
+            if self.place.first:
+                optimizer.zero_grad(set_to_none=True)
+            else:
+                scale_gradients(optimizer, self.place.rescale)
             yield
-            optimizer.step()
+            if self.place.last:
+                scale_gradients(optimizer, self.place.weight)
+                optimizer.step()
+            else:
+                self.health.note_images(optimizer)
         finally:
             for p in frozen:
                 p.requires_grad_(True)
@@ -183,17 +232,58 @@ class BaseModel(ABC):
             return OrderedDict()
         values = torch.stack([loss.to(self.device, torch.float32) for loss in losses])
         if dist.is_initialized():
-            dist.all_reduce(values.mul_(self.share / runtime.world_size()))
+            dist.all_reduce(values.mul_(self.place.share / runtime.world_size()))
+        self.health.check()
         return OrderedDict(zip(names, values.tolist(), strict=True))
 
     # ---- saving and loading ----
 
     def save_networks(self, prefix):
-        """Save the networks as `{prefix}_net_X.pth`, and the training state beside them (every process calls this)."""
+        """Save the networks as `{prefix}_net_X.pth`, and the training state beside them (every process calls this).
+
+        Raises SaveError, in the main process, if that fails; what was saved before is whole.
+        """
+        self.health.check()
         state = training_state.collect(self)
         if runtime.is_main():
-            self.checkpoints.save(str(prefix), self.networks(), state)
+            averages = {f"{name}_ema": average.module for name, average in self.averages.items()}
+            self.checkpoints.save(str(prefix), {**self.networks(), **averages}, state)
 
     def load_networks(self, prefix):
-        """Load the networks from `{prefix}_net_X.pth`."""
-        self.checkpoints.load_networks(str(prefix), self.networks())
+        """Load the networks from `{prefix}_net_X.pth`, with `--ema` in testing the averaged ones."""
+        ema = not self.isTrain and getattr(self.opt, "ema", False)
+        nets = {name + "_ema" * (ema and name.startswith("G")): net for name, net in self.networks().items()}
+        self.checkpoints.load_networks(str(prefix), nets, self.explain_misfit)
+
+    def explain_misfit(self, name, net, state):
+        """Say which flags would make network `name` such that a file's state dict fits, or return None."""
+        backwards = name.startswith("G_B") and "G_A" in self.model_names  # CycleGAN's, from output_nc to input_nc
+        return networks.explain_misfit(net, state, backwards)
+
+    def load_averages(self, prefix):
+        """Go on with the saved averages of weights; without saved ones they begin with the weights as they are."""
+        averages = {f"{name}_ema": average for name, average in self.averages.items()}
+        missing = [name for name in averages if not self.checkpoints.net_path(prefix, name).is_file()]
+        if missing:
+            warn(f"{prefix}: no averages were saved ({', '.join(missing)}); they begin with the weights as they are")
+        else:
+            self.checkpoints.load_networks(prefix, {name: average.module for name, average in averages.items()})
+        for average in averages.values():
+            average.n_averaged.fill_(1)
+
+    def load_from(self, where, prefix):
+        """Begin with weights of another experiment or of a file; a network that has none there starts afresh."""
+        files = sources(where, prefix, list(self.networks()), self.opt.direction)
+        for name, net in self.networks().items():
+            if name in files:
+                print(f"network {name} begins with {files[name]}")
+                load_weights(net, read(files[name]), files[name], partial(self.explain_misfit, name))
+            else:
+                print(f"network {name} begins afresh: {where} has none")
+
+
+def scale_gradients(optimizer, factor: float):
+    """Multiply the gradients that an optimizer would apply; 1 costs nothing."""
+    gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    if factor != 1 and gradients:
+        torch._foreach_mul_(gradients, factor)

@@ -75,8 +75,8 @@ class CycleGANModel(BaseModel):
         self.criterionIdt = torch.nn.L1Loss()
         G = itertools.chain(self.netG_A.parameters(), self.netG_B.parameters())
         D = itertools.chain(self.netD_A.parameters(), self.netD_B.parameters())
-        self.optimizer_G = torch.optim.Adam(G, lr=opt.lr, betas=(opt.beta1, 0.999))
-        self.optimizer_D = torch.optim.Adam(D, lr=opt.lr, betas=(opt.beta1, 0.999))
+        self.optimizer_G = torch.optim.Adam(G, lr=opt.lr, betas=(opt.beta1, 0.999), fused=True)
+        self.optimizer_D = torch.optim.Adam(D, lr=opt.lr, betas=(opt.beta1, 0.999), fused=True)
         self.optimizers = [self.optimizer_G, self.optimizer_D]
 
     def set_input(self, input):

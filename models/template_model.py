@@ -32,7 +32,7 @@ class TemplateModel(BaseModel):
         )
         if self.isTrain:
             self.criterionLoss = torch.nn.L1Loss()
-            self.optimizer = torch.optim.Adam(self.netG.parameters(), lr=opt.lr, betas=(opt.beta1, 0.999))
+            self.optimizer = torch.optim.Adam(self.netG.parameters(), lr=opt.lr, betas=(opt.beta1, 0.999), fused=True)
             self.optimizers = [self.optimizer]
 
     def set_input(self, input):

@@ -8,7 +8,10 @@ from util.util import UserError
 
 
 class TestModel(BaseModel):
-    """Load `{epoch}_net_G{model_suffix}.pth`; the suffix is `_A` or `_B` for a network of CycleGAN."""
+    """Load `{epoch}_net_G{model_suffix}.pth`; the suffix is `_A` or `_B` for a network of CycleGAN.
+
+    Without `--model_suffix` the options choose it by `--direction` where there is no `{epoch}_net_G.pth`.
+    """
 
     __test__ = False  # not a test, whatever pytest makes of the name
 
@@ -18,7 +21,10 @@ class TestModel(BaseModel):
             raise UserError("--model test only translates; train with --model pix2pix or cycle_gan, or type test.py")
         parser.set_defaults(dataset_mode="single")
         parser.add_argument(
-            "--model_suffix", type=str, default="", help="load [epoch]_net_G[model_suffix].pth, for example _A"
+            "--model_suffix",
+            type=str,
+            default="",
+            help="load [epoch]_net_G[model_suffix].pth; if not given, --direction takes a CycleGAN's _A or _B",
         )
         return parser
 

@@ -16,9 +16,11 @@ import data
 import models
 from data.transforms import PREPROCESS
 from models import networks
+from options.architecture import Shown, misfit, misfits, summary
 from options.legacy import modernise
-from util import runtime
-from util.util import UserError, did_you_mean, warn
+from util import lock, runtime
+from util.checkpoint import Checkpointer, saved_options
+from util.util import UserError, did_you_mean, printable, warn
 
 # Options whose values are closed lists, and the tables that hold them. A plug-in adds an entry to the table; a model
 # that is not ours may take values of its own.
@@ -56,6 +58,7 @@ class BaseOptions:
 
     isTrain = False
     saved: dict = {}  # the options that the experiment was trained with
+    shown = Shown({}, {})  # what the files of the networks to load tell of their architecture
 
     def __init__(self, argv: list[str] | str | None = None):
         self.argv = argv.split() if isinstance(argv, str) else argv
@@ -70,6 +73,7 @@ class BaseOptions:
         g.add_argument("--checkpoints_dir", type=str, default="./checkpoints", help="networks, logs and pages go here")
         g.add_argument("--gpu_ids", type=str, default="0", help="GPU to use; -1: the CPU. Several GPUs: torchrun")
         g.add_argument("--seed", type=int, default=None, help="seed of all random draws (default: drawn and printed)")
+        g.add_argument("--deterministic", action="store_true", help="the same bits in every run on one GPU, slower")
         g.add_argument("--suffix", default="", type=str, help="added to the name, e.g. {model}_{netG}_size{load_size}")
         g.add_argument("--verbose", action="store_true", help="print the networks' structure")
 
@@ -124,10 +128,15 @@ class BaseOptions:
 
     def gather_options(self):
         """Parse the command line, with the options of the model and the data set that it names."""
-        self.saved = {}
+        self.saved, self.shown, self.notes = {}, Shown({}, {}), []
         opt = self._parse(strict=False)
         name = self._full_name(opt)
-        self.saved = self.read_saved(opt, Path(opt.checkpoints_dir) / name)
+        folder = Path(opt.checkpoints_dir) / name
+        self.saved = self.read_saved(opt, folder)
+        self.unknown = not self.saved
+        if self.saved:
+            opt = self._parse(strict=False)
+        self.shown = self.read_networks(opt, Checkpointer(folder))
         opt = self._parse(strict=True)
         opt.name = name
         return opt
@@ -143,7 +152,8 @@ class BaseOptions:
             parser.section = f"{flag} {name}"
             parser = self.parser = find(name).modify_commandline_options(parser, self.isTrain) or parser
             if self.saved:
-                parser.set_defaults(**self.defaults_from_saved(parser))
+                parser.set_defaults(**self._fitting_saved(parser))
+            parser.set_defaults(**self.defaults_from_networks(parser))
         parser.section = None
         if not strict:
             for action in parser._actions:
@@ -158,6 +168,21 @@ class BaseOptions:
         opt.given = frozenset(name for name, value in vars(seen).items() if value is not missing)
         return opt
 
+    def _fitting_saved(self, parser) -> dict:
+        """Choose the defaults that `self.saved` gives, but for values that their options could never have had."""
+        types = {int: (int,), float: (int, float), str: (str,), None: (str,)}
+        wrong = {}
+        for action in parser._actions:
+            value, default = self.saved.get(action.dest), parser.get_default(action.dest)
+            fitting = (bool,) if action.nargs == 0 else types.get(action.type, (str, int, float))
+            if value is not None and action.nargs in (None, 0) and type(value) not in (*fitting, type(default)):
+                wrong[action.dest] = value
+        self.saved = {**self.saved, **{name: parser.get_default(name) for name in wrong}}
+        defaults = self.defaults_from_saved(parser)
+        for name in wrong.keys() & defaults.keys():
+            warn(f"train_opt.json: {name} can't be {wrong[name]!r:.40}; it is taken as {defaults[name]!r}")
+        return defaults
+
     def _full_name(self, opt) -> str:
         """Return the experiment's name with its suffix filled in."""
         try:
@@ -167,18 +192,38 @@ class BaseOptions:
 
     def read_saved(self, opt, folder: Path) -> dict:
         """Return the options that an experiment was trained with, if this phase goes by them."""
-        try:
-            saved = json.loads((folder / "train_opt.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):  # none: networks of the reference project, or a download
-            return {}
-        return saved if isinstance(saved, dict) and saved.get("model") else {}
+        saved = saved_options(folder)
+        if not saved and (folder / "train_opt.json").exists():
+            warn(f"{folder / 'train_opt.json'} is damaged and not used: give the flags that the training had")
+        return saved
 
     def defaults_from_saved(self, parser) -> dict:
         """Choose the defaults that `self.saved` gives."""
         raise NotImplementedError
 
-    def parse(self):
-        """Parse, check, print and save the options; return them with isTrain, seed, gpu_ids, device and given set."""
+    def read_networks(self, opt, checkpoints: Checkpointer) -> Shown:
+        """Return what the files of the networks to load tell of their architecture, if the model is one of ours."""
+        return Shown({}, {})
+
+    def defaults_from_networks(self, parser) -> dict:
+        """Choose the defaults that `self.shown` gives: those that the files contradict."""
+        defaults = {action.dest: parser.get_default(action.dest) for action in parser._actions}
+        shown = {name: value for name, value in self.shown.values.items() if name in defaults}
+        return {name: shown[name] for name in misfits(defaults, shown)}
+
+    def compare_with_saved(self, shown: Shown) -> None:
+        """Note down where the networks' files contradict the saved options."""
+        saved = {name: self.saved[name] for name in shown.values if name in self.saved}
+        for name in misfits(saved, {name: shown.values[name] for name in saved}):
+            self.notes.append(
+                f"{shown.paths[name]} goes before train_opt.json: {name} is {shown.values[name]}, not {saved[name]}"
+            )
+
+    def parse(self, begin: bool = True):
+        """Parse, check, print and save the options; return them with isTrain, seed, gpu_ids, device and given set.
+
+        Without `begin` the experiment's folder is left as it is: for who only wants to know.
+        """
         opt = self.opt = self.gather_options()
         opt.isTrain = self.isTrain
         self.finish(opt)
@@ -186,7 +231,10 @@ class BaseOptions:
         if opt.seed is None:
             opt.seed = runtime.from_main(runtime.draw_seed())  # one for all of torchrun's processes
         ids = self._gpu_ids(opt)
-        self.print_options(opt)
+        if begin and self.isTrain and self.argv is None:  # a notebook, which gives argv, would keep the lock for good
+            lock.claim(experiment_folder(opt))
+        if begin:
+            self.print_options(opt)
         opt.device = runtime.choose_device(ids)
         opt.gpu_ids = [opt.device.index] if opt.device.type == "cuda" else []
         return opt
@@ -212,6 +260,13 @@ class BaseOptions:
                 self.parser.error(f"--{name} {getattr(opt, name)}: at least 1 is needed")
         if opt.num_threads < 0:
             self.parser.error(f"--num_threads {opt.num_threads}: 0 loads images in the main process, 4 is usual")
+        wrong = [name for name in misfits(vars(opt), self.shown.values) if name in opt.given]
+        if wrong:
+            self.parser.error("\n".join(misfit(name, getattr(opt, name), self.shown) for name in wrong))
+        if "netG" in self.shown.values and self.unknown:
+            self.notes.append(summary(opt, self.shown))
+        for note in self.notes if runtime.is_main() else ():
+            print(note)
 
     def _gpu_ids(self, opt) -> list[int]:
         """Read --gpu_ids; say where the run computes if not where it was asked to; refuse GPUs that are not there."""
@@ -241,7 +296,7 @@ class BaseOptions:
         for name, value in values.items():
             default = self.parser.get_default(name)
             comment = "" if value == default else f"\t[default: {default}]"
-            lines.append(f"{name!s:>25}: {value!s:<30}{comment}")
+            lines.append(f"{name!s:>25}: {printable(value):<30}{comment}")
         lines.append("----------------- End -------------------")
         if not runtime.is_main():
             return

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import argparse
 
+import models
+from options.architecture import NETWORKS, Shown, shown_by
 from options.base_options import BaseOptions, size_or_inf
+from util.checkpoint import generator_of, prefix_of
 
 
 class TestOptions(BaseOptions):
     """Options of test.py. What training saved gives the defaults, so that `--name` is enough for an experiment."""
 
     __test__ = False  # not a test, whatever pytest makes of the name
+    suffix = ""  # of the generator that --model test takes of a CycleGAN
 
     def initialize(self, parser):
         parser = super().initialize(parser)
@@ -21,6 +25,7 @@ class TestOptions(BaseOptions):
         g.add_argument("--results_dir", type=str, default="./results/", help="results go here")
         g.add_argument("--num_test", type=size_or_inf, default=50, help="translate this many images at most; inf: all")
         g.add_argument("--eval", action="store_true", help="batch norm by training's statistics, no dropout")
+        g.add_argument("--ema", action="store_true", help="use the averaged weights that training's --ema saved")
         g.add_argument("--aspect_ratio", type=float, default=1.0, help="stretch results: > 1 taller, < 1 wider")
         g.add_argument("--display_id", type=int, default=-1, help=argparse.SUPPRESS)  # 2018's test.py took it
         parser.set_defaults(model="test", load_size=parser.get_default("crop_size"))
@@ -45,6 +50,43 @@ class TestOptions(BaseOptions):
             defaults["load_size"] = defaults["crop_size"]
         whole = {"scale_width_and_crop": "scale_width", "crop": "none"}  # without the random crop
         return {**defaults, "preprocess": whole.get(preprocess, preprocess)}
+
+    def read_networks(self, opt, checkpoints):
+        self.suffix = ""
+        if opt.model not in models.BUILT_IN:
+            return Shown({}, {})
+        prefix, ema = prefix_of(opt), "_ema" * opt.ema
+        names = [name for name in NETWORKS.get(opt.model, ("G",)) if name.startswith("G")]
+        files = {name: checkpoints.there(prefix, name + ema) for name in names}
+        if opt.model == "test":
+            suffix = opt.model_suffix or self._side_of_cyclegan(opt, checkpoints, prefix, ema)
+            files = {"G": checkpoints.there(prefix, f"G{suffix}{ema}")}
+            if suffix == "_B" and {"input_nc", "output_nc"} <= self.saved.keys():  # from training's output to its input
+                swapped = {"input_nc": self.saved["output_nc"], "output_nc": self.saved["input_nc"]}
+                self.saved = {**self.saved, **swapped}
+        shown = shown_by(files)
+        self.compare_with_saved(shown)
+        return shown
+
+    def _side_of_cyclegan(self, opt, checkpoints, prefix, ema) -> str:
+        """Choose `_A` or `_B` by --direction, where there is no G but a CycleGAN's generators."""
+        there = [name for name in ("G", "G_A", "G_B") if checkpoints.there(prefix, name + ema)]
+        if not there or "G" in there:
+            return ""
+        name = generator_of(checkpoints.folder, opt.direction)
+        path = checkpoints.net_path(prefix, name + ema)
+        if name not in there:
+            other = "AtoB" if opt.direction == "BtoA" else "BtoA"
+            self.parser.error(
+                f"--direction {opt.direction} takes {path}, which is not there; --direction {other} takes {there[0]}"
+            )
+        self.suffix = name[1:]
+        self.notes.append(f"--direction {opt.direction} takes {path}")
+        return self.suffix
+
+    def defaults_from_networks(self, parser):
+        suffix = {"model_suffix": self.suffix} if self.suffix else {}
+        return {**super().defaults_from_networks(parser), **suffix}
 
     def finish(self, opt):
         """Translate images one by one, in order, as they are."""

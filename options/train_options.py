@@ -5,13 +5,16 @@ from __future__ import annotations
 import shlex
 
 import models
+from options.architecture import DISCRIMINATOR, GENERATOR, NETWORKS, PIX2PIX, Shown, shown_by
 from options.base_options import BaseOptions, listed, without
 from util import runtime
+from util.checkpoint import find_source, prefix_of, saved_options, sources
+from util.util import UserError
 
 # What a run that goes on does not take from its first start.
 OF_ONE_START = {
     *("dataroot", "name", "suffix", "checkpoints_dir", "gpu_ids", "verbose"),
-    *("continue_train", "epoch_count", "epoch", "load_iter"),
+    *("continue_train", "epoch_count", "epoch", "load_iter", "init_from"),
 }
 
 
@@ -28,8 +31,15 @@ class TrainOptions(BaseOptions):
         g.add_argument("--n_epochs_decay", type=int, default=100, help="epochs in which it falls to zero")
         g.add_argument("--continue_train", action="store_true", help="go on where the last checkpoint was saved")
         g.add_argument("--epoch_count", type=int, default=1, help="number of the first epoch")
+        g.add_argument(
+            "--init_from", type=str, default="", help="begin with the weights of another experiment, or of a .pth file"
+        )
         g.add_argument("--gan_mode", type=str, default="lsgan", help=f"objective: {listed('gan_mode')}")
         g.add_argument("--pool_size", type=int, default=50, help="generated images kept for the discriminator")
+        g.add_argument(
+            "--grad_accum", type=int, default=1, help="batches whose gradients make one step of the optimizers"
+        )
+        g.add_argument("--ema", type=float, default=0.0, help="average the generators' weights, e.g. 0.999; 0: don't")
         g.add_argument("--lr", type=float, default=0.0002, help="initial learning rate of Adam")
         g.add_argument("--beta1", type=float, default=0.5, help="momentum of Adam")
         g.add_argument("--lr_policy", type=str, default="linear", help=f"learning rate: {listed('lr_policy')}")
@@ -66,6 +76,38 @@ class TrainOptions(BaseOptions):
         known = {action.dest for action in parser._actions} - OF_ONE_START
         return {name: value for name, value in self.saved.items() if name in known and value is not None}
 
+    def read_networks(self, opt, checkpoints):
+        if opt.init_from:
+            return self.read_source(opt)
+        if not opt.continue_train or opt.model not in models.BUILT_IN:
+            return Shown({}, {})
+        names = NETWORKS.get(opt.model, PIX2PIX)
+        shown = shown_by({name: checkpoints.there(prefix_of(opt), name) for name in names})
+        self.compare_with_saved(shown)
+        return shown
+
+    def read_source(self, opt) -> Shown:
+        """Take the architecture of what `--init_from` names."""
+        if opt.continue_train:
+            self.parser.error("--init_from begins a training and --continue_train goes on with one: leave one out")
+        try:
+            self.source = find_source(opt.init_from, opt.checkpoints_dir)
+            ours = opt.model in models.BUILT_IN  # of another model we don't know which networks it has
+            names = NETWORKS.get(opt.model, PIX2PIX)
+            files = sources(self.source, prefix_of(opt), names, opt.direction) if ours else {}
+        except UserError as error:
+            self.parser.error(str(error))
+        self.unknown = True  # what this run is trained with, but for the following
+        saved = saved_options(self.source if self.source.is_dir() else self.source.parent)
+        there = files if ours else [path.stem.partition("_net_")[2] for path in self.source.glob("*_net_*.pth")]
+        flags = GENERATOR + DISCRIMINATOR * any(name.startswith("D") for name in there)
+        self.saved = {"model": opt.model, **{name: saved[name] for name in flags if name in saved}}
+        return shown_by(files)
+
+    def finish(self, opt):
+        if opt.init_from:
+            opt.init_from = str(self.source)
+
     def check(self, opt):
         super().check(opt)
         if opt.lr_policy == "plateau" and opt.model in models.BUILT_IN:
@@ -73,13 +115,21 @@ class TrainOptions(BaseOptions):
                 f"--lr_policy plateau waits for a metric to stop falling, and model {opt.model} sets none "
                 "(self.metric); choose linear, step or cosine"
             )
-        for name, lowest in (("lr", 0), ("pool_size", 0), ("n_epochs", 0), ("n_epochs_decay", 0), ("epoch_count", 1)):
+        for name, lowest in (
+            ("lr", 0),
+            ("pool_size", 0),
+            ("n_epochs", 0),
+            ("n_epochs_decay", 0),
+            ("epoch_count", 1),
+            ("grad_accum", 1),
+        ):
             if getattr(opt, name) < lowest:
                 self.parser.error(f"--{name} {getattr(opt, name)}: at least {lowest} is needed")
         if opt.lr_decay_iters < 1 or opt.save_epoch_freq < 1:
             self.parser.error("--lr_decay_iters and --save_epoch_freq count epochs: at least 1 is needed")
-        if not 0 <= opt.beta1 < 1:
-            self.parser.error(f"--beta1 {opt.beta1}: from 0 to below 1")
+        for name in ("beta1", "ema"):
+            if not 0 <= getattr(opt, name) < 1:
+                self.parser.error(f"--{name} {getattr(opt, name)}: from 0 to below 1")
         if opt.epoch_count > opt.n_epochs + opt.n_epochs_decay:
             self.parser.error(nothing_left(opt.epoch_count, opt))
 

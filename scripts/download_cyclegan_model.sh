@@ -11,4 +11,4 @@ name=$(choose model "$names" "$@")
 
 fetch_weights cyclegan "${base%/}/$name.pth" \
   "./checkpoints/${name}_pretrained/latest_net_G.pth"
-echo "next: python test.py --dataroot FOLDER_OF_IMAGES --name ${name}_pretrained --model test --no_dropout"
+echo "next: python test.py --dataroot FOLDER_OF_IMAGES --name ${name}_pretrained"

@@ -218,14 +218,16 @@ def test_a_pretrained_pix2pix_translates_labels_to_photos(tree):
     assert pixels(folder / "100_fake_B.png").shape == (256, 256, 3)
 
 
-def test_a_forgotten_no_dropout_is_an_error_that_names_it(tree):
+def test_a_forgotten_no_dropout_is_inferred_and_one_too_many_is_an_error(tree):
     path = tree / "checkpoints/forgotten/latest_net_G.pth"
     path.parent.mkdir(parents=True)
     torch.save(generator().state_dict(), path)
-    done = type_fast(f"test.py --dataroot datasets/horse2zebra/testA --name forgotten --model test {SMALL}", tree)
-    assert done.returncode == 1
-    assert done.stderr.startswith(f"error: {path.relative_to(tree)} is of another architecture")
-    assert "--no_dropout" in done.stderr
+    command = f"test.py --dataroot datasets/horse2zebra/testA --name forgotten --model test {SMALL}"
+    assert "--ngf 4, no dropout\n" in type_well(command, tree)
+    torch.save(generator(use_dropout=True).state_dict(), path)
+    done = type_fast(f"{command} --no_dropout", tree)
+    assert done.returncode == 2
+    assert f"--no_dropout does not fit {path.relative_to(tree)}, which was trained without it" in done.stderr
     assert "Traceback" not in done.stderr
 
 

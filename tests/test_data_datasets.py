@@ -22,7 +22,7 @@ from util.util import UserError
 
 @pytest.fixture(autouse=True)
 def _notices_start_anew(monkeypatch):
-    monkeypatch.setattr(image_io, "_said", set())
+    monkeypatch.setattr(image_io, "_said", bytearray(1024))
 
 
 def dataset(dataroot, mode="aligned", **changes):

@@ -8,7 +8,6 @@ import subprocess
 import sys
 
 import pytest
-import torch
 from conftest import ROOT, make_aligned
 
 import models
@@ -232,14 +231,18 @@ def test_commands_name_programs_that_are_there_and_options_that_they_take(page, 
         programs = [word for word in words if word.endswith((".py", ".sh"))]
         for program in programs[:1]:
             assert (ROOT / program).is_file(), program
+        if "--init_from" in words:  # it has to be there
+            source = away / "checkpoints" / words[words.index("--init_from") + 1]
+            source.mkdir(parents=True, exist_ok=True)
+            (source / "latest_net_G.pth").touch()
         for program, kind in (("train.py", TrainOptions), ("test.py", TestingOptions)):
             if program in programs and "--help" not in words:
                 options = kind(words[words.index(program) + 1 :])
                 options.check(options.gather_options())
 
 
-def test_the_example_models_train_with_the_losses_that_they_name(examples, away, capsys):
-    assert examples == ["edges", "tuned"]
+def test_the_example_model_trains_with_the_losses_that_it_names(examples, away, capsys):
+    assert examples == ["edges"]
     from train import train
 
     make_aligned(away / "pairs", phases=("train",), count=2)
@@ -250,12 +253,6 @@ def test_the_example_models_train_with_the_losses_that_they_name(examples, away,
     losses = {name: float(number) for name, number in re.findall(r"(\w+): ([\d.]+) ", line.partition(")")[2])}
     assert list(losses) == ["G_GAN", "G_L1", "D_real", "D_fake", "G_edges"]
     assert losses["G_edges"] > 0
-
-    path = away / "checkpoints/edges/latest_net_G.pth"
-    model = models.create_model(TrainOptions(f"{tiny} --name tuned --model tuned --init_G {path}").parse())
-    begun = torch.load(path, weights_only=True)
-    model.setup(model.opt)
-    assert all(torch.equal(tensor, begun[key]) for key, tensor in model.netG.state_dict().items())
 
 
 def test_pages_name_no_file_of_the_project_that_is_not_there():

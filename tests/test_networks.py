@@ -337,3 +337,13 @@ def test_the_loss_arms_of_the_paper_s_study(tmp_path, changes, d_channels, activ
     losses = model.get_current_losses()
     assert {name for name in ("G_GAN", "G_L1") if losses[name] != 0} == active
     assert any(not torch.equal(p, q) for p, q in zip(before, model.netG.parameters(), strict=True))
+
+
+def test_reflection_by_slices_is_reflection():
+    x = torch.randn(2, 3, 7, 5, dtype=torch.float64, requires_grad=True)
+    for pad in (1, 3):
+        expected, got = torch.nn.ReflectionPad2d(pad)(x), networks.reflect(x, pad)
+        assert torch.equal(expected, got)
+        weight = torch.randn_like(got)
+        gradients = [torch.autograd.grad((out * weight).sum(), x)[0] for out in (expected, got)]
+        torch.testing.assert_close(*gradients)

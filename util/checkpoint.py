@@ -2,41 +2,62 @@
 
 A set of files `{prefix}_net_{N}.pth` (bare state dicts on the CPU) and `{prefix}_state.pth` (all else needed to go on).
 Every file is written beside its name (`.new`), synced, and then renamed. Renaming the state file, which holds the
-networks' SHA-256 sums, commits the set: a reader takes the file whose sum fits, renamed or not yet.
+networks' SHA-256 sums, commits the set: a reader takes the file whose sum fits, renamed or not yet. The folder is
+synced before and after that renaming, so that no power cut leaves a later step without the earlier ones, and each save
+first completes what a killed one left. tests/faults/saves.py breaks saves at every operation.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import functools
 import hashlib
 import io
+import json
 import os
-import pickle
-import shutil
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 import torch.nn as nn
 
 from util.util import UserError, did_you_mean, warn
+from util.weights_file import read, shown
 
+MAX_OPTIONS = 1 << 20  # bytes of train_opt.json
 SLIM_BYTES = 100_000  # a state file without moments and pools is smaller than this
+
+
+class SaveError(UserError):
+    """A checkpoint could not be written; there still is a whole one, and training may go on."""
 
 
 # ---- one file ----
 
 
 class _Hashing:
-    """A file to write to, which sums up what it was given (not what the disk made of it)."""
+    """A file to write to, which sums up what it was given (not what the disk made of it).
+
+    It keeps its error for later: raised within torch's writer, it would come out as another one.
+    """
 
     def __init__(self, file):
-        self.file, self.sha = file, hashlib.sha256()
+        self.file, self.sha, self.size, self.error = file, hashlib.sha256(), 0, None
 
     def write(self, data):
         self.sha.update(data)
-        return self.file.write(data)
+        self.size += len(data)
+        try:
+            if not self.error:
+                self.file.write(data)
+        except OSError as error:
+            self.error = error
+        return len(data)
 
     def flush(self):
-        self.file.flush()
+        pass
 
 
 def _new(path: Path) -> Path:
@@ -45,11 +66,16 @@ def _new(path: Path) -> Path:
 
 def _write_new(path: Path, value) -> str:
     """Write `value` beside `path`, synced to the disk; return its SHA-256."""
-    with _new(path).open("wb") as file:
+    _new(path).unlink(missing_ok=True)  # never written over: it may be a hard link to a file that counts
+    with _new(path).open("xb") as file:
         hashing = _Hashing(file)
         torch.save(value, hashing)
+        if hashing.error:
+            raise hashing.error
         file.flush()
         os.fsync(file.fileno())
+        if (size := os.fstat(file.fileno()).st_size) != hashing.size:
+            raise OSError(errno.EIO, f"the disk took {hashing.size:,} bytes and kept {size:,}")
     return hashing.sha.hexdigest()
 
 
@@ -62,14 +88,25 @@ def _sum(value) -> str:
 
 def _rename(path: Path) -> None:
     _new(path).replace(path)
+    if _new(path).exists():  # both were links to one file: renaming did nothing
+        _new(path).unlink()
+
+
+def _remove_new(paths: Iterable[Path]) -> None:
+    for path in paths:
+        with contextlib.suppress(OSError):
+            _new(path).unlink()
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make renames in the folder durable, where the system lets a folder be synced."""
+    """Make new names and renames in the folder durable, where the system lets a folder be synced."""
     if os.name == "posix":
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP):  # how file systems say that they can't
+                raise
         finally:
             os.close(handle)
 
@@ -83,32 +120,6 @@ def _digest(path: Path) -> str | None:
         while block := file.read(1 << 20):
             sha.update(block)
         return sha.hexdigest()
-
-
-def read(path: Path, peek: bool = False):
-    """Load a file of tensors and plain values on the CPU, running none of its code.
-
-    `peek` leaves the tensors on the disk until they are used. Raises UserError, naming the file and saying what it
-    seems to be, if it is damaged or holds anything else.
-    """
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=peek or None)
-    except (FileNotFoundError, PermissionError):
-        raise
-    except Exception as error:  # torch raises many kinds, whose texts advise to load without the safety
-        with path.open("rb") as file:
-            head = file.read(64).lstrip()
-        if not head:
-            reason = "it is empty"
-        elif head.startswith(b"<"):
-            reason = "it is a web page, not a network; download it again"
-        elif isinstance(error, pickle.UnpicklingError) and "Unsupported" in str(error):
-            reason = (
-                "it holds more than tensors and plain values, which is not loaded for safety; save net.state_dict()"
-            )
-        else:
-            reason = "it is damaged, cut short, or no PyTorch file"
-        raise UserError(f"{path} can't be loaded as PyTorch weights: {reason}") from error
 
 
 # ---- a set ----
@@ -132,6 +143,11 @@ def weights(net: nn.Module) -> dict[str, torch.Tensor]:
     return state
 
 
+def prefix_of(opt) -> str:
+    """Return the prefix of the set that `--epoch` or `--load_iter` names."""
+    return f"iter_{opt.load_iter}" if int(opt.load_iter) > 0 else str(opt.epoch)
+
+
 class Checkpointer:
     """Write and read the sets of one experiment's folder."""
 
@@ -151,36 +167,83 @@ class Checkpointer:
         """Save networks and state as one set, which appears whole or not at all.
 
         A second prefix for the same progress becomes hard links. Older numbered sets keep their networks and counters
-        but lose the bulk of their state (optimizer moments, pools).
+        but lose the bulk of their state (optimizer moments, pools). Raises SaveError when the system refuses.
         """
+        last, self.last = self.last, None  # after a failure nothing is taken for granted
+        paths = {name: self.net_path(prefix, name) for name in networks}
+        told = "can't be saved in {}: {}. What was saved before is intact"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._save(prefix, networks, state)
+            self.complete_earlier(interrupted=last is None)
+            sums = self._commit(prefix, paths, networks, state, last)
+            told = "was saved in {}, but not all of its files are renamed: {}. It loads as it is; the next save does it"
+            self._rename_networks(paths.values())
         except OSError as error:
-            for path in self.folder.glob(f"{prefix}_*.new"):
-                path.unlink(missing_ok=True)
-            raise UserError(
-                f"{prefix} can't be saved in {self.folder}: {error.strerror or error}. What was saved before is intact"
-            ) from error
+            raise SaveError(f"{prefix} {told.format(self.folder, error.strerror or error)}") from error
+        self.last = (state["progress"], prefix, sums)
+        try:
+            self._slim(prefix)
+        except (OSError, UserError) as error:
+            warn(f"an older set in {self.folder} keeps its optimizers' state: {getattr(error, 'strerror', 0) or error}")
 
-    def _save(self, prefix: str, networks: dict[str, nn.Module], state: dict) -> None:
-        paths = {name: self.net_path(prefix, name) for name in networks}
-        # The weights tell whether this is a second name for the last set: a user's own loop need not count progress.
-        same = self.last and self.last[0] == state["progress"] and self.last[1] != prefix
-        if same and self.last[2] == {name: _sum(weights(net)) for name, net in networks.items()}:
-            _, old, sums = self.last
-            for name, path in paths.items():
-                _link_new(self.net_path(old, name), path)
-            _link_new(self.state_path(old), self.state_path(prefix))
-        else:
-            sums = {name: _write_new(path, weights(networks[name])) for name, path in paths.items()}
-            _write_new(self.state_path(prefix), {**state, "networks": sums})
-        _rename(self.state_path(prefix))  # the set is committed here
-        for path in paths.values():
+    def complete_earlier(self, interrupted: bool = False) -> None:
+        """Rename the networks that a killed or failed save left of a set that counts; remove what else it left.
+
+        For the one process that trains here.
+        """
+        names = [path.name for path in self.folder.glob("*")]
+        left = {self.folder / name for name in names if re.search(r"_(net_.+|state)\.pth\.new$", name)}
+        if left or interrupted:
+            _sync_folder(self.folder)
+        ours = []
+        for prefix in (name.removesuffix("_state.pth") for name in names if left and name.endswith("_state.pth")):
+            with contextlib.suppress(UserError):  # a damaged state: its set is lost
+                for name, digest in (self.load_state(prefix) or {}).get("networks", {}).items():
+                    path = self.net_path(prefix, name)
+                    ours += [path] if _new(path) in left and _digest(_new(path)) == digest else []
+        if ours:
+            self._rename_networks(ours)
+        for path in left:
+            path.unlink(missing_ok=True)
+
+    def _commit(self, prefix: str, paths: dict[str, Path], networks: dict, state: dict, last: tuple | None) -> dict:
+        """Write a set beside and rename its state; return the networks' sums."""
+        complete = False
+        try:
+            sums = self._link_new(prefix, paths, networks, state, last)
+            if sums is None:
+                sums = {name: _write_new(path, weights(networks[name])) for name, path in paths.items()}
+                _write_new(self.state_path(prefix), {**state, "networks": sums})
+            _sync_folder(self.folder)
+            complete = True
+            _rename(self.state_path(prefix))  # the set counts from here on
+        except BaseException:
+            if not complete or _new(self.state_path(prefix)).exists():  # NFS may report an error of what was done
+                _remove_new([*paths.values(), self.state_path(prefix)])
+            raise
+        return sums
+
+    def _link_new(self, prefix: str, paths: dict[str, Path], networks: dict, state: dict, last: tuple | None):
+        """Give the files of the last save a second name beside; return its sums, None if this is another save."""
+        # The weights tell, too: a user's own loop need not count progress.
+        progress, old, sums = last or (None, prefix, {})
+        if progress != state["progress"] or old == prefix:
+            return None
+        if sums != {name: _sum(weights(net)) for name, net in networks.items()}:
+            return None
+        pairs = [(self.net_path(old, name), path) for name, path in paths.items()]
+        try:
+            for source, target in [*pairs, (self.state_path(old), self.state_path(prefix))]:
+                os.link(source, _new(target))
+        except OSError:  # a file system without hard links
+            return None
+        return sums
+
+    def _rename_networks(self, paths: Iterable[Path]) -> None:
+        _sync_folder(self.folder)  # their names without the commit would be a mixed set
+        for path in paths:
             _rename(path)
         _sync_folder(self.folder)
-        self.last = (state["progress"], prefix, sums)
-        self._slim(prefix)
 
     def _slim(self, newest: str) -> None:
         """Drop the bulk of the state of numbered sets older than `newest`."""
@@ -192,34 +255,60 @@ class Checkpointer:
             if numbered and prefix != newest and path.stat().st_size > SLIM_BYTES:
                 state = read(path)
                 bulk = ("optimizers", "pools")
-                _write_new(path, {**{k: v for k, v in state.items() if k not in bulk}, "slim": True})
-                _rename(path)
+                try:
+                    _write_new(path, {**{k: v for k, v in state.items() if k not in bulk}, "slim": True})
+                    _rename(path)
+                except BaseException:
+                    _remove_new([path])
+                    raise
 
     def load_state(self, prefix: str, peek: bool = False) -> dict | None:
         """Return the training state of a set, None if it has none (networks of the reference project or a download)."""
         path = self.state_path(prefix)
-        return read(path, peek) if path.is_file() else None
+        if not os.path.lexists(path):
+            return None
+        advice = "To use the networks without it, delete it"
+        try:
+            state = read(path, peek)
+        except UserError as error:
+            raise UserError(f"{error}. {advice}") from error
+        sums = state.get("networks", {}) if isinstance(state, dict) else None
+        if not isinstance(sums, dict) or not all(isinstance(value, str) for value in sums.values()):
+            raise UserError(f"{path} is no training state of this program. {advice}")
+        return state
 
-    def load_networks(self, prefix: str, networks: dict[str, nn.Module]) -> None:
+    def there(self, prefix: str, name: str) -> Path | None:
+        """Return the file of network `name` if there is one, be it not yet renamed."""
+        path = self.net_path(prefix, name)
+        return next((p for p in (path, _new(path)) if p.is_file()), None)
+
+    def find(self, prefix: str, name: str, sums: dict[str, str]) -> Path:
+        """Return the file of network `name` that a set's state was saved with; the usual path if no state tells.
+
+        Raises UserError when it is missing, damaged or from another save.
+        """
+        path = self.net_path(prefix, name)
+        if name in sums and _digest(path) != sums[name]:
+            if _digest(_new(path)) != sums[name]:
+                self._complain(path, prefix, sums)
+            return _new(path)  # stopped between the commit and this file's renaming
+        return path
+
+    def load_networks(self, prefix: str, networks: dict[str, nn.Module], explain=None) -> None:
         """Load a set's networks in place, the ones that belong together.
 
+        `explain(name, net, state)` says what is wrong with a file that does not fit, or returns None.
         Raises UserError when a file is missing, damaged, from another save, or of another architecture.
         """
         sums = (self.load_state(prefix, peek=True) or {}).get("networks", {})
         if not sums and torch.__version__ < "2.10":  # CVE-2026-24747
             warn(f"{prefix} was not saved by this project; with PyTorch below 2.10, load only files that you trust")
         for name, net in networks.items():
-            path = self.net_path(prefix, name)
-            if name in sums and _digest(path) != sums[name]:
-                if _digest(_new(path)) != sums[name]:
-                    self._complain(path, prefix, sums)
-                path = _new(path)  # stopped between the commit and this file's renaming
-            if not path.is_file():
-                sides = [side for side in ("_A", "_B") if self.net_path(prefix, name + side).is_file()]
-                hint = f". Add --model_suffix {' or '.join(sides)} to choose a direction" if sides else ""
-                raise UserError(f"{path} does not exist; {self.contents()}{hint}")
+            path = self.find(prefix, name, sums)
+            if not os.path.lexists(path):
+                raise UserError(f"{path} does not exist; {self.contents()}{self._hint(prefix, name)}")
             print(f"loading the model from {path}")
-            load_weights(unwrap(net), read(path), path)
+            load_weights(unwrap(net), read(path), path, explain and functools.partial(explain, name))
 
     def _complain(self, path: Path, prefix: str, sums: dict) -> None:
         if not path.is_file():
@@ -230,6 +319,14 @@ class Checkpointer:
             f"{path} has other content than what {self.state_path(prefix).name} was saved with: it was damaged or "
             f"replaced. To use the network files as they are, delete {self.state_path(prefix)}"
         )
+
+    def _hint(self, prefix: str, name: str) -> str:
+        """Say what the networks are that lie there instead."""
+        if any(self.net_path(prefix, f"{name}{side}").is_file() for side in ("_A", "_B")):
+            return ". They are a CycleGAN's: type --model cycle_gan, or --model test for one direction"
+        if name in ("G_A", "G_B") and self.net_path(prefix, "G").is_file():
+            return ". That is no CycleGAN's: type --model test, or --model pix2pix"
+        return ". Averages are saved by training's --ema: leave --ema out" if name.endswith("_ema") else ""
 
     def contents(self) -> str:
         """Say which networks lie in the folder."""
@@ -249,30 +346,96 @@ class Checkpointer:
         return max((int(epoch) for epoch in epochs if epoch.isdigit()), default=None)
 
 
-def _link_new(source: Path, target: Path) -> None:
-    """Give a saved file a second name beside its target; a copy where the file system has no hard links."""
-    _new(target).unlink(missing_ok=True)
+# ---- where a training begins ----
+
+
+def saved_options(folder: Path) -> dict:
+    """Return the options that an experiment was trained with; nothing for the reference's networks, or a download.
+
+    A damaged file is as good as none.
+    """
+    path = folder / "train_opt.json"
     try:
-        os.link(source, _new(target))
-    except OSError:
-        shutil.copyfile(source, _new(target))
+        if not path.is_file() or path.stat().st_size > MAX_OPTIONS:
+            return {}
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        names = [saved["model"], saved.get("dataset_mode", "unaligned")]
+        return saved if all(name.isidentifier() for name in names) else {}
+    except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
+        return {}
+
+
+def generator_of(folder: Path, direction: str) -> str:
+    """Return which generator of a CycleGAN translates in a direction: G_A in the one it was trained with, else G_B."""
+    return "G_A" if direction == saved_options(folder).get("direction", "AtoB") else "G_B"
+
+
+def find_source(where: str, checkpoints_dir: str) -> Path:
+    """Return the folder or file that `--init_from` means: an experiment's name, a folder, or a .pth file.
+
+    Raises UserError, listing what there is.
+    """
+    experiment, path = Path(checkpoints_dir) / where, Path(where)
+    for found in (experiment, path):
+        if found.is_dir() or found.is_file():
+            return found
+    if path.suffix == ".pth":
+        folder = next((f.parent for f in (path, experiment) if f.parent.is_dir()), path.parent)
+        files = [file.name for file in folder.glob("*.pth")]
+        hint = did_you_mean(path.name, files)
+        raise UserError(f"--init_from {where}: there is no such file.{hint} {Checkpointer(folder).contents()}")
+    raise UserError(f"--init_from {where}: {Checkpointer(experiment).contents()}")
+
+
+def sources(where: Path | str, prefix: str, names: list[str], direction: str = "AtoB") -> dict[str, Path]:
+    """Choose the file that each network begins with, of an experiment's folder or of one file; some may have none.
+
+    G begins with a CycleGAN's generator for `direction`, and the other way round: a CycleGAN's with G.
+    Raises UserError when no network has a file, or when one is damaged.
+    """
+    where = Path(where)
+    if where.is_file():
+        own = where.stem.partition("_net_")[2].removesuffix("_ema")
+        role = own if own in names or own in ("D", "D_A", "D_B") else "G" if "G" in names else "G_A"
+        files = {role: where} if role in names else {}
+    else:
+        checkpoints, files = Checkpointer(where), {}
+        sums = (checkpoints.load_state(prefix, peek=True) or {}).get("networks", {})
+        same = saved_options(where).get("direction", direction) == direction
+        other = {"G": generator_of(where, direction), "G_A" if same else "G_B": "G"}
+        for name in names:
+            there = [n for n in (name, other.get(name)) if n and checkpoints.there(prefix, n)]
+            if there and (path := checkpoints.find(prefix, there[0], sums)).is_file():
+                files[name] = path
+    if not files:
+        held = f"; {Checkpointer(where).contents()}" if where.is_dir() else ""
+        raise UserError(f"{where} fills none of the networks {', '.join(names)} ({prefix}){held}")
+    return files
 
 
 # ---- weights into a network ----
 
 
-def load_weights(net: nn.Module, state: dict, path: Path | str) -> None:
+def without_wrappers(state: dict, own=()) -> dict:
+    """Return a state dict without the prefixes of DataParallel and torch.compile, until it has some of `own` keys."""
+    for _ in range(4):  # wrappers in each other; a file may have keys that are nothing but prefixes
+        prefix = next((p for p in ("module.", "_orig_mod.") if all(key.startswith(p) for key in state)), None)
+        if not state or prefix is None or not state.keys().isdisjoint(own):
+            break
+        state = {key.removeprefix(prefix): value for key, value in state.items()}
+    return state
+
+
+def load_weights(net: nn.Module, state: dict, path: Path | str, explain=None) -> None:
     """Load a state dict of any age into a network: `module.` prefixes and old instance norms' statistics are removed.
 
-    Raises UserError when the architecture differs.
+    Raises UserError when the architecture differs, with what `explain(net, state)` says of it, or None.
     """
     values = list(state.values()) if isinstance(state, dict) else []
-    if any(isinstance(v, dict) for v in values) or not any(isinstance(v, torch.Tensor) for v in values):
-        inside = f"; it holds {', '.join(map(str, list(state)[:5]))}" if values else ""
-        raise UserError(f"{path} holds no state dict (names with tensors){inside}")
-    for prefix in ("module.", "_orig_mod."):
-        if state and all(key.startswith(prefix) for key in state):
-            state = {key.removeprefix(prefix): value for key, value in state.items()}
+    named = bool(values) and all(isinstance(key, str) for key in state)
+    if not named or any(isinstance(v, dict) for v in values) or not any(isinstance(v, torch.Tensor) for v in values):
+        raise UserError(f"{path} holds no state dict (names with tensors){_held(state)}")
+    given, state = state, without_wrappers(state, own=net.state_dict())
     state = dict(state)  # and no _metadata, whose versions would have torch skip the counters of norms
     for name, module in net.named_modules():
         if type(module).__name__.startswith("InstanceNorm"):  # written before PyTorch 0.4
@@ -283,7 +446,23 @@ def load_weights(net: nn.Module, state: dict, path: Path | str) -> None:
     try:
         net.load_state_dict(state)
     except RuntimeError as error:
-        raise UserError(_explain_mismatch(net, state, path)) from error
+        reason = explain and explain(net, given)
+        text = f"{path} does not fit: {reason}" if reason else _explain_mismatch(net, state, path)
+        raise UserError(text) from error
+    for key, value in state.items():
+        if isinstance(value, torch.Tensor) and value.is_floating_point() and not value.isfinite().all():
+            warn(f"{path}: {key} has values that are not finite: training had diverged; take an earlier checkpoint")
+            break
+
+
+def _held(state) -> str:
+    """Say what a file holds instead of a state dict, and how to get at one that is inside."""
+    if not isinstance(state, dict) or not state:
+        return f"; it holds {'nothing' if state == {} else f'a {type(state).__name__}'}"
+    nets = [key for key, value in state.items() if isinstance(value, dict) and isinstance(key, str)]
+    nets = [key for key in nets if any(isinstance(value, torch.Tensor) for value in state[key].values())]
+    hint = f". torch.save(torch.load(THIS, map_location='cpu')[{shown(nets[0])!r}], FILE) takes it out" if nets else ""
+    return f"; it holds {', '.join(map(shown, list(state)[:5]))}{', ...' * (len(state) > 5)}{hint}"
 
 
 def _explain_mismatch(net: nn.Module, state: dict, path: Path | str) -> str:
@@ -293,7 +472,7 @@ def _explain_mismatch(net: nn.Module, state: dict, path: Path | str) -> str:
     shapes = [f"{k}: {theirs[k]} in the file, {mine[k]} here" for k in mine if k in theirs and mine[k] != theirs[k]]
     for title, found in (
         ("of another shape", shapes),
-        ("only in the file", [key for key in theirs if key not in mine]),
+        ("only in the file", [shown(key) for key in theirs if key not in mine]),
         ("only here", [key for key in mine if key not in theirs]),
     ):
         if found:

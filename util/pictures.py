@@ -100,8 +100,8 @@ def file_name(batch: dict, key: str, index: int) -> str:
 
 
 def ascii_only(text: str) -> str:
-    """Replace what PIL's small built-in font may not hold."""
-    return text.encode("ascii", "replace").decode()
+    """Replace what PIL's small built-in font may not hold, or draws in two lines."""
+    return re.sub(r"[^ -~]", "?", text)
 
 
 def file_label(label: str) -> str:

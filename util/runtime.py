@@ -95,6 +95,15 @@ def gather(value) -> list:
     return values
 
 
+def greatest(value: int) -> int:
+    """Return the greatest of all processes' values, in every process. Takes no time of a GPU."""
+    if not dist.is_initialized():
+        return value
+    number = torch.tensor(value)  # on the CPU: over gloo
+    dist.all_reduce(number, dist.ReduceOp.MAX)
+    return int(number)
+
+
 def distribute(net: torch.nn.Module, share: Callable[[], float]) -> torch.nn.Module:
     """Have a trained network's gradients averaged over the processes, each weighted by its `share` of the batch.
 
@@ -134,6 +143,14 @@ def choose_device(gpu_ids: list[int] | None = None) -> torch.device:
     if torch.backends.mps.is_available():
         return torch.device("mps")
     return torch.device("cpu")
+
+
+def choose_algorithms(sizes_repeat: bool, deterministic: bool) -> None:
+    """Let cuDNN try out its algorithms where image sizes repeat, or take only those that always give the same bits."""
+    torch.backends.cudnn.benchmark = sizes_repeat and not deterministic
+    if deterministic:
+        torch.use_deterministic_algorithms(True)
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
 
 
 # ---- randomness ----

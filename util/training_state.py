@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from util import runtime
+from util.checkpoint import SaveError
 from util.image_pool import ImagePool
-from util.util import UserError, warn
+from util.util import DataError, UserError, warn
+
+FORMAT = 1  # of the state; a greater one is refused
 
 
 @dataclass
@@ -23,9 +28,9 @@ class Progress:
     total_iters: int = 0  # images trained on since the first epoch
     step: int = 0  # images of the last step
 
-    def advance(self, images: int) -> None:
-        """Count one training step."""
-        self.step = images
+    def advance(self, images: int, begins: bool = True) -> None:
+        """Count the images of one batch, which begins a step of the optimizers or belongs to one (`--grad_accum`)."""
+        self.step = images + (0 if begins else self.step)
         self.epoch_iter += images
         self.total_iters += images
 
@@ -36,6 +41,19 @@ class Progress:
     def next_epoch(self) -> None:
         """Stand at the beginning of the next epoch."""
         self.epoch, self.epoch_iter = self.epoch + 1, 0
+
+
+class Place(NamedTuple):
+    """Where a batch stands: beside the other processes' batches, and among those that make one step (`--grad_accum`).
+
+    Gradients are summed up in units of the newest batch, so that nothing is scaled while batches are of one size.
+    """
+
+    share: float = 1.0  # this process's images over an equal share of all; not 1 in a short last batch
+    first: bool = True  # begins a step of the optimizers
+    last: bool = True  # completes it
+    rescale: float = 1.0  # the sum so far is to be multiplied by this: the images of the batch before over this one's
+    weight: float = 1.0  # makes the sum a mean: the images of this batch over those of the step
 
 
 def collect(model) -> dict:
@@ -50,7 +68,7 @@ def collect(model) -> dict:
         if isinstance(s, ReduceLROnPlateau)
     ]
     return {
-        "format": 1,
+        "format": FORMAT,
         "progress": [progress.epoch, progress.epoch_iter, progress.total_iters],
         "optimizers": [_plain(optimizer.state_dict()) for optimizer in model.optimizers],
         "plateaus": plateaus,
@@ -74,6 +92,8 @@ def restore(model, prefix: str) -> dict:
             f"Add --epoch_count N, the number of the first epoch to train"
             + (f" (the newest numbered networks are of epoch {newest}: --epoch_count {newest + 1})" if newest else "")
         )
+    if state is not None:
+        _check(state, model.checkpoints.state_path(prefix))
     if state is None or state.get("slim"):
         warn(f"{prefix}: only weights were saved; the optimizers' moments and the image pools start afresh")
     state = state or {"progress": [opt.epoch_count, 0, 0]}
@@ -89,24 +109,86 @@ def restore(model, prefix: str) -> dict:
     return state
 
 
+def _is_number(value) -> bool:
+    return isinstance(value, (int, float)) or (isinstance(value, torch.Tensor) and value.numel() == 1)
+
+
+def _is_count(value) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_plateau(value) -> bool:
+    *numbers, rates = (value["state"][name] for name in PLATEAU)
+    return _listed(_is_number, numbers + rates + value["lr"])
+
+
+def _is_pool(value) -> bool:
+    images = value["images"]
+    return _listed(lambda image: image.ndim == 4 and image.is_floating_point(), images)
+
+
+def _listed(fits, value) -> bool:
+    """Whether a value is a list of things that fit."""
+    return isinstance(value, list) and all(map(fits, value))
+
+
+PLATEAU = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch", "_last_lr")  # what changes in its scheduler
+# What `collect` writes, as far as it could otherwise go wrong long after it was loaded.
+PARTS = {
+    "progress": lambda value: _listed(_is_count, value) and len(value) == 3 and value[0] > 0,
+    "optimizers": lambda value: _listed(lambda saved: all(isinstance(v, dict) for v in saved["state"].values()), value),
+    "plateaus": lambda value: _listed(_is_plateau, value),
+    "metric": lambda value: value is None or _is_number(value),
+    "slim": lambda value: type(value) is bool,
+    "pools": lambda value: _listed(lambda pools: all(map(_is_pool, pools.values())), value),
+}
+
+
+def _check(state: dict, path: Path) -> None:
+    """Refuse a state that no run of this program saved."""
+    if type(state.get("format")) is int and state["format"] > FORMAT:
+        raise UserError(f"{path} was written by a newer version of this program; update it to go on with this training")
+    wrong = [] if "progress" in state else ["progress"]
+    for name in PARTS.keys() & state.keys():
+        with contextlib.suppress(KeyError, TypeError, AttributeError):
+            if PARTS[name](state[name]):
+                continue
+        wrong.append(name)
+    if wrong:
+        raise UserError(
+            f"{path} is no training state of this program: {', '.join(wrong)} can't be made sense of. "
+            "Delete it, and add --epoch_count N to go on with the weights alone"
+        )
+
+
 def _restore_optimizers(optimizers: list, saved: list[dict], path: Path) -> None:
     try:
         for optimizer, old in zip(optimizers, saved, strict=True):
             # A new run's flags (lr, betas, fused, capturable) win; the moments are the old run's.
+            _check_moments(optimizer, old["state"])
             fresh = optimizer.state_dict()["param_groups"]
             optimizer.load_state_dict({"state": old["state"], "param_groups": fresh})
-    except (ValueError, KeyError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
         raise UserError(
             f"{path} has other optimizers than this model ({error}); delete it to start new ones"
         ) from error
+
+
+def _check_moments(optimizer: torch.optim.Optimizer, state: dict) -> None:
+    """Raise an error if Adam's moments are not of their parameters' shapes, which its steps take for granted."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for index, values in state.items() if isinstance(optimizer, (torch.optim.Adam, torch.optim.AdamW)) else ():
+        shapes = {values[name].shape for name in ("exp_avg", "exp_avg_sq")}
+        if shapes != {parameters[index].shape} or not _is_number(values["step"]):
+            raise ValueError(f"parameter {index} is {tuple(parameters[index].shape)} here")
 
 
 def restore_plateaus(schedulers: list, saved: list[dict]) -> None:
     """Bring plateau schedulers to where they were; others, and a policy that has changed since, are left alone."""
     if len(saved) == len(schedulers):
         for scheduler, old in zip(schedulers, saved, strict=True):
-            if isinstance(scheduler, ReduceLROnPlateau):
-                scheduler.load_state_dict(old["state"])
+            if isinstance(scheduler, ReduceLROnPlateau) and len(old["lr"]) == len(scheduler.optimizer.param_groups):
+                scheduler.load_state_dict({name: old["state"][name] for name in PLATEAU})
                 for group, lr in zip(scheduler.optimizer.param_groups, old["lr"], strict=True):
                     group["lr"] = lr
 
@@ -137,3 +219,40 @@ def _plain(value):
     if isinstance(value, (np.generic, np.ndarray)):
         return value.tolist()
     return value
+
+
+class Saver:
+    """Save a model while it trains. A save that fails is told and training goes on; the next one may succeed.
+
+    `with Saver(model) as save:` ... `save("latest")`. At the end a failure that no later save has made good is raised.
+    If an image can't be read, what was trained until then is saved.
+    """
+
+    def __init__(self, model):
+        self.model = model
+        self.failed: SaveError | None = None  # the last save's error
+        self.done: tuple | None = None  # what was saved last, whether or not that failed
+
+    def __call__(self, prefix: str | int) -> None:
+        """Save networks and training state under a prefix, once for the same progress; every process calls this."""
+        this = (prefix, self.model.progress.epoch, self.model.progress.total_iters)
+        if this == self.done:
+            return
+        self.done = this
+        try:
+            self.model.save_networks(prefix)
+            self.failed = None
+        except SaveError as error:
+            self.failed = error
+            warn(f"{error}. Training goes on, and the next save will try again")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        if kind and issubclass(kind, DataError) and runtime.world_size() == 1 and self.model.place.last:
+            self("latest")
+            if not self.failed:
+                warn("training was saved as it is; with the data mended, --continue_train goes on from here")
+        if self.failed and kind in (None, SystemExit):
+            raise self.failed

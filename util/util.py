@@ -19,9 +19,15 @@ class UserError(Exception):
     """A mistake that its user can mend: shown as one message, without a traceback, with a non-zero exit status."""
 
 
+class DataError(UserError):
+    """An image or a loader of images failed; the networks are as they were after the last step."""
+
+
 @contextlib.contextmanager
 def explained_errors():
     """Turn what a user can mend into one message on stderr and exit status 1, and Ctrl-C into status 130."""
+    if hasattr(sys.stdout, "reconfigure"):  # names of files need not be text that the terminal can show
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         yield
     except UserError as error:
@@ -30,15 +36,39 @@ def explained_errors():
         if error.filename is None:
             raise
         sys.exit(f"error: {error.filename}: {error.strerror}")
+    except (RuntimeError, MemoryError) as error:
+        if not _out_of_memory(error):
+            raise
+        sys.exit(f"error: {OUT_OF_MEMORY}\n  ({str(error).splitlines()[0] if str(error) else 'MemoryError'})")
     except KeyboardInterrupt:
-        print("stopped; --continue_train goes on from the last save", file=sys.stderr)
+        print("stopped by Ctrl-C", file=sys.stderr)
         sys.exit(130)
+
+
+OUT_OF_MEMORY = """out of memory. What helps, in this order:
+  --batch_size 1, with --grad_accum N where a step is to have N times as many images
+  a smaller --crop_size (and --load_size): half the side takes a quarter of the memory; the network still translates
+    images of any size
+  a smaller network: --netG resnet_6blocks or unet_256, --ngf 32, --ndf 32
+  fewer --num_threads, if it is the computer's own memory that is short
+python scripts/doctor.py with the same arguments says what is needed; --continue_train goes on from the last save."""
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Tell a device's or the computer's lack of memory from other errors; not all of them have a type."""
+    texts = ("can't allocate memory", "out of memory", "not enough memory")
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(text in str(error) for text in texts)
 
 
 def warn(message: str) -> None:
     """Tell the user, on stderr, of something that does not stop the run; under torchrun the main process alone does."""
     if runtime.is_main():
         print(f"warning: {message}", file=sys.stderr)
+
+
+def printable(text: object) -> str:
+    """Make a name fit for a line of a message: control characters, and bytes that are no UTF-8, are escaped."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

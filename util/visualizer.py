@@ -8,13 +8,13 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from util import runtime
+from util import preflight, runtime
 from util.console import LossLog, Meter
 from util.dashboards import Guard, TensorboardSink, VisdomSink, WandbSink, need, wandb_images
 from util.html import HTML
 from util.pictures import Step, batch_sheet, file_label, to_pictures
 from util.training_page import TrainingPage
-from util.util import save_image
+from util.util import save_image, warn
 
 
 def save_images(
@@ -155,6 +155,7 @@ class Visualizer:
             yield from dataset
             return
         self.progress = progress
+        self._first_batch &= not progress.total_iters  # of a run that goes on it is drawn already
         self.dataset_size = self.dataset_size or len(dataset)
         if self.meter.lap_images is None:
             self.meter.lap_images = progress.total_iters
@@ -254,6 +255,9 @@ class Visualizer:
 
     def _draw_first_batch(self, batch: dict) -> None:
         """Save a picture of what the network is fed, so that a mixed-up A and B are seen at once."""
+        if isinstance(batch, dict):
+            for line in preflight.about_batch(batch):
+                warn(line)
         sheet = batch_sheet(batch) if isinstance(batch, dict) else None
         if sheet is not None:
             file = self.folder / "first_batch.png"

@@ -1,0 +1,590 @@
+"""Files that are no honest checkpoints: pickles that call, tensors outside of their data, bombs, files of other kinds.
+
+Pickles are put together from opcodes, so that nothing that they ask for need be here, and nothing of it runs here.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import pickle
+import socket
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn as nn
+
+CANARY = "executed"  # a file that a pickle leaves if it runs, in the current folder
+PROTO, STOP = b"\x80\x02", b"."
+MAGIC, VERSION = 0x1950A86A20F9469CFC6C, 1001
+REFUSED = r"more than tensors and plain values \({}"
+OTHER = "another architecture|does not fit"  # read well, but no network's weights
+
+# ---- pickles ----
+
+
+def name(title: str) -> bytes:
+    """Ask for `module.attribute`."""
+    module, _, attribute = title.rpartition(".")
+    return f"c{module}\n{attribute}\n".encode()
+
+
+def word(text: str) -> bytes:
+    return b"X" + struct.pack("<I", len(text.encode())) + text.encode()
+
+
+def number(value: int) -> bytes:
+    if -(2**31) <= value < 2**31:
+        return b"J" + struct.pack("<i", value)
+    data = value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True)
+    return b"\x8a" + bytes([len(data)]) + data
+
+
+def row(*items: bytes) -> bytes:
+    return b"(" + b"".join(items) + b"t"
+
+
+def call(title: str, *words: str) -> bytes:
+    return name(title) + row(*map(word, words)) + b"R"
+
+
+def in_dict(value: bytes, key: bytes | None = None) -> bytes:
+    """Put a value where a weight belongs in a state dict."""
+    return PROTO + name("collections.OrderedDict") + b")R" + (word("0.weight") if key is None else key) + value + b"s."
+
+
+def archive(data_pkl: bytes, *entries: tuple[str, bytes], storage: bytes = bytes(16), tamper=None) -> bytes:
+    """Return a file as torch.save writes it since PyTorch 1.6; `tamper(zip)` changes its directory."""
+    box = io.BytesIO()
+    with zipfile.ZipFile(box, "w") as archive:
+        own = (("data.pkl", data_pkl), ("byteorder", b"little"), ("data/0", storage), ("version", b"3\n"))
+        for title, content in own:
+            archive.writestr(zipfile.ZipInfo(f"archive/{title}"), content)
+        for title, content in entries:
+            archive.writestr(zipfile.ZipInfo(title), content)
+        if tamper:
+            tamper(archive)
+    return box.getvalue()
+
+
+def legacy(value=None, magic=None, version=None, info=None, keys=None, data: bytes = b"") -> bytes:
+    """Return a file as PyTorch wrote it before 1.6, each of its five pickles replaceable."""
+    empty = PROTO + b"}."
+    pickles = (
+        magic or pickle.dumps(MAGIC, 2),
+        version or pickle.dumps(VERSION, 2),
+        info or empty,
+        value or empty,
+        keys or PROTO + b"].",
+    )
+    return b"".join(pickles) + data
+
+
+def saved(value, zipped: bool = True) -> bytes:
+    """Return what torch.save writes."""
+    box = io.BytesIO()
+    torch.save(value, box, _use_new_zipfile_serialization=zipped)
+    return box.getvalue()
+
+
+def storage(kind="FloatStorage", key=None, place="cpu", count=4, *more: bytes) -> bytes:
+    identity = (word("storage"), name(f"torch.{kind}"), word("0") if key is None else key, word(place), number(count))
+    return row(*identity, *more) + b"Q"
+
+
+def tensor(data: bytes | None = None, offset=0, size=(2, 2), stride=(2, 1), rebuild="_rebuild_tensor_v2", more=None):
+    """Make a tensor, by default of four floats in storage 0."""
+    shape = (row(*map(number, values)) for values in (size, stride))
+    rest = b"\x89" + name("collections.OrderedDict") + b")R" if more is None else more
+    return name(f"torch._utils.{rebuild}") + row(data or storage(), number(offset), *shape, rest) + b"R"
+
+
+# ---- what must not run ----
+
+SHELL = f"touch {CANARY}"
+PYTHON = f"open({CANARY!r}, 'w')"
+CALLS = {
+    SHELL: "os.system posix.system nt.system os.popen subprocess.Popen subprocess.getoutput commands.getoutput "
+    "subprocess.check_output pty.spawn platform.popen asyncio.create_subprocess_shell "
+    "torch.utils.collect_env.run _posixsubprocess.fork_exec os.execlp os.spawnlp",
+    PYTHON: "builtins.eval builtins.exec __builtin__.eval __builtin__.execfile timeit.timeit cProfile.run pdb.run "
+    "code.interact bdb.Bdb.run doctest.run_docstring_examples types.CodeType builtins.compile "
+    "numpy.testing._private.utils.runstring torch.fx.graph_module._exec_with_source torch.jit.CompilationUnit "
+    "torch.utils.cpp_extension.load_inline torch._inductor.codecache.PyCodeCache.load",
+    CANARY: "builtins.open io.open shutil.rmtree os.remove os.mkdir pathlib.Path.touch builtins.getattr "
+    "builtins.__import__ importlib.import_module runpy.run_path webbrowser.open ctypes.CDLL functools.partial "
+    "operator.attrgetter operator.methodcaller marshal.loads pickle.loads codecs.decode codecs.encode _codecs.encode "
+    "urllib.request.urlopen socket.create_connection sqlite3.connect logging.FileHandler zipfile.ZipFile "
+    "torch.load torch.save torch.hub.load torch.serialization.load torch.storage._load_from_bytes torch.jit.load "
+    "torch.package.PackageImporter torch.ops.load_library torch.classes.load_library torch.export.load "
+    "numpy.load numpy.fromfile numpy.save numpy.core.multiarray.scalar torch.nn.Linear models.networks.define_G "
+    "util.unpack.unpack builtins.bytearray builtins.set builtins.complex collections.Counter torch.Tensor "
+    "torch.FloatTensor torch.UntypedStorage torch._utils._rebuild_qtensor torch._utils._rebuild_sparse_tensor "
+    "torch._utils._rebuild_wrapper_subclass torch._utils._rebuild_meta_tensor_no_storage "
+    "torch._utils._rebuild_device_tensor_from_numpy torch._tensor._rebuild_from_type_v2 "
+    "torch.serialization._get_layout",
+}
+
+
+def callers() -> Iterator[tuple[str, bytes, str]]:
+    """Put each call into one of the places of a file in turn."""
+    places: tuple[Callable[[bytes], bytes], ...] = (
+        lambda made: archive(in_dict(made)),
+        lambda made: legacy(in_dict(made)),
+        lambda made: archive(PROTO + made + STOP),
+        lambda made: PROTO + made + STOP,
+        lambda made: archive(in_dict(made + b"Q")),  # a persistent id
+        lambda made: legacy(info=PROTO + made + STOP),
+        lambda made: archive(in_dict(tensor(storage(key=made)))),
+        lambda made: legacy(keys=PROTO + made + STOP),
+        lambda made: archive(in_dict(tensor(more=b"\x89" + made))),  # a hook
+        lambda made: legacy(magic=PROTO + made + STOP),
+        lambda made: archive(in_dict(b"N", key=made)),
+    )
+    titles = [(title, argument) for argument, titles in CALLS.items() for title in titles.split()]
+    for i, (title, argument) in enumerate(titles):
+        made = call(title, argument)
+        refused = "calls " if title == "torch.UntypedStorage" else REFUSED.format(title.replace(".", r"\."))
+        yield f"call {title}", places[i % len(places)](made), refused
+
+
+class Calls:
+    """Pickles as a call, in any protocol."""
+
+    def __reduce__(self):
+        return os.system, (SHELL,)
+
+
+def opcodes() -> Iterator[tuple[str, bytes, str]]:
+    """Use every way to name, make or fill an object that pickles have."""
+    system = REFUSED.format(r"(posix|os)\.system")
+    for protocol in range(6):
+        content = pickle.dumps(Calls(), protocol)
+        yield f"protocol {protocol}", archive(content), system
+        yield (
+            f"protocol {protocol}, bare",
+            content,
+            system if protocol > 1 else "it is text, not a network|more than tensors",
+        )
+    shell = word(SHELL)
+    by_stack = b"\x8c\x02os\x8c\x06system\x93"
+    items = b"}" + word("items") + number(1) + b"s" + word("keys") + number(1) + b"s"
+    ways = {
+        "STACK_GLOBAL": b"\x80\x04" + by_stack + row(shell) + b"R.",
+        "STACK_GLOBAL of a memo": b"\x80\x04\x8c\x02os\x94\x8c\x06system\x94h\x00h\x01\x93" + row(shell) + b"R.",
+        "INST": b"(" + shell + b"ios\nsystem\n.",
+        "OBJ": b"(" + name("os.system") + shell + b"o.",
+        "NEWOBJ": PROTO + name("subprocess.Popen") + row(shell) + b"\x81.",
+        "NEWOBJ_EX": b"\x80\x04" + name("subprocess.Popen") + row(shell) + b"}\x92.",
+        "BUILD of __setstate__": in_dict(b"}" + word("__setstate__") + name("os.system") + b"sb" + shell + b"b"),
+        "a dotted name": PROTO + b"ctorch._utils\n_rebuild_tensor_v2.__globals__\n)R.",
+        "an attribute of a class": PROTO + b"ccollections\nOrderedDict.__init__.__globals__\n.",
+        "a module's twin": PROTO + b"ccollections \nOrderedDict\n)R.",
+        "BINPERSID of a module": PROTO + row(word("module"), name("torch.nn.Linear")) + b"Q.",
+        "a class for a value": in_dict(name("collections.OrderedDict")),
+        "a function for a value": in_dict(name("torch._utils._rebuild_tensor_v2")),
+        "a storage for a value": in_dict(storage()),
+    }
+    for title, content in ways.items():
+        yield title, archive(content), REFUSED.format("")
+    cut, many, none = "damaged, cut short", "more than 600,000 operations", "holds no state dict"
+    build = tensor() + row(storage(), number(9), row(number(9)), row(number(9))) + b"b"
+    laugh = [b"(" + b"h%c" % i * 10 for i in range(40)]
+    keys = [word(f"k{i}") + b"N" for i in range(400_000)]
+    alike = [number(i * (2**61 - 1)) + b"N" for i in range(1, 90_000)]
+    strange = {
+        "EXT1": (b"\x82\x01.", "its pickle has EXT1"),
+        "EXT4": (b"\x84\xff\xff\xff\x7f.", "its pickle has EXT4"),
+        "PERSID": (b"P0\n.", "its pickle has PERSID"),
+        "BINPERSID of a number": (number(1) + b"Q.", cut),
+        "a call of a word": (shell + row() + b"R.", "it calls touch executed"),
+        "a call of what a call made": (name("collections.OrderedDict") + b")R)R.", "it calls"),
+        "BUILD of a tensor": (in_dict(build)[2:], "it sets the insides"),
+        "BUILD of methods": (in_dict(tensor())[2:-1] + items + b"b.", OTHER),
+        "BINUNICODE of 4 GB": (b"X\xff\xff\xff\xffa.", cut),
+        "BINUNICODE8 of 2^62 bytes": (b"\x8d" + struct.pack("<Q", 2**62) + b"a.", cut),
+        "BYTEARRAY8 of 2^62 bytes": (b"\x96" + struct.pack("<Q", 2**62) + b"a.", cut),
+        "LONG4 of 2 GB": (b"\x8b\xff\xff\xff\x7fa.", cut),
+        "LONG of a million digits": (b"L" + b"9" * 1_000_000 + b"L\n.", f"{cut}|its pickle has LONG"),
+        "FRAME of 2^62 bytes": (b"\x95" + struct.pack("<Q", 2**62) + b".", f"{cut}|its pickle has"),
+        "a memo's last place": (b"}r\xff\xff\xff\xff.", none),
+        "a memo that is empty": (b"h\x07.", cut),
+        "nothing but STOP": (b".", cut),
+        "no STOP": (b"}", cut),
+        "nothing": (b"", cut),
+        "four million marks": (b"(" * 4_000_000 + b"t.", many),
+        "four million lists": (b"]" * 4_000_000 + b".", many),
+        "200,000 lists in a tuple": (b"(" + b"]" * 200_000 + b"t.", "made to take endless time"),
+        "lists in lists, 100,000 deep": (b"]" * 100_000 + b"a" * 99_999 + b".", "nested in each other"),
+        "tuples in tuples, 99,000 deep": (b")" + b"\x85" * 99_000 + b".", "nested in each other"),
+        "a dictionary in itself": (in_dict(b"}q\x00" + word("self") + b"h\x00s")[2:], none),
+        "a list in itself": (b"]q\x00h\x00a.", "it holds a list"),
+        "a billion laughs": (b"]" + b"".join(b"q%c]" % i + laugh[i] + b"e" for i in range(40)) + b".", "a list"),
+        "a billion laughs for a key": (
+            in_dict(b"N", key=b")" + b"".join(b"q%c" % i + laugh[i] + b"t" for i in range(12)))[2:],
+            "made to take endless time",
+        ),
+        "numbers of one hash": (b"}(" + b"".join(alike) + b"u.", r"number of \d+ bits"),
+        "100,000 keys": (b"}(" + b"".join(keys[:100_000]) + b"u.", rf"{none} .*k0, k1, k2, k3, k4, \.\.\."),
+        "400,000 keys": (b"}(" + b"".join(keys) + b"u.", many),
+    }
+    for title, (content, pattern) in strange.items():
+        yield title, archive(PROTO + content), pattern
+
+
+# ---- tensors and state dicts ----
+
+
+def tensors() -> Iterator[tuple[str, bytes, str]]:
+    """Make tensors that lie outside of their data, or are none that a network has."""
+    outside = "tensor at 0.weight reaches outside"
+    shapes = {
+        "larger than its data": {"size": (2, 3)},
+        "a step past its data": {"stride": (3, 1)},
+        "an offset past its data": {"offset": 1},
+        "an offset of 2^62": {"offset": 2**62},
+        "an offset before its data": {"offset": -1},
+        "backwards": {"offset": 3, "stride": (-2, -1)},
+        "a size below zero": {"size": (-2, -2)},
+        "a size of 2^63 elements": {"size": (2**31 - 1, 2**31 - 1, 4), "stride": (0, 0, 0)},
+        "a size whose product overflows to 0": {"size": (2**32, 2**32), "stride": (0, 0)},
+        "strides that overflow": {"size": (3, 3), "stride": (2**63 - 1, 2**62)},
+        "one value stretched over terabytes": {"size": (2**20, 2**20), "stride": (0, 0)},
+        "the old way": {"size": (9,), "stride": (9,), "rebuild": "_rebuild_tensor", "more": b""},
+        "of another type than its data": {"rebuild": "_rebuild_tensor_v3", "more": b"\x89}" + name("torch.float64")},
+    }
+    for title, changes in shapes.items():
+        made = in_dict(tensor(**changes))
+        yield f"a tensor {title}", archive(made), outside
+        keys, data = PROTO + b"]" + word("0") + b"a.", struct.pack("<q", 4) + bytes(16)
+        yield f"a tensor {title}, legacy", legacy(made, keys=keys, data=data), outside
+
+    def view(offset, size):
+        return storage("FloatStorage", None, "cpu", 4, row(word("1"), number(offset), number(size)))
+
+    data = {
+        "more data than there are": (storage(count=5), "fewer than its shape says"),
+        "2^60 data": (storage(count=2**60), "fewer than its shape says"),
+        "fewer data than none": (storage(count=-4), "there are -4 data"),
+        "data that are missing": (storage(key=word("7")), "data at 0.weight are missing"),
+        "data outside of the archive": (storage(key=word("../../../../etc/passwd")), "are missing"),
+        "data named by a number": (storage(key=number(0)), OTHER),
+        "data of a type that is none": (storage("Storage"), REFUSED.format(r"torch\.Storage")),
+        "quantized data": (storage("QInt8Storage"), REFUSED.format(r"torch\.QInt8Storage")),
+        "a view outside of its data": (view(3, 2), "outside of what they are a part of"),
+        "a view before its data": (view(-1, 2), "outside of what they are a part of"),
+    }
+    for title, (made, pattern) in data.items():
+        yield title, archive(in_dict(tensor(made))), pattern
+    yield "2^40 data, legacy", legacy(in_dict(tensor(storage(count=2**40)))), "cut short: 4,398,046,511,104 bytes"
+    yield "data that never come, legacy", legacy(in_dict(tensor())), "damaged|another architecture|does not fit"
+
+    class Odd(torch.Tensor):
+        pass
+
+    Odd.__module__, Odd.__qualname__ = "somewhere", "Odd"
+    sparse = torch.eye(4).to_sparse()
+    wrong = torch.sparse_coo_tensor(torch.tensor([[0, 10**9]]), torch.ones(2), (2**30,), check_invariants=False)
+    kinds = {
+        "sparse": sparse,
+        "sparse, with indices outside": wrong,
+        "compressed sparse": torch.eye(4).to_sparse_csr(),
+        "without data (meta)": torch.empty(4, device="meta"),
+        "quantized": torch.quantize_per_tensor(torch.ones(4), 0.1, 0, torch.quint8),
+    }
+    for title, value in kinds.items():
+        yield f"a tensor that is {title}", saved({"0.weight": value}), REFUSED.format(r"torch\.")
+    odd = name("torch._tensor._rebuild_from_type_v2") + row(name("somewhere.Odd"))
+    yield "a tensor of a class of its own", archive(in_dict(odd)), REFUSED.format(r"torch\._tensor")
+
+
+def state_dicts(state: dict) -> Iterator[tuple[str, bytes, str]]:
+    """Save what users save by mistake, and what no network has."""
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    optimizer = torch.optim.Adam(net.parameters())
+    other = "another architecture"
+    none = "holds no state dict"
+    values = {
+        "a whole network": (net, REFUSED.format(r"torch\.nn\.modules\..*torch\.save\(net\.state_dict")),
+        "another program's checkpoint": (
+            {"epoch": 3, "state_dict": state, "optimizer": optimizer.state_dict()},
+            rf"{none}.*holds epoch, state_dict, optimizer\..*\['state_dict'\]",
+        ),
+        "an optimizer's state": (optimizer.state_dict(), rf"{none}.*holds state, param_groups"),
+        "a checkpoint with its options": ({"model": state, "args": np.float64(3)}, REFUSED.format("numpy")),
+        "nothing": ({}, f"{none}.*holds nothing"),
+        "a list": ([torch.ones(2)], f"{none}.*holds a list"),
+        "a tensor alone": (torch.ones(2), f"{none}.*holds a Tensor"),
+        "a word": ("net", f"{none}.*holds a str"),
+        "None": (None, f"{none}.*holds a NoneType"),
+        "an array": ({"0.weight": np.ones(3)}, REFUSED.format("numpy")),
+        "a set": ({"0.weight": {1}}, REFUSED.format(r"(__builtin__|builtins)\.set")),
+        "bytes": ({"0.weight": b"1"}, REFUSED.format(r"_codecs\.encode")),
+        "a complex number": ({"0.weight": 1j}, REFUSED.format(r"(__builtin__|builtins)\.complex")),
+        "numbers for keys": ({1: torch.ones(2)}, none),
+        "a tuple for a key": ({(1, "a"): torch.ones(2)}, "for a name"),
+        "None for a key": ({None: torch.ones(2)}, "None for a name"),
+        "NaN for a key": ({float("nan"): torch.ones(2)}, "nan for a name"),
+        "paths for keys": ({"../../../etc/passwd": torch.ones(2)}, rf"{other}|does not fit"),
+        "keys that steer a terminal": ({"a\n\x1b[2Jb": torch.ones(2)}, r"a\\n\\x1b\[2Jb|does not fit"),
+        "a key of a megabyte": ({"k" * 2**20: torch.ones(2)}, r"k{60}\.\.\.|does not fit"),
+        "a key of endless prefixes": ({"module." * 100_000: torch.ones(2)}, rf"{other}|does not fit"),
+        "numbers among the weights": ({**state, "epoch": 3}, "epoch|does not fit"),
+        "a number for a weight": ({**state, next(iter(state)): 3}, rf"{other}|weight|does not fit"),
+        "weights of other shapes": ({k: torch.ones(7) for k in state}, rf"{other}|does not fit"),
+    }  # fmt: skip
+    for title, (value, pattern) in values.items():
+        yield title, saved(value), pattern
+    yield "a whole network, legacy", saved(net, zipped=False), REFUSED.format(r"torch\.nn\.modules")
+
+
+def welcome(state: dict) -> Iterator[tuple[str, bytes, str]]:
+    """Write a state dict in ways that are unusual, yet load: the text is what is to be said of it, if anything."""
+    first = next(iter(state))
+    yield "legacy", saved(state, zipped=False), ""
+    yield "a plain dictionary", saved(dict(state)), ""
+    yield "parameters", saved({k: nn.Parameter(v) if v.is_floating_point() else v for k, v in state.items()}), ""
+    for dtype in ("float16", "bfloat16", "float64", "complex64", "int8", "bool", "float8_e4m3fn", "uint16"):
+        yield dtype, saved({**state, first: torch.zeros_like(state[first], dtype=getattr(torch, dtype))}), ""
+    yield (
+        "views of one storage",
+        saved({k: torch.zeros(10**5)[: v.numel()].view(v.shape) for k, v in state.items()}),
+        "",
+    )
+    yield "NaN", saved({**state, first: state[first] * float("nan")}), f"{first} has values that are not finite"
+    yield "infinity", saved({**state, first: state[first] + float("inf")}), f"{first} has values that are not finite"
+    for place in ("cuda:7", "mps", "meta", "xla:0", "privateuseone"):
+        here, there = word("cpu"), word(place)
+        yield f"of {place}", repickled(saved(state), lambda p, here=here, there=there: p.replace(here, there)), ""
+        yield f"of {place}, legacy", saved(state, zipped=False).replace(here, there), ""
+
+
+def repickled(content: bytes, change: Callable[[bytes], bytes]) -> bytes:
+    """Change the pickle of a zipped file, whose checksums then fit again."""
+    box = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(box, "w") as new:
+        for info in old.infolist():
+            data = old.read(info)
+            new.writestr(zipfile.ZipInfo(info.filename), change(data) if info.filename.endswith("/data.pkl") else data)
+    return box.getvalue()
+
+
+# ---- archives and files of other kinds ----
+
+
+def archives() -> Iterator[tuple[str, bytes, str]]:
+    """Lie in a zip file's directory, or pack what would fill the memory."""
+    good = in_dict(tensor())
+
+    def entry(archive: zipfile.ZipFile, title: str) -> zipfile.ZipInfo:
+        return archive.getinfo(f"archive/{title}")
+
+    def change(title: str, **fields):
+        def tamper(archive):
+            for field, value in fields.items():
+                setattr(entry(archive, title), field, value)
+
+        return tamper
+
+    def again(archive):  # every entry a hundred times, all at one place
+        whole = entry(archive, "data/0")
+        for i in range(1, 200):
+            info = zipfile.ZipInfo(f"archive/data/{i}")
+            for field in ("header_offset", "file_size", "compress_size", "CRC", "external_attr", "create_version"):
+                setattr(info, field, getattr(whole, field))
+            archive.filelist.append(info)
+
+    larger = "larger than itself"
+    packed = "compressed or encrypted"
+    megabyte = zlib.compressobj(9, zlib.DEFLATED, -15)
+    block = megabyte.compress(bytes(2**20)) + megabyte.flush(zlib.Z_FULL_FLUSH)
+    bomb = block * 10_000 + megabyte.flush()
+
+    def ten_gigabytes(archive):
+        change("data/0", compress_type=zipfile.ZIP_DEFLATED, file_size=10_000 * 2**20)(archive)
+
+    yield "a zip bomb of 10 GB", archive(good, storage=bomb, tamper=ten_gigabytes), packed
+    yield (
+        "a zip bomb of 10 GB for an index",
+        archive(bomb, tamper=change("data.pkl", compress_type=zipfile.ZIP_DEFLATED, file_size=10_000 * 2**20)),
+        packed,
+    )
+    yield "200 entries of one megabyte", archive(good, storage=bytes(2**20), tamper=again), larger
+    for size in (2**31, 2**33, 2**40, 2**63 - 1):
+        lies = {"file_size": size, "compress_size": size}
+        yield f"an entry said to be of {size} bytes", archive(good, tamper=change("data/0", **lies)), larger
+        yield f"an index said to be of {size} bytes", archive(good, tamper=change("data.pkl", **lies)), larger
+    yield (
+        "an entry said to be smaller",
+        archive(good, tamper=change("data/0", file_size=8, compress_size=8)),
+        "fewer than",
+    )
+    yield "an entry of two sizes", archive(good, tamper=change("data/0", file_size=8)), packed
+    for offset in (1, 40, 2**31, 2**40):
+        yield f"an entry at {offset}", archive(good, tamper=change("data/0", header_offset=offset)), "damaged"
+        yield f"an index at {offset}", archive(good, tamper=change("data.pkl", header_offset=offset)), "damaged"
+    yield "an encrypted entry", archive(good, tamper=change("data/0", flag_bits=1)), packed
+    yield "an encrypted index", archive(good, tamper=change("data.pkl", flag_bits=1)), packed
+    for kind in (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA, 99):
+        yield f"an entry packed by {kind}", archive(good, tamper=change("data/0", compress_type=kind)), packed
+    yield "a wrong checksum of the data", archive(good, tamper=change("data/0", CRC=1)), "data at 0.weight are damaged"
+    yield (
+        "a wrong checksum of the index",
+        archive(good, tamper=change("data.pkl", CRC=1)),
+        "names and shapes are damaged",
+    )
+    evil = in_dict(call("os.system", SHELL))
+    yield "two indices", archive(good, ("archive/data.pkl", evil)), "zip archive|twice"
+    yield "two indices but for case", archive(good, ("archive/DATA.PKL", evil)), "twice"
+    yield (
+        "an index behind a NUL",
+        archive(good, ("archive/data.pkl\0", evil)),
+        "twice",
+    )
+    yield "an index at ../data.pkl", archive(good, ("../data.pkl", evil)), "damaged, cut short"
+    yield "paths for entries", archive(good, ("../x", b"1"), ("/tmp/x", b"1")), "damaged, cut short"
+    yield "data twice", archive(good, ("archive/data/0", bytes(16))), "twice"
+    yield "bytes in front", b"PK\x03\x04" + bytes(60) + archive(good), "damaged"
+    yield "another archive in front", archive(evil) + archive(good), "damaged|another architecture|does not fit"
+    yield "another archive behind", archive(good) + archive(evil), REFUSED.format(r"os\.system")
+    yield (
+        "an order of bytes that is none",
+        archive(good, ("archive/.format_version", b"9" * 99)),
+        "another|does not fit",
+    )
+    yield "an alignment that is none", archive(good, ("archive/.storage_alignment", b"-1")), "another|does not fit"
+    yield "no folder", _zipped({"data.pkl": good, "data/0": bytes(16), "version": b"3\n"}), "damaged|zip archive"
+    yield "an empty archive", b"PK\x05\x06" + bytes(18), "damaged"
+    yield "an archive without a directory", b"PK\x03\x04" + bytes(26), "damaged, cut short"
+    many = _zipped({f"archive/data/{i}": b"" for i in range(20_000)} | {"archive/data.pkl": good})
+    yield "20,000 entries", many, "fewer than its shape says"
+
+
+def _zipped(entries: dict[str, bytes], method=zipfile.ZIP_STORED) -> bytes:
+    box = io.BytesIO()
+    with zipfile.ZipFile(box, "w", method) as archive:
+        for title, content in entries.items():
+            archive.writestr(title, content)
+    return box.getvalue()
+
+
+def _tarred(entries: dict[str, bytes], mode="w") -> bytes:
+    box = io.BytesIO()
+    with tarfile.open(fileobj=box, mode=mode) as archive:
+        for title, content in entries.items():
+            info = tarfile.TarInfo(title)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return box.getvalue()
+
+
+def other_kinds() -> Iterator[tuple[str, bytes, str]]:
+    """Return what is found under a network's name because a download or a conversion went another way."""
+    weights = saved({"0.weight": torch.ones(2)})
+    evil = PROTO + call("os.system", SHELL) + STOP
+    header = json.dumps({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
+    array = io.BytesIO()
+    np.save(array, np.ones(3))
+    objects = io.BytesIO()
+    np.save(objects, np.array([Calls()], dtype=object), allow_pickle=True)
+    arrays = io.BytesIO()
+    np.savez(arrays, a=np.ones(3))
+    yield "nothing in it", b"", "it is empty"
+    yield "one byte", b"\x80", "damaged, cut short"
+    yield "a magic number alone", b"PK\x03\x04", "damaged, cut short"
+    yield "a page of HTML", b"<!DOCTYPE html><html><title>404</title>", "web page.*download it again"
+    drive = (
+        b'\n\n <html><head><title>Google Drive - Virus scan warning</title></head><form action="/uc?export=download">'
+    )
+    yield "Google Drive's warning", drive, "web page.*download it again"
+    yield "an XML error of a bucket", b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "web page"
+    yield "a JSON error", b'{"error": "file not found", "status": 404}', "it is text.*download it again"
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 45575747\n"
+    yield "a pointer of Git LFS", pointer, r"Git LFS.*git lfs pull"
+    yield "gzip", gzip.compress(weights, mtime=0), "packed archive; unpack it"
+    yield "tar.gz", _tarred({"latest_net_G.pth": weights}, "w:gz"), "packed archive; unpack it"
+    yield "tar", _tarred({"latest_net_G.pth": weights}), "packed archive; unpack it"
+    old = {"storages": pickle.dumps(0, 2) + pickle.dumps([], 2), "tensors": pickle.dumps(0, 2), "pickle": evil}
+    yield "tar as PyTorch of 2016 wrote it", _tarred(old), "PyTorch of 2016"
+    yield "tar that leaves its folder", _tarred({"../../storages": b"", "/storages": evil}), "packed archive"
+    yield "zip of a network", _zipped({"latest_net_G.pth": weights}), "packed archive; unpack it.*pth"
+    yield "zip of other things", _zipped({"photo.jpg": b"\xff\xd8"}), r"a zip archive \(of photo.jpg\)"
+    deflated = _zipped({"a/data.pkl": in_dict(tensor()), "a/data/0": bytes(16)}, zipfile.ZIP_DEFLATED)
+    yield "a network zipped again", deflated, "compressed or encrypted.*unpack and save it again"
+    yield "bzip2", b"BZh91AY&SY" + bytes(30), "packed archive"
+    yield "xz", b"\xfd7zXZ\0" + bytes(30), "packed archive"
+    yield "7z", b"7z\xbc\xaf\x27\x1c" + bytes(30), "packed archive"
+    yield "rar", b"Rar!\x1a\x07\x01" + bytes(30), "packed archive"
+    script = {"net/code/__torch__.py": PYTHON.encode(), "net/data.pkl": evil, "net/constants.pkl": evil}
+    yield "TorchScript", _zipped(script), r"TorchScript program.*net.state_dict\(\)"
+    yield "torch.export", _zipped({"net/archive_format": b"pt2", "net/models/model.json": b"{}"}), "a zip archive"
+    yield (
+        "Keras",
+        _zipped({"metadata.json": b"{}", "config.json": b"{}", "model.weights.h5": b"\x89HDF"}),
+        "a zip archive",
+    )
+    yield "safetensors", struct.pack("<Q", len(header)) + header + bytes(4), "safetensors file"
+    yield "safetensors with an endless header", struct.pack("<Q", 2**63) + b"{", "damaged, cut short"
+    yield "ONNX", b"\x08\x07\x12\x07pytorch\x1a\x052.1.0" + bytes(40), "ONNX file"
+    yield "HDF5", b"\x89HDF\r\n\x1a\n" + bytes(40), "HDF5 file"
+    yield "an array", array.getvalue(), "NumPy array"
+    yield "an array of objects", objects.getvalue(), "NumPy array"
+    yield "arrays", arrays.getvalue(), r"a zip archive \(of a.npy\)"
+    yield "GGUF", b"GGUF\x03" + bytes(40), "GGUF"
+    yield "a picture", b"\x89PNG\r\n\x1a\n" + bytes(40), "picture"
+    yield "a photo", b"\xff\xd8\xff\xe0\0\x10JFIF" + bytes(40), "picture"
+    yield "a pickle of plain values", pickle.dumps({"a": 1}, 2), "no file that torch.save wrote"
+    yield "a pickle of an object", pickle.dumps(OrderedDict(a=Calls()), 2), REFUSED.format(r"posix\.system")
+    yield "zeros", bytes(10_000), "damaged, cut short"
+    yield "noise", np.random.default_rng(0).bytes(10_000), "damaged, cut short"
+    yield "a program", b"\x7fELF\x02\x01\x01" + bytes(100), "damaged, cut short"
+
+
+def in_the_way() -> Iterator[tuple[str, Callable[[Path], object], str]]:
+    """Put something at a path that is no file to read."""
+
+    def listen(path):
+        with socket.socket(socket.AF_UNIX) as server:
+            here = Path.cwd()
+            os.chdir(path.parent)  # a socket's path must be short
+            server.bind(path.name)
+            os.chdir(here)
+
+    def sparse(path, head=b""):
+        with path.open("wb") as file:
+            file.write(head)
+            file.truncate(10 * 2**30)
+
+    def unreadable(path):
+        path.write_bytes(b"1")
+        path.chmod(0)
+
+    yield "a folder", Path.mkdir, "it is a folder"
+    yield "a pipe", os.mkfifo, "no ordinary file"
+    yield "a socket", listen, "no ordinary file"
+    yield "a link to itself", lambda path: path.symlink_to(path), "symbolic links"
+    yield "a link to nowhere", lambda path: path.symlink_to("nowhere"), "No such file"
+    yield "a link to an endless device", lambda path: path.symlink_to("/dev/zero"), "no ordinary file"
+    yield "a link to a folder", lambda path: path.symlink_to("/"), "it is a folder"
+    yield "ten gigabytes of nothing", sparse, "damaged, cut short"
+    yield "ten gigabytes of nothing, like a zip", lambda path: sparse(path, b"PK\x03\x04"), "damaged, cut short"
+    yield "unreadable", unreadable, "Permission denied|damaged"  # root reads all
+
+
+def every(state: dict) -> Iterator[tuple[str, bytes, str]]:
+    """Return all files that are to be refused, with what the error says; some hold most of `state`, a good one."""
+    yield from callers()
+    yield from opcodes()
+    yield from tensors()
+    yield from state_dicts(state)
+    yield from archives()
+    yield from other_kinds()

@@ -1,0 +1,584 @@
+"""Kill training at every step, let `--continue_train` go on, and compare with a run that was never stopped.
+
+    python tests/faults/resume.py
+
+Each point trains train.py in forked processes, sends SIGKILL where the point says (as often as it says), goes on to the
+end, and compares everything in the experiment's folder byte by byte; only times and what names the start may differ.
+Besides, every step records the random generators, weights, rates, losses and images, so that an error which cancels out
+later is seen, too.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import hashlib
+import importlib.util
+import itertools
+import json
+import os
+import random
+import re
+import runpy
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(ROOT / "tests"))
+
+import numpy as np
+import torch
+from conftest import make_aligned, make_unaligned
+from terminal import loss_lines, weights
+
+import data
+import models
+import train  # noqa: F401 - what train.py imports, once for all forks
+from data import CustomDatasetDataLoader
+from models.cycle_gan_model import CycleGANModel
+from models.pix2pix_model import Pix2PixModel
+
+LIMIT = 120  # seconds, after which a process is ended by SIGALRM: it hangs
+TINY = (
+    "--ngf 2 --ndf 2 --load_size 36 --crop_size 32 --display_id -1 --gpu_ids -1 --seed 7 --n_epochs 2 "
+    "--n_epochs_decay 1 --print_freq 1 --display_freq 2 --update_html_freq 2 --save_epoch_freq 1"
+)
+
+
+class Kill(NamedTuple):
+    """Where a start of the training ends: `moment` number `n` of this start, in these ranks (None: in all)."""
+
+    moment: str  # see die(); torn: as after, leaving half a line in every log; file: before the n-th change of a file
+    n: int
+    ranks: tuple[int, ...] | None = None
+
+
+class Case(NamedTuple):
+    """A training command and the points at which it is killed."""
+
+    name: str
+    words: str
+    ranks: int = 1
+    moments: tuple[tuple[str, tuple[int, ...] | None], ...] = (("before", None), ("after", None))
+    every: int = 1  # which of its points are taken
+    short: bool = False  # go on by `--continue_train` alone: the options come from train_opt.json
+    chain: bool = False  # besides, kill every start at the same point, until the last comes to the end
+    ignored: tuple[str, ...] = ()  # counters that a plug-in keeps to itself
+
+
+# ---- models of our own: built-in ones have no metric for plateau, and no dropout in CycleGAN ----
+
+
+class _Watched:
+    """A metric that is this step's loss, and a plateau without patience, so that three epochs see the rate fall."""
+
+    def setup(self, opt):
+        super().setup(opt)
+        for scheduler in self.schedulers:
+            scheduler.patience = 0
+
+    def optimize_parameters(self):
+        super().optimize_parameters()
+        self.metric = self.loss_D_real.detach() if hasattr(self, "loss_D_real") else self.loss_D_A.detach()
+
+
+class WatchedPairModel(_Watched, Pix2PixModel):
+    """pix2pix for `--lr_policy plateau`."""
+
+
+class WatchedCycleModel(_Watched, CycleGANModel):
+    """CycleGAN with dropout for `--lr_policy plateau`."""
+
+    @staticmethod
+    def modify_commandline_options(parser, is_train=True):
+        """Dropout is on, pools are small."""
+        parser = CycleGANModel.modify_commandline_options(parser, is_train)
+        parser.set_defaults(no_dropout=False)
+        return parser
+
+
+def add_plugins() -> None:
+    """Let `--model` and `--dataset_mode` find the plug-ins of the tests, and the models above."""
+    for package in (models, data):
+        folder = str(ROOT / "tests" / "plugins" / package.__name__)
+        if folder not in package.__path__:
+            package.__path__.append(folder)
+    for name, kind in (("watched_pair", WatchedPairModel), ("watched_cycle", WatchedCycleModel)):
+        spec = importlib.machinery.ModuleSpec(f"models.{name}_model", loader=None)
+        sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)
+        setattr(module, kind.__name__, kind)
+
+
+# ---- in the training process ----
+
+
+def digest(*values) -> str:
+    """Sum up bytes, tensors and plain values."""
+    sha = hashlib.sha256()
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            value = value.detach().contiguous().numpy().tobytes()
+        sha.update(value if isinstance(value, bytes) else repr(value).encode())
+    return sha.hexdigest()[:16]
+
+
+def watch(record: int, point: Kill | None, rank: int) -> None:
+    """Have every model that is made record its steps in the open file `record`, and die at `point`."""
+    create, steps = models.create_model, iter(range(1, 10**6))
+
+    def die(moment, n):
+        """Send the signal if this is the point: `before` a step, `after` its update, or SIGTERM to `stop` after it."""
+        mine = point and n == point.n and (point.ranks is None or rank in point.ranks)
+        if mine and moment == {"torn": "after", "stop": "before"}.get(point.moment, point.moment):
+            os.kill(os.getpid(), signal.SIGTERM if point.moment == "stop" else signal.SIGKILL)
+
+    def create_model(opt):
+        model = create(opt)
+        optimize = model.optimize_parameters
+
+        def optimize_parameters():
+            step = next(steps)
+            die("before", step)
+            optimize()
+            numpy = np.random.get_state()
+            line = {
+                "total_iters": model.progress.total_iters,
+                "random": digest(random.getstate(), numpy[1].tobytes(), numpy[2:], torch.get_rng_state()),
+                "weights": digest(*(p for net in model.networks().values() for p in net.parameters())),
+                "rates": [group["lr"].hex() for optimizer in model.optimizers for group in optimizer.param_groups],
+                "losses": {name: float(getattr(model, f"loss_{name}")).hex() for name in model.loss_names},
+                "images": [Path(path).name for path in model.image_paths if getattr(model, "place", model).share],
+            }
+            os.write(record, (json.dumps(line) + "\n").encode())
+            die("after", step)
+
+        model.optimize_parameters = optimize_parameters
+        return model
+
+    models.create_model = create_model
+
+
+def watch_files(folder: Path, record: int, point: Kill | None) -> None:
+    """Count what changes files of the folder (opening to write, renaming, removing), and die before `point`."""
+    changes = iter(range(1, 10**6))
+
+    def hook(event, args):
+        writing = event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR)
+        if (writing or event in ("os.rename", "os.remove", "os.link")) and str(args[0]).startswith(str(folder)):
+            n = next(changes)
+            os.write(record, f"{n} {event} {args[0]}\n".encode())
+            if point and point.moment == "file" and n == point.n:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(hook)
+
+
+def in_doubles() -> None:
+    """Have everything compute in float64."""
+    torch.set_default_dtype(torch.float64)
+    batches = CustomDatasetDataLoader.__iter__
+
+    def doubled(loader):
+        for batch in batches(loader):
+            yield {key: value.double() if torch.is_tensor(value) else value for key, value in batch.items()}
+
+    CustomDatasetDataLoader.__iter__ = doubled
+
+
+def start(words: str, out: Path, ranks: int = 1, kill: Kill | None = None, doubles: bool = False) -> list[int]:
+    """Type `train.py words` in `ranks` forked processes, as torchrun would, and return their exit statuses.
+
+    `out` gets log.txt, the steps' records steps_RANK.txt, and the experiment's folder.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    children = []
+    for rank in range(ranks):
+        if (pid := os.fork()) == 0:
+            status = 1
+            try:
+                signal.alarm(LIMIT)
+                names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "MASTER_PORT": port}
+                for name, value in names.items():
+                    os.environ.pop(name, None) if ranks == 1 else os.environ.update({name: str(value)})
+                os.environ.update(MASTER_ADDR="127.0.0.1", CUDA_VISIBLE_DEVICES="", OMP_NUM_THREADS="1")
+                append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+                os.dup2(os.open(out / "log.txt", append), 1)
+                os.dup2(1, 2)
+                sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+                torch.set_num_threads(1)
+                add_plugins()
+                if doubles:
+                    in_doubles()
+                watch(os.open(out / f"steps_{rank}.txt", append), kill, rank)
+                if rank == 0:
+                    changes = os.open(out / "changes.txt", append | os.O_TRUNC)
+                    watch_files(out / "run", changes, kill)
+                sys.argv = ["train.py", *f"{words} --checkpoints_dir {out} --name run".split()]
+                runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
+                status = 0
+            except SystemExit as error:
+                if isinstance(error.code, str):
+                    print(error.code, file=sys.stderr)
+                status = error.code if isinstance(error.code, int) else int(error.code is not None)
+            except BaseException as error:
+                print(f"Traceback: {error!r}", file=sys.stderr)
+            finally:
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(status)
+        children.append(pid)
+    return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children]
+
+
+# ---- killing and going on ----
+
+
+def newest(folder: Path) -> str:
+    """Return what to add to a command so that it goes on from the newest set: nothing when there is none yet."""
+    sets = {path.name.removesuffix("_state.pth"): torch.load(path) for path in folder.glob("*_state.pth")}
+    found = {name: state["progress"] for name, state in sets.items() if not state.get("slim")}
+    if not found:
+        return ""
+    prefix = max(found, key=lambda name: ("_" in name or name == "latest", found[name], name))
+    which = {"latest": "", "iter": f"--load_iter {prefix[5:]}"}.get(prefix.split("_")[0], f"--epoch {prefix}")
+    return f"--continue_train {which}"
+
+
+def tear(folder: Path) -> None:
+    """Leave half a line at the end of every file that is only appended to, as a kill within a write does."""
+    for name in ("loss_log.txt", "metrics.csv", "web/data.js"):
+        path = folder / name
+        if path.is_file() and (lines := path.read_bytes().splitlines()):
+            path.write_bytes(path.read_bytes() + lines[-1][: len(lines[-1]) // 2])
+
+
+def ended_as_it_should(statuses: list[int], kill: Kill | None) -> bool:
+    """Whether these are the exit statuses that a signal leaves behind: without one rank the others can't go on."""
+    if kill is None:
+        return False
+    if kill.moment == "stop":
+        return statuses == [128 + signal.SIGTERM] * len(statuses)
+    killed = range(len(statuses)) if kill.ranks is None else kill.ranks
+    # Where all are to be killed, the loss of one may end another before its own kill does.
+    return any(statuses[rank] == -signal.SIGKILL for rank in killed) and not {0, -signal.SIGALRM} & {*statuses}
+
+
+def survive(case: Case, kills: list[Kill], out: Path, source: Path) -> tuple[list[str], int]:
+    """Train with these kills, one for each start, then to the end; return what went wrong, and how often it went on."""
+    folder, resumes = out / "run", 0
+    for kill in [*kills, None]:
+        words = f"--dataroot {source} {case.words}"
+        if more := newest(folder):
+            resumes += 1
+            words = f"--dataroot {source} --gpu_ids -1 {more}" if case.short else f"{words} {more}"
+        statuses = start(words, out, case.ranks, kill)
+        if not any(statuses):
+            return [], resumes  # to the end
+        log = (out / "log.txt").read_text(errors="replace")
+        if ended_as_it_should(statuses, kill) and "Traceback" not in log:
+            if kill.moment == "torn":
+                tear(folder)
+        elif "nothing is left to train" in log:
+            return [], resumes  # the kill came after the last save
+        else:
+            return [f"statuses {statuses} after {kill}: {' / '.join(log.strip().splitlines()[-2:])}"], resumes
+    return ["did not come to its end"], resumes
+
+
+# ---- comparing ----
+
+OF_ONE_START = ("continue_train", "epoch_count", "epoch", "load_iter", "checkpoints_dir")
+
+
+def content(path: Path, ignored: tuple[str, ...] = ()):
+    """Return what of a file has to be the same in both runs: its bytes, but for times."""
+    if path.name == "loss_log.txt":  # steps that were taken twice are in it twice
+        lines = loss_lines(path.read_text())
+        return sorted({(e, i, *((k, v) for k, v in losses.items() if k not in ignored)) for e, i, losses in lines})
+    if path.name == "metrics.csv":
+        with path.open() as file:
+            dropped = ("time", "data", *ignored)
+            return [[(k, v) for k, v in row.items() if k not in dropped] for row in csv.DictReader(file)]
+    if path.name == "data.js":
+        lines = [line.partition("(") for line in path.read_text().splitlines() if not line.startswith("begin(")]
+        return [(call, without(json.loads(value[:-2]), ignored)) for call, _, value in lines]
+    if path.name == "train_opt.json":
+        return {k: v for k, v in json.loads(path.read_text()).items() if k not in OF_ONE_START}
+    if path.name == "train_opt.txt":  # what is a default depends on the start
+        found = re.findall(r"^ *(\w+): (\S*)", path.read_text(), re.MULTILINE)
+        return {k: v for k, v in found if k not in OF_ONE_START}
+    return path.read_bytes()
+
+
+def without(value: dict, losses: tuple[str, ...]) -> dict:
+    """Return a step's record without some losses."""
+    kept = {name: loss for name, loss in value.get("losses", {}).items() if name not in losses}
+    return {**value, **({"losses": kept} if "losses" in value else {})}
+
+
+def records(out: Path, ignored: tuple[str, ...] = ()) -> set[str]:
+    """Return what every step of every rank left behind, once for each step that was taken twice alike."""
+    lines = [(path.stem, line) for path in out.glob("steps_*.txt") for line in path.read_text().splitlines()]
+    return {f"{stem} {json.dumps(without(json.loads(line), ignored))}" for stem, line in lines}
+
+
+def differences(whole: Path, parts: Path, ignored: tuple[str, ...] = ()) -> list[str]:
+    """Name the files and steps of two runs that are not the same."""
+    folders = [out / "run" for out in (whole, parts)]
+    names = [{str(path.relative_to(f)) for path in f.glob("**/[!.]*") if path.is_file()} for f in folders]
+    found = [f"only in one: {name}" for name in sorted(names[0] ^ names[1])]
+    for name in sorted(names[0] & names[1]):
+        if content(whole / "run" / name, ignored) != content(parts / "run" / name, ignored):
+            found.append(f"differs: {name}")
+    steps = records(whole, ignored) ^ records(parts, ignored)
+    if steps:
+        found.append(f"{len(steps)} steps differ: {min(steps)[:200]}")
+    return found
+
+
+# ---- the campaign ----
+
+
+def _core() -> Iterator[Case]:
+    """Two models, four policies, one and two processes."""
+    rates = {"linear": "", "step": "--lr_decay_iters 1", "cosine": "", "plateau": ""}
+    two = (("before", None), ("after", (0,)), ("before", (1,)))
+    for policy, more in rates.items():
+        for model in ("pix2pix", "cycle_gan"):
+            name = {"pix2pix": "watched_pair", "cycle_gan": "watched_cycle"}[model] if policy == "plateau" else model
+            net = {"pix2pix": "unet_64", "cycle_gan": "unet_32", "watched_pair": "unet_64", "watched_cycle": "unet_64"}
+            words = f"--model {name} --netG {net[name]} --lr_policy {policy} {more} --num_threads 0 {TINY}"
+            words += " --save_latest_freq 2" + (" --pool_size 3" if model == "cycle_gan" else "")
+            words += " --dataset_mode aligned" if name == "watched_pair" else ""
+            yield Case(f"{model}, {policy}", words)
+            yield Case(f"{model}, {policy}, 2 processes", words, 2, two)
+
+
+PAIR = f"--model pix2pix --netG unet_32 --num_threads 0 {TINY}"
+CYCLE = f"--model cycle_gan --netG unet_32 --pool_size 3 --num_threads 0 {TINY}"
+WATCHED = f"--model watched_pair --netG unet_64 --dataset_mode aligned --lr_policy plateau --num_threads 0 {TINY}"
+OFTEN = "--save_latest_freq 2"
+FILE, TORN, STOP = ((("file", None),), (("torn", None),), (("stop", None),))
+ALL = (("before", None), ("after", None), ("torn", None))
+CASES = (
+    *_core(),
+    Case("changes of files", f"{WATCHED} {OFTEN}", moments=FILE, every=2, chain=True),
+    Case("changes of files, iter_N", f"{CYCLE} {OFTEN} --save_by_iter --max_dataset_size 3", moments=FILE, every=3),
+    Case("batches of 2", f"{PAIR} {OFTEN} --batch_size 2", moments=ALL, chain=True),
+    Case("saved after epochs", f"{PAIR} --save_latest_freq 1000", moments=ALL, short=True, chain=True),
+    Case("saved after steps", f"{CYCLE} --save_latest_freq 1", moments=TORN, short=True, chain=True),
+    Case("4 workers", f"{CYCLE} {OFTEN} --num_threads 4 --batch_size 2"),
+    Case("4 workers, 2 processes", f"{PAIR} {OFTEN} --num_threads 4", 2, (("before", None),)),
+    Case("3 processes", f"{CYCLE} {OFTEN}", 3, (("after", (0,)),)),
+    Case("4 processes", f"{PAIR} {OFTEN} --batch_size 1", 4, (("before", (3,)),)),
+    Case("averaged weights, batches that accumulate", f"{PAIR} {OFTEN} --ema 0.9 --grad_accum 2", moments=ALL),
+    Case("the same, 2 processes", f"{CYCLE} {OFTEN} --ema 0.9 --grad_accum 2", 2, (("after", (1,)),)),
+    Case("stopped by SIGTERM", f"{CYCLE} --save_latest_freq 1000 --save_by_iter", moments=STOP, chain=True),
+    Case("stopped by SIGTERM, 2 processes", f"{WATCHED} --save_latest_freq 1000", 2, (("stop", (1,)),)),
+    Case("wgangp", f"{PAIR} {OFTEN} --gan_mode wgangp --norm instance", every=2),
+    Case("template", f"--model template --netG unet_32 --num_threads 0 {OFTEN} {TINY}", every=2),
+    Case("old plug-in", f"--model foo_old --num_threads 0 {OFTEN} {TINY}", ignored=("D_steps",)),
+    Case("plug-in of pix2pix", f"--model foo_pix2pix --netG unet_64 --num_threads 0 {OFTEN} {TINY}", every=2),
+)
+
+
+def points(case: Case, steps: int, changes: int) -> list[list[Kill]]:
+    """Return the kills of each point, for a run of so many steps and changes of files."""
+    found = []
+    for moment, ranks in case.moments:
+        last = changes if moment == "file" else steps
+        found += [[Kill(moment, n, ranks)] for n in range(1, last + 1, case.every)]
+    if not case.chain:
+        return found
+    if case.moments == FILE:  # each start comes as far as a save
+        return found + [[Kill("file", n)] * changes for n in range(45, 60, 2)]
+    return found + [[Kill("before", 2)] * (steps - 1), [Kill("after", 3)] * steps]
+
+
+def make_sources(folder: Path, count: int = 5) -> None:
+    """Make pairs of images, and two sets of images, one fewer in B."""
+    make_aligned(folder / "aligned", ("train",), count=count, side=36)
+    make_unaligned(folder / "unaligned", ("train",), count_A=count, count_B=count - 1, side=36)
+
+
+class Arena:
+    """A folder in which cases are trained, once without a stop and once for each point."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        make_sources(folder)
+
+    def place(self, case: Case) -> Path:
+        """Return the folder of a case's runs."""
+        return self.folder / re.sub(r"\W+", "_", case.name)
+
+    def source(self, case: Case) -> Path:
+        """Return the images that a case trains on."""
+        return self.folder / ("unaligned" if "cycle" in case.words else "aligned")
+
+    def whole(self, case: Case) -> tuple[int, int]:
+        """Train without a stop; return the number of steps and of changes of files."""
+        out = self.place(case) / "whole"
+        statuses = start(f"--dataroot {self.source(case)} {case.words}", out, case.ranks)
+        assert not any(statuses), (out / "log.txt").read_text()
+        return tuple(len((out / name).read_text().splitlines()) for name in ("steps_0.txt", "changes.txt"))
+
+    def point(self, case: Case, kills: list[Kill]) -> dict:
+        """Train with these kills; return what went wrong, and how often training went on."""
+        out = Path(tempfile.mkdtemp(dir=self.place(case)))
+        wrong, resumes = survive(case, kills, out, self.source(case))
+        wrong = wrong or differences(self.place(case) / "whole", out, case.ignored)
+        if wrong:
+            print(f"{case.name}, {kills[0]} x {len(kills)}: {'; '.join(wrong)}", flush=True)
+        shutil.rmtree(out)
+        return {"case": case.name, "wrong": wrong, "resumes": resumes}
+
+
+# ---- another number of processes ----
+
+IN_DOUBLES = f"--netG unet_32 --norm instance --no_dropout --pool_size 0 --num_threads 0 --save_latest_freq 1 {TINY}"
+BATCH = 12  # of all processes together
+PAIRS = list(itertools.permutations((1, 2, 3, 4), 2))
+
+
+class OtherRanks:
+    """Kill a run of N processes in the middle of an epoch and go on with M, in float64."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        make_sources(folder, count=18)  # steps of 12 and of 6 images
+
+    def start(self, model: str, out: Path, ranks: int, batch: int, kill: Kill | None = None) -> list[list[str]]:
+        """Train and return the images of each step, in the order of the ranks."""
+        source = self.folder / ("aligned" if model == "pix2pix" else "unaligned")
+        words = f"--dataroot {source} --model {model} {IN_DOUBLES} --batch_size {batch} {newest(out / 'run')}"
+        statuses = start(words, out, ranks, kill, doubles=True)
+        if any(statuses) if kill is None else 0 in statuses:
+            raise RuntimeError(f"statuses {statuses}: {(out / 'log.txt').read_text()[-300:]}")
+        steps = {}
+        for rank in range(ranks):
+            for line in map(json.loads, (out / f"steps_{rank}.txt").read_text().splitlines()):
+                steps.setdefault(line["total_iters"], []).extend(line["images"])
+            (out / f"steps_{rank}.txt").unlink()
+        return list(steps.values())
+
+    def whole(self, model: str) -> list[list[str]]:
+        """Train by one process without a stop."""
+        return self.start(model, self.folder / model, 1, BATCH)
+
+    def point(self, model: str, ranks: tuple[int, int], step: int, order: list[list[str]], same_batch: bool) -> dict:
+        """Kill the first ranks before a step, go on with the second; return what is wrong and how far weights are off.
+
+        The batch of all processes together stays the same, or else each process's: then only the order does.
+        """
+        out = Path(tempfile.mkdtemp(dir=self.folder))
+        try:
+            batches = [BATCH // n if same_batch else 1 for n in ranks]
+            steps = self.start(model, out, ranks[0], batches[0], Kill("before", step))[: step - 1]
+            steps += self.start(model, out, ranks[1], batches[1])
+        except RuntimeError as error:
+            return {"wrong": [str(error)], "off": 0.0}
+        flat, wanted = ([image for step in run for image in step] for run in (steps, order))
+        wrong = ["another order of images"] * (flat != wanted)
+        off = 0.0
+        if same_batch:
+            wrong += ["other steps"] * (steps != order)
+            ours, theirs = (weights(folder / "run", "[0-9l]*") for folder in (out, self.folder / model))
+            wrong += ["other networks"] * (ours.keys() != theirs.keys())
+            off = max(float((ours[key] - theirs[key]).abs().max()) for key in theirs)
+            wrong += [f"weights are off by {off:.1e}"] * (off > 1e-9)
+        shutil.rmtree(out)
+        if wrong:
+            print(f"{model}, {ranks[0]} -> {ranks[1]} processes before step {step}: {'; '.join(wrong)}", flush=True)
+        return {"wrong": wrong, "off": off}
+
+    def rows(self, workers: int, pairs=PAIRS, models=("pix2pix", "cycle_gan"), at=(2, 4, 6)) -> list[tuple]:
+        """Return the rows of the campaign."""
+        orders = in_parallel([functools.partial(self.whole, model) for model in models], workers)
+        rows = []
+        for model, order in zip(models, orders, strict=True):
+            for same_batch, steps in ((True, at), (False, at[1:2])):
+                todo = itertools.product(pairs, steps)
+                tasks = [functools.partial(self.point, model, *point, order, same_batch) for point in todo]
+                results = in_parallel(tasks, workers)
+                wrong = [result["wrong"] for result in results if result["wrong"]]
+                off = max(result["off"] for result in results)
+                remark = wrong[0][0] if wrong else f"weights within {off:.0e}" if same_batch else "one order of images"
+                what = "batch of all the same" if same_batch else "batch of each the same"
+                rows.append((f"other number of processes: {model}, {what}", len(tasks), len(wrong), remark))
+        return rows
+
+
+def in_parallel(tasks: list, workers: int) -> list:
+    """Call the tasks in forked processes and return what they return, in their order."""
+    todo, fill = os.pipe()
+    os.write(fill, b"".join(i.to_bytes(4, "little") for i in range(len(tasks))))
+    os.close(fill)
+    begin, parent = time.time(), os.getpid()
+    with tempfile.TemporaryFile() as results:
+        children = []
+        for _ in range(workers):
+            if (pid := os.fork()) == 0:
+                try:
+                    while (word := os.read(todo, 4)) and os.getppid() == parent:
+                        i = int.from_bytes(word, "little")
+                        os.write(results.fileno(), (json.dumps([i, tasks[i]()]) + "\n").encode())
+                        if i % 50 == 49:
+                            print(f"{i + 1} of {len(tasks)} after {time.time() - begin:.0f} s", flush=True)
+                except BaseException:
+                    traceback.print_exc()
+                finally:
+                    os._exit(0)
+            children.append(pid)
+        for pid in children:
+            os.waitpid(pid, 0)
+        os.close(todo)
+        results.seek(0)
+        found = dict(map(json.loads, results.read().splitlines()))
+    assert len(found) == len(tasks), "a worker of the campaign failed"
+    return [found[i] for i in range(len(tasks))]
+
+
+def kill_all(cases: tuple[Case, ...], workers: int) -> list[tuple[str, int, int, str]]:
+    """Kill every case at all its points; return rows of (what, points, violations, remark)."""
+    with tempfile.TemporaryDirectory(prefix="resume") as folder:
+        arena = Arena(Path(folder) / "cases")
+        sizes = in_parallel([functools.partial(arena.whole, case) for case in cases], workers)
+        todo = [(case, kills) for case, size in zip(cases, sizes, strict=True) for kills in points(case, *size)]
+        results = in_parallel([functools.partial(arena.point, *point) for point in todo], workers)
+    rows = []
+    for case in cases:
+        mine = [result for result in results if result["case"] == case.name]
+        wrong = [result["wrong"] for result in mine if result["wrong"]]
+        remark = f"{sum(result['resumes'] for result in mine)} resumes, " + (wrong[0][0] if wrong else "0 bytes differ")
+        rows.append((f"killed: {case.name}", len(mine), len(wrong), remark))
+    return rows
+
+
+def campaign(workers: int = 2) -> list[tuple[str, int, int, str]]:
+    """Return rows of (what, points, violations, remark)."""
+    with tempfile.TemporaryDirectory(prefix="ranks") as folder:
+        return [*kill_all(CASES, workers), *OtherRanks(Path(folder)).rows(workers)]
+
+
+if __name__ == "__main__":
+    chosen = tuple(case for case in CASES if any(word in case.name for word in sys.argv[1:]))
+    began = time.time()
+    table = kill_all(chosen, 2) if chosen else campaign()
+    for row in table:
+        print("{:<60} {:>5} points {:>4} violations   {}".format(*row))
+    points, wrong = (sum(row[column] for row in table) for column in (1, 2))
+    print(f"{points} points, {wrong} violations, {time.time() - began:.0f} s")
+    sys.exit(wrong > 0)

@@ -1,0 +1,218 @@
+"""Files and experiments of any name: trained on, translated, and shown on the pages, where nothing runs."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+from urllib.parse import unquote_to_bytes
+
+import pytest
+from conftest import make_image
+from terminal import TINY, copy_tree, loss_lines, type_fast
+from test_html import Page
+
+from util.pictures import ascii_only
+from util.util import printable
+
+RUNS = "document.title=document.body.id='executed'"
+NAMES = [  # of image files, without what `Path` or the file system forbid: a slash, a zero byte, more than 255 bytes
+    *("a b", " leads", "trails ", "ünï 東京", "e\u0301", "\u202egnp.exe", "\u200bzero width", "🦓\u200d♀️", "con"),
+    *(
+        'it\'s "quoted"',
+        "a & b &amp; c",
+        "50%25 100%",
+        "%2e%2e",
+        "#top?x=1",
+        "a,b;c",
+        "{{x}}",
+        "{0}",
+        "%s",
+        "*?[a]",
+        "~",
+    ),
+    *(
+        f"<img src=x onerror={RUNS}>",
+        f"<script>{RUNS}<_script>",
+        f'" onload="{RUNS}',
+        f"javascript:{RUNS}",
+        "<!--rows-->",
+    ),
+    *("line\nbreak", "tab\there", "return\rhome", "\x1b[31mred", "bell\a", "\x7f", "a\u2028b", "]]>", "--name", "-rf"),
+    *("back\\slash", "$HOME`id`$(id)", "data.js", "..a", "a..", "n" * 245, "é" * 122, os.fsdecode(b"\xff\xfe\x80")),
+]
+NAMES = [name.lstrip(".") for name in NAMES]  # hidden files are no data
+EXPERIMENTS = [
+    "a/b c",
+    "../beside",
+    "...",
+    "-x",
+    "line\nbreak",
+    "\u202e🦓 %s {0}",
+    os.fsdecode(b"\xff\xfe\x80"),
+    "n" * 240,
+]
+SHORT = f"{TINY} --netG resnet_6blocks --n_epochs 1 --n_epochs_decay 0 --print_freq 1"
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    """The program, and images of all names: pairs, both domains, and some in folders that are called so, too."""
+    tree = copy_tree(tmp_path_factory.mktemp("tree"))
+    for i, name in enumerate(NAMES):
+        for phase in ("train", "test"):
+            inner = f"{name[:100]}/" if i % 8 == 0 else ""
+            make_image(tree / f"pairs/{phase}/{inner}{name}.png", 64, 32, seed=i)
+            for side in "AB":
+                make_image(tree / f"two/{phase}{side}/{inner}{name}.png", 32, 32, seed=i)
+    return tree
+
+
+def type_cleanly(command: str, tree: Path) -> str:
+    """Type a command, see it succeed without a word on stderr, and return what it wrote to stdout."""
+    done = type_fast(command, tree)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def results(web_dir: Path) -> list[Path]:
+    """The images of a page; each address on it is that of a file, and nothing on it is a script."""
+    page = Page(web_dir)
+    assert not page.all("script")
+    for tag, attributes in page.tags:
+        assert not any(name.startswith("on") for name in attributes), (tag, attributes)
+    addresses = [image["src"] for image in page.all("img")] + [link["href"] for link in page.all("a")]
+    found = {os.fsencode(web_dir) + b"/" + unquote_to_bytes(address) for address in addresses}
+    files = {os.fsencode(file) for file in (web_dir / "images").iterdir()}
+    assert found == files
+    return sorted((web_dir / "images").iterdir())
+
+
+RUNS_OF = {
+    "side by side": ("pix2pix --dataroot pairs", 3),
+    "two folders": ("pix2pix --dataroot two", 3),
+    "unpaired": ("cycle_gan --dataroot two", 6),
+}
+
+
+@pytest.mark.parametrize("kind", RUNS_OF)
+def test_images_of_any_name_are_trained_on_translated_and_shown(tree, kind):
+    words, labels = RUNS_OF[kind]
+    said = type_cleanly(f"train.py --model {words} --name '{kind}' {SHORT}", tree)
+    assert len(loss_lines(said)) == len(NAMES)  # a line each, not broken by a name
+    with (tree / "checkpoints" / kind / "metrics.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == len(NAMES)
+    said = type_cleanly(f"test.py --dataroot {words.split()[-1]} --name '{kind}' --num_test inf --gpu_ids -1", tree)
+    assert said.count("-th image... [") == len([line for line in said.splitlines() if line.startswith("processing (")])
+    web_dir = tree / "results" / kind / "test_latest"
+    assert len(results(web_dir)) == labels * len(NAMES)
+    headings = Page(web_dir).texts["h3"]
+    assert len(headings) == len(NAMES)
+    for name in NAMES:
+        shown = re.sub(r"\r", "\n", os.fsencode(name)[:180].decode("utf-8", "ignore" if len(name) > 100 else "replace"))
+        assert any(shown.strip() in re.sub(r"\r", "\n", heading) for heading in headings), name
+
+
+def test_single_images_of_any_name_are_translated(tree):
+    type_cleanly(f"train.py --dataroot pairs --model pix2pix --name one --max_dataset_size 2 {SHORT}", tree)
+    type_cleanly("test.py --dataroot two/testA --model test --name one --num_test inf --gpu_ids -1", tree)
+    assert len(results(tree / "results/one/test_latest")) == 2 * len(NAMES)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS, ids=ascii)
+def test_an_experiment_of_any_name_is_trained_goes_on_and_is_tested(tree, name):
+    (tree / "short").mkdir(exist_ok=True)
+    root = tree / "short" / name.replace("/", "_").replace("..", "_")
+    (root / "train").mkdir(parents=True, exist_ok=True)
+    make_image(root / "train/1.png", 64, 32)
+    words = f"--dataroot {shlex.quote(str(root.relative_to(tree)))} --name={shlex.quote(name)}"
+    type_cleanly(f"train.py {words} --model pix2pix {SHORT}", tree)
+    folder = tree / "checkpoints" / name
+    assert json.loads((folder / "train_opt.json").read_text())["name"] == name
+    assert f"name: {printable(name)} " in (folder / "train_opt.txt").read_text(encoding="utf-8")
+    done = type_fast(f"test.py {words} --phase train --gpu_ids -1", tree)
+    assert (done.returncode, done.stderr) == (0, "")
+    results(tree / "results" / name / "train_latest")
+
+
+def test_names_in_messages_take_one_line_and_cannot_command_the_terminal(tree):
+    for name in ("line\nbreak", "\x1b[2J", "\u202egnp", os.fsdecode(b"\xff")):
+        root = tree / "broken" / ascii(name)
+        (root / "train").mkdir(parents=True)
+        (root / "train" / f"{name}.png").write_bytes(b"")
+        done = type_fast(
+            f"train.py --dataroot {shlex.quote(f'broken/{name!a}')} --model pix2pix --name m {SHORT}", tree
+        )
+        assert done.returncode == 1
+        last = done.stderr.splitlines()[-1]
+        assert last == f"error: cannot read broken/{name!a}/train/{ascii(name)[1:-1]}.png: it is empty."
+    said = type_fast("train.py --dataroot two --model template --name m", tree).stderr
+    assert len(said.splitlines()) == 1
+
+
+def test_names_are_made_printable():
+    assert printable("a\nb\x1b[2J\u202eé東🦓\udcff 'x'") == "a\\nb\\x1b[2J\\u202eé東🦓\\udcff 'x'"
+    assert ascii_only("a\nbé~ ") == "a?b?~ "
+
+
+def test_a_terminal_that_shows_ascii_alone_ends_nothing(tree):
+    script = (
+        "import sys, runpy; sys.argv = ['test.py', '--dataroot', 'two/testA', '--name', 'one', '--gpu_ids', '-1', "
+        "'--model', 'test', '--results_dir', 'ünï']; runpy.run_path('test.py', run_name='__main__')"
+    )
+    done = subprocess.run(
+        [shutil.which("python3") and os.sys.executable, "-c", script],
+        cwd=tree,
+        env={**os.environ, "PYTHONIOENCODING": "ascii", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert rb"\xfcn\xef" in done.stdout
+
+
+# ---- a browser ----
+
+CHROMIUM = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
+)
+PROBE = """<script>addEventListener("load", () => setTimeout(() => {
+  document.body.dataset.widths = JSON.stringify([...document.images].map((image) => image.naturalWidth));
+  document.body.dataset.executed = document.title + " " + document.body.id + " " + document.scripts.length;
+}, 2000));</script>"""
+
+
+def looked_at(page: Path, home: Path) -> tuple[list[int], str]:
+    """Open a page in Chromium; return the widths that its images have there, and what scripts have left."""
+    probed = page.with_name("probed.html")
+    text = page.read_text(encoding="utf-8").replace('loading="lazy"', "").replace('loading: "lazy", ', "")
+    probed.write_text(text.replace("</body>", f"{PROBE}</body>"), encoding="utf-8")
+    words = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={home}", "--timeout=20000"]
+    words += ["--virtual-time-budget=9000", "--dump-dom", probed.as_uri()]
+    dom = subprocess.run(words, capture_output=True, timeout=90, check=False, text=True).stdout
+    probed.unlink()
+    attribute = r'data-widths="(.*?)"', r'data-executed="(.*?)"'
+    widths, executed = (re.search(pattern, dom) for pattern in attribute)
+    return json.loads(widths[1]), executed[1]
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+def test_in_a_browser_all_images_load_and_no_name_is_executed(tree, tmp_path):
+    hostile = f"<img src=x onerror={RUNS}>"
+    root = f"--dataroot pairs --name {shlex.quote(hostile)}"
+    type_cleanly(f"train.py {root} --model pix2pix {SHORT} --display_freq 10 --update_html_freq 10", tree)
+    type_cleanly(f"test.py {root} --num_test inf --gpu_ids -1", tree)
+    widths, executed = looked_at(tree / "results" / hostile / "test_latest/index.html", tmp_path)
+    assert widths == [32] * 3 * len(NAMES)
+    assert executed == f"Experiment = {hostile}, Phase = test, Epoch = latest  1".replace("<", "&lt;").replace(
+        ">", "&gt;"
+    )
+    widths, executed = looked_at(tree / "checkpoints" / hostile / "web/index.html", tmp_path)
+    assert widths == [32] * 3 * (len(NAMES) // 10)
+    assert executed.startswith(f"Experiment name = {hostile} ".replace("<", "&lt;").replace(">", "&gt;"))

@@ -1,0 +1,596 @@
+"""A checkpoint knows what it is: by its saved options, or by the keys and shapes of a bare file of any age."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+
+import pytest
+import torch
+from conftest import make_aligned, make_image, make_unaligned
+from PIL import Image
+from terminal import TINY, copy_tree, type_fast, type_well, weights
+from test_networks import golden_state_dicts
+
+from models import create_model, networks
+from models.networks import infer_D, infer_G
+from options.test_options import TestOptions as TestingOptions
+from options.train_options import TrainOptions
+from util.checkpoint import Checkpointer, load_weights, sources
+from util.util import UserError
+
+CHANNELS = list(itertools.product((1, 2, 3), repeat=2))
+
+
+def generator(netG="resnet_6blocks", norm="instance", channels=(3, 3), ngf=4, dropout=False, device="meta"):
+    """Make a generator, by default without memory for its weights."""
+    with torch.device(device):
+        make = networks.GENERATORS[netG]
+        return make(*channels, ngf=ngf, norm_layer=networks.get_norm_layer(norm), use_dropout=dropout)
+
+
+def discriminator(netD="basic", norm="instance", channels=3, ndf=4, layers=3):
+    """Make a discriminator without memory for its weights."""
+    with torch.device("meta"):
+        return networks.DISCRIMINATORS[netD](channels, ndf, layers, networks.get_norm_layer(norm))
+
+
+def asked(netG, norm, channels, ngf, dropout):
+    """Return what infer_G should find: a U-Net does not show its dropout, nor `syncbatch` that it is not `batch`."""
+    found = {"netG": netG, "norm": norm.removeprefix("sync"), "ngf": ngf}
+    found |= {"input_nc": channels[0], "output_nc": channels[1]}
+    return found if "resnet" not in netG else {**found, "no_dropout": not dropout}
+
+
+# ---- what keys and shapes tell ----
+
+
+@pytest.mark.parametrize("norm", networks.NORMS)
+@pytest.mark.parametrize("netG", networks.GENERATORS)
+def test_a_generator_is_known_by_its_state_dict(netG, norm):
+    for channels, dropout in itertools.product(CHANNELS, (False, True)):
+        ngf = 4 if sum(channels) % 2 else 8
+        state = generator(netG, norm, channels, ngf, dropout).state_dict()
+        assert infer_G(state) == asked(netG, norm, channels, ngf, dropout)
+        assert infer_D(state) is None
+
+
+@pytest.mark.parametrize("norm", networks.NORMS)
+@pytest.mark.parametrize("netD", networks.DISCRIMINATORS)
+def test_a_discriminator_is_known_by_its_state_dict(netD, norm):
+    for channels, ndf, layers in itertools.product((1, 2, 3, 6), (4, 8), range(1, 6)):
+        state = discriminator(netD, norm, channels, ndf, layers).state_dict()
+        expected = {"netD": netD, "norm": norm.removeprefix("sync"), "input_nc": channels, "ndf": ndf}
+        if netD == "basic" or (netD == "n_layers" and layers == 3):
+            expected |= {"netD": "basic", "n_layers_D": 3}
+        elif netD == "n_layers":
+            expected["n_layers_D"] = layers
+        assert infer_D(state) == expected
+        assert infer_G(state) is None
+
+
+@pytest.mark.parametrize(("title", "entries"), golden_state_dicts())
+def test_the_reference_s_files_are_known(title, entries):
+    state = {key: torch.empty(shape, device="meta") for key, shape in entries}
+    found = infer_D(state) if title.startswith("D ") else infer_G(state)
+    assert found["norm"] == ("instance" if "instance" in title else "batch")
+    if title.startswith("D "):
+        assert found["ndf"] == 64
+        assert found["netD"] == ("pixel" if "pixel" in title else "basic" if found["n_layers_D"] == 3 else "n_layers")
+    else:
+        assert (found["netG"], found["ngf"]) == (title.split(",")[0], 64)
+        assert found.get("no_dropout") == ("no dropout" in title if "resnet" in title else None)
+
+
+def aged(net):
+    """Yield a state dict as other years and wrappers wrote it."""
+    state = net.state_dict()
+    old = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
+    width = None
+    for name, module in net.named_modules():
+        width = getattr(module, "out_channels", width)  # of the convolution in front of the norm
+        if isinstance(module, torch.nn.InstanceNorm2d):
+            old |= {f"{name}.{stat}": torch.ones(width) for stat in ("running_mean", "running_var")}
+    yield old  # before PyTorch 0.4
+    for prefix in ("module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."):
+        yield {prefix + key: value for key, value in state.items()}
+    yield {f"module.{key}": value for key, value in old.items()}
+
+
+@pytest.mark.parametrize("norm", networks.NORMS)
+@pytest.mark.parametrize("netG", ["resnet_6blocks", "unet_32", "encdec_128"])
+def test_files_of_any_age_are_known_and_load(netG, norm):
+    torch.manual_seed(1)
+    net = generator(netG, norm, (1, 2), 2, dropout=True, device="cpu")
+    for state in aged(net):
+        assert infer_G(state) == asked(netG, norm, (1, 2), 2, True)
+        other = generator(netG, norm, (1, 2), 2, dropout=True, device="cpu")
+        load_weights(other, state, "x.pth")
+        assert all(torch.equal(value, other.state_dict()[key]) for key, value in net.state_dict().items())
+
+
+def test_a_network_that_has_a_part_called_module_keeps_its_keys():
+    net = torch.nn.ModuleDict({"module": torch.nn.Linear(2, 2)})
+    load_weights(net, net.state_dict(), "x.pth")
+    load_weights(net, {f"module.{key}": value for key, value in net.state_dict().items()}, "x.pth")
+
+
+def test_one_missing_added_or_misshapen_entry_makes_a_network_foreign():
+    for net, infer in (
+        (generator("unet_32", "batch"), infer_G),
+        (generator("resnet_6blocks", "none", dropout=True), infer_G),
+        (discriminator("n_layers", "batch", layers=2), infer_D),
+        (discriminator("pixel", "instance"), infer_D),
+    ):
+        state = {key: value for key, value in net.state_dict().items() if value.dim()}
+        assert infer(state)
+        for key, value in state.items():
+            assert infer({k: v for k, v in state.items() if k != key}) is None
+            wider = torch.empty(value.shape[0] + 1, *value.shape[1:], device="meta")
+            assert infer({**state, key: wider}) is None
+        assert infer({**state, "model.99.weight": torch.empty(3)}) is None
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        None, [], {}, "unet_256", torch.ones(3), {"state_dict": {"model.1.weight": torch.ones(1)}}, {1: torch.ones(1)},
+        {"model.1.weight": torch.tensor(3.0)}, {"model.1.weight": None, "model.17.bias": torch.ones(3)},
+        {"model.model.0.weight": torch.tensor(1.0), "model.model.3.weight": torch.tensor(1), "model.model.3.bias": 3},
+        {"model.model.0.weight": torch.ones(4, 3, 4, 4), "model.model.3.weight": torch.tensor(1.0)},
+        {"net.0.weight": torch.ones(4)}, {"net.0.weight": torch.ones(0, 0, 1, 1)}, {"model.0.weight": torch.ones(1, 1)},
+        {"model.1.weight": torch.nn.parameter.UninitializedParameter()}, {"module." * 3000: torch.ones(1)},
+        {"conv1.weight": torch.ones(64, 3, 7, 7), "fc.bias": torch.ones(1000)},
+        {"model.1.weight": torch.ones(1, 1, 1, 1).expand(2**40, 3, 7, 7), "model.17.bias": torch.ones(3)},
+        {"model.model.0.weight": torch.ones(1).expand(2**40, 2**22), "model.model.3.weight": torch.ones(1),
+         "model.model.3.bias": torch.ones(1), **{f"model.model.1{'.model.3' * k}.model.1.weight": 0 for k in range(4)}},
+    ],
+)  # fmt: skip
+def test_strange_things_are_no_network_of_ours(state):
+    assert infer_G(state) is None
+    assert infer_D(state) is None
+    if not isinstance(state, dict) or 1 in state:
+        with pytest.raises(UserError, match="holds no state dict"):
+            load_weights(torch.nn.Linear(1, 1), state, "x.pth")
+
+
+def test_inferring_draws_nothing_at_random():
+    before = torch.get_rng_state()
+    assert infer_G(generator("unet_256", "batch").state_dict())
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "says"),
+    [
+        ({"norm": "batch"}, {"norm": "instance"}, "it was trained with --norm instance: type that"),
+        ({"netG": "unet_32"}, {"netG": "encdec_128", "ngf": 8}, "--netG encdec_128 --ngf 8"),
+        ({"channels": (3, 3)}, {"channels": (1, 2)}, "--input_nc 1 --output_nc 2"),
+        ({}, {"dropout": True}, "it was trained with dropout (no --no_dropout): type that"),
+        ({"dropout": True}, {"ngf": 2}, "--ngf 2 --no_dropout"),
+    ],
+)
+def test_a_network_that_does_not_fit_names_the_flags_that_would(here, there, says):
+    reason = networks.explain_misfit(generator(**here), generator(**there).state_dict())
+    assert says in reason
+    if "channels" in here:
+        reason = networks.explain_misfit(generator(**here), generator(**there).state_dict(), backwards=True)
+        assert "--input_nc 2 --output_nc 1" in reason
+
+
+def test_a_discriminator_that_does_not_fit_names_the_flags_too():
+    net = discriminator("n_layers", layers=2)
+    assert networks.explain_misfit(net, discriminator(ndf=8).state_dict()) == (
+        "it was trained with --netD basic --ndf 8 --n_layers_D 3: type that"
+    )
+    assert "it judges 6 channels, and 3 are judged here" in networks.explain_misfit(
+        discriminator(), discriminator(channels=6).state_dict()
+    )
+    assert networks.explain_misfit(net, generator().state_dict()) == "it holds a generator"
+    assert networks.explain_misfit(generator(), net.state_dict()) == "it holds a discriminator"
+    assert networks.explain_misfit(net, {"weight": torch.ones(1)}) is None
+
+
+# ---- bare files: --name is enough ----
+
+
+@pytest.fixture
+def away(tmp_path, monkeypatch):
+    """An empty folder to stand in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def put(folder, **nets):
+    """Save networks as `latest_net_X.pth` into an experiment's folder, as a download lies there."""
+    path = folder if folder.is_absolute() else folder.resolve()
+    path.mkdir(parents=True, exist_ok=True)
+    for name, net in nets.items():
+        torch.save(net.state_dict(), path / f"latest_net_{name}.pth")
+    return path
+
+
+def parse_test(line):
+    return TestingOptions(f"--dataroot D --gpu_ids -1 {line}").parse()
+
+
+def parse_train(line):
+    return TrainOptions(f"--dataroot D --gpu_ids -1 {line}").parse()
+
+
+def refused(capsys, parse, line):
+    """Return the message of a command line that is refused."""
+    with pytest.raises(SystemExit) as stop:
+        parse(line)
+    assert stop.value.code == 2
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize("norm", ["batch", "instance", "none"])
+@pytest.mark.parametrize("netG", networks.GENERATORS)
+def test_a_bare_file_loads_by_its_name_alone(away, capsys, netG, norm):
+    for dropout, channels in ((False, (1, 3)), (True, (3, 2))):
+        net = generator(netG, norm, channels, 2, dropout, device="cpu")
+        folder = put(away / "checkpoints/bare", G=net)
+        opt = parse_test("--name bare")
+        assert opt.model == "test"
+        assert opt.no_dropout == ("resnet" in netG and not dropout)
+        model = create_model(opt)
+        model.setup(opt)
+        assert all(torch.equal(value, net.state_dict()[key]) for key, value in model.netG.state_dict().items())
+        said = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("inferred"))
+        assert f"{folder.relative_to(away)}/latest_net_G.pth: --netG {netG} --norm {norm}" in said
+        assert said.endswith("no dropout" if opt.no_dropout else "dropout" if "resnet" in netG else "do not show)")
+    if "resnet" not in netG:
+        assert parse_test("--name bare --no_dropout").no_dropout
+
+
+def test_a_bare_file_of_pix2pix_and_bare_files_of_cyclegan_are_known_too(away):
+    put(away / "checkpoints/p2p", G=generator("encdec_128", "none", (1, 2), 2, device="cpu"))
+    opt = parse_test("--name p2p --model pix2pix")
+    assert (opt.netG, opt.norm, opt.ngf, opt.input_nc, opt.output_nc) == ("encdec_128", "none", 2, 1, 2)
+    assert (opt.no_dropout, opt.dataset_mode) == (False, "aligned")
+    opt = parse_test("--name p2p --model colorization")
+    assert (opt.netG, opt.dataset_mode) == ("encdec_128", "colorization")
+
+    for dropout in (False, True):  # CycleGANs of 2017 may have it
+        nets = {"G_A": (1, 3), "G_B": (3, 1)}
+        nets = {n: generator("resnet_6blocks", "batch", c, 2, dropout, "cpu") for n, c in nets.items()}
+        put(away / "checkpoints/cyc", **nets)
+        opt = parse_test("--name cyc --model cycle_gan")
+        assert (opt.netG, opt.norm, opt.input_nc, opt.output_nc) == ("resnet_6blocks", "batch", 1, 3)
+        assert opt.no_dropout is not dropout
+        create_model(opt).setup(opt)
+
+
+def test_what_cannot_be_inferred_leaves_the_defaults_to_the_user(away, capsys):
+    folder = away / "checkpoints/x"
+    folder.mkdir(parents=True)
+    for content in (b"", b"<html>", b"PK\x03\x04"):
+        (folder / "latest_net_G.pth").write_bytes(content)
+        assert parse_test("--name x --norm batch").norm == "batch"
+    torch.save({"fc.weight": torch.ones(1)}, folder / "latest_net_G.pth")
+    assert parse_test("--name x").netG == "resnet_9blocks"
+    assert "inferred" not in capsys.readouterr().out
+
+
+# ---- one side of a CycleGAN ----
+
+
+@pytest.mark.parametrize("trained", ["AtoB", "BtoA", None])
+def test_direction_takes_one_side_of_a_cyclegan(away, capsys, trained):
+    nets = {"G_A": (1, 3), "G_B": (3, 1)}  # from the training's input domain, and back
+    put(away / "checkpoints/x", **{n: generator("resnet_6blocks", "none", c, 2, device="cpu") for n, c in nets.items()})
+    if trained:
+        saved = {"model": "cycle_gan", "direction": trained, "input_nc": 1, "output_nc": 3, "ngf": 2, "norm": "none"}
+        (away / "checkpoints/x/train_opt.json").write_text(
+            json.dumps({**saved, "netG": "resnet_6blocks", "no_dropout": True})
+        )
+    for typed in ("AtoB", "BtoA", None):
+        opt = parse_test("--name x --model test" + f" --direction {typed}" * bool(typed))
+        forwards = typed in (trained or "AtoB", None)
+        assert opt.model_suffix == ("_A" if forwards else "_B")
+        assert (opt.input_nc, opt.output_nc) == ((1, 3) if forwards else (3, 1))
+        assert opt.dataset_mode == "single"
+        create_model(opt).setup(opt)
+        out = capsys.readouterr().out
+        assert f"--direction {opt.direction} takes checkpoints/x/latest_net_G{opt.model_suffix}.pth\n" in out
+        assert "goes before" not in out
+    opt = parse_test("--name x --model test --model_suffix _B --direction " + (trained or "AtoB"))
+    assert (opt.model_suffix, opt.input_nc, opt.output_nc) == ("_B", 3, 1)
+    put(away / "checkpoints/x", G=generator(channels=(3, 3), device="cpu"))
+    assert parse_test("--name x --model test").model_suffix == ""
+
+
+def test_a_side_that_is_not_there_names_the_direction_that_is(away, capsys):
+    put(away / "checkpoints/x", G_B=generator(device="cpu"))
+    error = refused(capsys, parse_test, "--name x")
+    assert "--direction AtoB takes checkpoints/x/latest_net_G_A.pth, which is not there" in error
+    assert "--direction BtoA takes G_B" in error
+    assert parse_test("--name x --direction BtoA").model_suffix == "_B"
+
+
+def test_networks_of_another_model_are_named_with_the_model_to_type(away):
+    put(away / "checkpoints/c", G_A=generator(device="cpu"), G_B=generator(device="cpu"))
+    put(away / "checkpoints/p", G=generator(device="cpu"))
+    for line, says in (
+        ("--name c --model pix2pix", "They are a CycleGAN's: type --model cycle_gan, or --model test for one"),
+        ("--name p --model cycle_gan", "That is no CycleGAN's: type --model test, or --model pix2pix"),
+        ("--name p --model pix2pix --ema", "leave --ema out"),
+    ):
+        opt = parse_test(f"{line} --ngf 4 --netG resnet_6blocks")
+        with pytest.raises(UserError, match=says):
+            create_model(opt).setup(opt)
+
+
+def test_the_side_s_channels_are_swapped_even_where_the_file_tells_nothing(away):
+    folder = put(away / "checkpoints/x", G_A=torch.nn.Linear(1, 1), G_B=torch.nn.Linear(1, 1))
+    saved = {"model": "cycle_gan", "input_nc": 1, "output_nc": 3}
+    (folder / "train_opt.json").write_text(json.dumps(saved))
+    opt = parse_test("--name x --model test --direction BtoA")
+    assert (opt.model_suffix, opt.input_nc, opt.output_nc) == ("_B", 3, 1)
+
+
+# ---- flags that do not fit ----
+
+UNET = {"netG": "unet_32", "norm": "batch", "ngf": 4, "channels": (1, 3), "device": "cpu"}
+
+
+@pytest.mark.parametrize(
+    ("typed", "right"),
+    [
+        ("--netG unet_64", "--netG unet_32"),
+        ("--norm instance", "--norm batch"),
+        ("--ngf 64", "--ngf 4"),
+        ("--input_nc 3", "--input_nc 1"),
+        ("--output_nc 1", "--output_nc 3"),
+    ],
+)
+@pytest.mark.parametrize("saved", [True, False])
+def test_a_flag_that_contradicts_the_file_is_refused_with_the_value_that_fits(away, capsys, typed, right, saved):
+    path = put(away / "checkpoints/x", G=generator(**UNET)).relative_to(away) / "latest_net_G.pth"
+    if saved:  # by someone who changed it
+        edited = {"model": "pix2pix", "netG": "unet_64", "norm": "instance", "ngf": 64, "input_nc": 3, "output_nc": 1}
+        (path.parent / "train_opt.json").write_text(json.dumps(edited))
+    flag = typed.split()[0]
+    expected = f"{typed} does not fit {path}, which was trained with {right}: leave {flag} out, or type {right}\n"
+    for model in ("pix2pix", "test"):
+        assert refused(capsys, parse_test, f"--name x --model {model} {typed}").endswith(f"error: {expected}")
+        opt = parse_test(f"--name x --model {model} {right}")
+        assert (opt.netG, opt.norm, opt.ngf, opt.input_nc, opt.output_nc) == ("unet_32", "batch", 4, 1, 3)
+        assert (f"{path} goes before train_opt.json" in capsys.readouterr().out) == saved
+    both = refused(capsys, parse_test, "--name x --model pix2pix --ngf 64 --norm none")
+    assert "--ngf 64 does not fit" in both
+    assert "--norm none does not fit" in both
+
+
+def test_flags_of_equal_networks_fit(away, capsys):
+    put(away / "checkpoints/x", G=generator(**UNET), D=discriminator("basic", "batch", 4).to_empty(device="cpu"))
+    assert parse_test("--name x --model pix2pix --norm syncbatch").norm == "syncbatch"
+    go_on = "--name x --model pix2pix --continue_train --epoch_count 2"
+    opt = parse_train(f"{go_on} --netD n_layers --n_layers_D 3 --ndf 4")
+    assert (opt.netD, opt.n_layers_D, opt.ndf, opt.unconditional_D) == ("n_layers", 3, 4, False)
+    assert parse_train(f"{go_on} --netD basic --n_layers_D 5").netG == "unet_32"
+    for typed, right in (
+        ("--netD pixel", "--netD basic: leave --netD out"),
+        ("--netD n_layers --n_layers_D 2", "--netD basic: leave --netD out"),
+        ("--ndf 64", "--ndf 4: leave --ndf out"),
+        ("--unconditional_D", "leave --unconditional_D out"),
+    ):
+        error = refused(capsys, parse_train, f"{go_on} {typed}")
+        assert f"does not fit checkpoints/x/latest_net_{'D'}.pth, which was trained with" in error
+        assert right in error
+
+
+def test_the_discriminator_of_a_bare_checkpoint_is_known_when_training_goes_on(away):
+    nets = {"D": discriminator("n_layers", "none", 3, 8, 2), "G": generator("unet_64", "none")}
+    put(away / "checkpoints/x", **{name: net.to_empty(device="cpu") for name, net in nets.items()})
+    opt = parse_train("--name x --model pix2pix --continue_train --epoch_count 2")
+    assert (opt.netD, opt.n_layers_D, opt.ndf, opt.unconditional_D, opt.norm) == ("n_layers", 2, 8, True, "none")
+    nets = {f"{name}_{side}": net for name, net in nets.items() for side in "AB"}
+    put(away / "checkpoints/y", **{name: net.to_empty(device="cpu") for name, net in nets.items()})
+    opt = parse_train("--name y --continue_train --epoch_count 2")
+    assert (opt.model, opt.netG, opt.netD, opt.ndf) == ("cycle_gan", "unet_64", "n_layers", 8)
+
+
+def test_dropout_that_does_not_fit_is_refused(away, capsys):
+    put(away / "checkpoints/x", G=generator(dropout=True, device="cpu"))
+    assert parse_test("--name x").no_dropout is False
+    assert "--no_dropout does not fit checkpoints/x/latest_net_G.pth, which was trained without it: leave --no_dr" in (
+        refused(capsys, parse_test, "--name x --no_dropout")
+    )
+
+
+def test_a_generator_that_a_plugin_adds_with_the_keys_of_ours_stays_what_it_is(away, monkeypatch, capsys):
+    make = networks.GENERATORS["resnet_6blocks"]
+    monkeypatch.setitem(networks.GENERATORS, "padded", lambda *a, **kw: make(*a, **kw, padding_type="replicate"))
+    folder = put(away / "checkpoints/x", G=networks.define_G(3, 3, 4, "padded", "batch"))
+    (folder / "train_opt.json").write_text(json.dumps({"model": "pix2pix", "netG": "padded", "norm": "batch"}))
+    opt = parse_test("--name x")
+    assert (opt.netG, opt.ngf) == ("padded", 4)
+    assert parse_test("--name x --netG padded").netG == "padded"
+    assert "--netG unet_32 does not fit" in refused(capsys, parse_test, "--name x --netG unet_32")
+
+
+# ---- --init_from ----
+
+
+def test_a_training_begins_with_the_architecture_of_its_source(away, capsys):
+    nets = {"G": generator(**UNET), "D": discriminator("pixel", "batch", 3, 8).to_empty(device="cpu")}
+    put(away / "checkpoints/old", **nets)
+    opt = parse_train("--name new --model pix2pix --init_from old")
+    assert (opt.netG, opt.norm, opt.ngf, opt.input_nc, opt.output_nc) == ("unet_32", "batch", 4, 1, 3)
+    assert (opt.netD, opt.ndf, opt.unconditional_D, opt.no_dropout) == ("pixel", 8, True, False)
+    assert opt.init_from == "checkpoints/old"
+    assert "inferred from checkpoints/old/latest_net_G.pth: --netG unet_32" in capsys.readouterr().out
+    opt = parse_train("--name new --model cycle_gan --init_from checkpoints/old/latest_net_G.pth")
+    assert (opt.netG, opt.ngf, opt.netD, opt.ndf) == ("unet_32", 4, "basic", 64)
+    (away / "checkpoints/old/train_opt.json").write_text(
+        json.dumps({"model": "pix2pix", "no_dropout": True, "n_epochs": 7, "direction": "BtoA"})
+    )
+    opt = parse_train("--name new --model pix2pix --init_from ./checkpoints/old --epoch latest")
+    assert (opt.no_dropout, opt.n_epochs, opt.direction) == (True, 100, "AtoB")
+    for typed in ("--ngf 8", "--netD basic"):
+        error = refused(capsys, parse_train, f"--name new --model pix2pix --init_from old {typed}")
+        assert f"{typed} does not fit checkpoints/old/latest_net_{'G' if 'ngf' in typed else 'D'}.pth" in error
+
+
+def test_a_source_that_is_not_there_is_refused_with_what_is(away, capsys):
+    put(away / "checkpoints/horse2zebra", G_A=torch.nn.Linear(1, 1))
+    for line, says in (
+        ("--init_from horse2zebr", "Did you mean 'horse2zebra'? Experiments: horse2zebra"),
+        ("--init_from checkpoints/horse2zebra/latest_net_G.pth", "Did you mean 'latest_net_G_A.pth'?"),
+        ("--init_from horse2zebra --epoch 5", "holds latest_net_G_A.pth"),
+        ("--init_from horse2zebra --continue_train", "leave one out"),
+        ("--init_from nowhere/x.pth", "--init_from nowhere/x.pth: there is no such file"),
+    ):
+        assert says in refused(capsys, parse_train, f"--name new {line}")
+
+
+def test_each_network_begins_with_the_file_that_is_its_own(away):
+    pix2pix = put(away / "p", G=torch.nn.Linear(1, 1), D=torch.nn.Linear(1, 1))
+    cycle = put(away / "c", G_A=torch.nn.Linear(1, 1), G_B=torch.nn.Linear(1, 1), D_A=torch.nn.Linear(1, 1))
+    four = ["G_A", "G_B", "D_A", "D_B"]
+
+    def chosen(where, names, direction="AtoB"):
+        files = sources(where, "latest", names, direction)
+        return {name: path.stem.partition("_net_")[2] for name, path in files.items()}
+
+    assert chosen(pix2pix, ["G", "D"]) == {"G": "G", "D": "D"}
+    assert chosen(pix2pix, ["G"]) == {"G": "G"}
+    assert chosen(pix2pix, four) == chosen(pix2pix, four, "BtoA") == {"G_A": "G"}
+    assert chosen(cycle, four) == {"G_A": "G_A", "G_B": "G_B", "D_A": "D_A"}
+    assert chosen(cycle, ["G", "D"]) == {"G": "G_A"}
+    assert chosen(cycle, ["G", "D"], "BtoA") == {"G": "G_B"}
+    for folder, model in ((pix2pix, "pix2pix"), (cycle, "cycle_gan")):
+        (folder / "train_opt.json").write_text(json.dumps({"model": model, "direction": "BtoA"}))
+    assert chosen(cycle, ["G", "D"]) == {"G": "G_B"}
+    assert chosen(pix2pix, four) == {"G_B": "G"}
+    assert chosen(pix2pix, four, "BtoA") == {"G_A": "G"}
+
+    assert chosen(cycle / "latest_net_G_B.pth", four) == {"G_B": "G_B"}
+    assert chosen(cycle / "latest_net_G_B.pth", ["G", "D"]) == {"G": "G_B"}
+    assert chosen(pix2pix / "latest_net_D.pth", ["G", "D"]) == {"D": "D"}
+    shutil.copy(pix2pix / "latest_net_G.pth", away / "zebra.pth")
+    assert chosen(away / "zebra.pth", four).keys() == {"G_A"}
+    shutil.copy(pix2pix / "latest_net_G.pth", away / "latest_net_G_A_ema.pth")
+    assert chosen(away / "latest_net_G_A_ema.pth", four).keys() == {"G_A"}
+    with pytest.raises(UserError, match=r"latest_net_D.pth fills none of the networks G_A, G_B, D_A, D_B"):
+        sources(pix2pix / "latest_net_D.pth", "latest", four)
+    with pytest.raises(UserError, match=r"fills none of the networks G, D \(5\); .* holds latest_net_D.pth"):
+        sources(pix2pix, "5", ["G", "D"])
+
+
+def test_a_source_s_set_is_whole(away):
+    net = torch.nn.Linear(1, 1)
+    folder = away / "checkpoints/x"
+    Checkpointer(folder).save("latest", {"G": net, "D": net}, {"progress": [1, 0, 0]})
+    (folder / "latest_net_D.pth").rename(folder / "latest_net_D.pth.new")  # stopped between commit and renaming
+    files = sources(folder, "latest", ["G", "D"])
+    assert {name: path.name for name, path in files.items()} == {
+        "G": "latest_net_G.pth",
+        "D": "latest_net_D.pth.new",
+    }
+    (folder / "latest_net_D.pth.new").unlink()  # G alone was handed on
+    assert sources(folder, "latest", ["G", "D"]).keys() == {"G"}
+    (folder / "latest_net_G.pth").write_bytes(b"x")
+    with pytest.raises(UserError, match="has other content"):
+        sources(folder, "latest", ["G", "D"])
+
+
+# ---- the commands ----
+
+TRAINED = {
+    "pix2pix": "--netG unet_32 --norm instance --input_nc 1 --output_nc 3 --direction BtoA --no_dropout --ngf 2",
+    "cycle_gan": "--netG resnet_6blocks --norm none --input_nc 1 --output_nc 3 --direction BtoA --lambda_identity 0",
+    "colorization": "--netG encdec_128 --norm none --ngf 2 --netD n_layers --n_layers_D 2",
+    "template": "--netG unet_64 --norm instance --input_nc 3 --output_nc 1 --ngf 6",
+    "foo_pix2pix": "--netG resnet_6blocks --norm batch --ngf 3 --netD pixel",
+}
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    """A clone of the project in which every model was trained for an epoch, with flags other than its defaults."""
+    tree = copy_tree(tmp_path_factory.mktemp("inference"))
+    shutil.copy("tests/plugins/models/foo_pix2pix_model.py", tree / "models")
+    make_aligned(tree / "pairs", count=1)
+    make_unaligned(tree / "two", count_A=1, count_B=1)
+    for phase in ("train", "test"):
+        make_image(tree / f"photos/{phase}/photo.png", 40, 40)
+    for model, flags in TRAINED.items():
+        once = f"{TINY.replace('--ngf 4 ', '')} --n_epochs 1 --n_epochs_decay 0 --no_html"
+        type_well(f"train.py --dataroot {data_of(model)} --name {model} --model {model} --ngf 4 {flags} {once}", tree)
+    return tree
+
+
+def data_of(model):
+    return {"cycle_gan": "two", "colorization": "photos"}.get(model, "pairs")
+
+
+def results(tree, name, folder="results"):
+    return {path.name: Image.open(path) for path in (tree / folder / name / "test_latest/images").iterdir()}
+
+
+@pytest.mark.parametrize("model", TRAINED)
+def test_testing_needs_the_name_alone_for_every_model(tree, model):
+    out = type_well(f"test.py --name {model} --dataroot {data_of(model)}", tree)
+    assert "inferred" not in out  # it is known
+    assert "goes before" not in out
+    assert len(results(tree, model)) == {"cycle_gan": 6}.get(model, 3)
+
+
+@pytest.mark.parametrize("model", ["pix2pix", "cycle_gan", "template"])
+def test_a_file_alone_translates_by_the_name_alone(tree, model):
+    folder = tree / f"checkpoints/{model}_bare"
+    folder.mkdir()
+    for path in (tree / "checkpoints" / model).glob("latest_net_G*.pth"):
+        shutil.copy(path, folder)
+    data = "two/testA" if model == "cycle_gan" else "pairs/test"
+    out = type_well(f"test.py --name {model}_bare --dataroot {data}", tree)
+    assert f"inferred from checkpoints/{model}_bare/latest_net_G" in out
+    pictures = results(tree, f"{model}_bare")
+    assert {name.split("_")[-1] for name in pictures} == {"real.png", "fake.png"}
+
+
+def test_one_side_of_an_experiment_is_taken_by_direction(tree):
+    type_well("test.py --name cycle_gan --dataroot two --results_dir whole", tree)
+    whole = results(tree, "cycle_gan", "whole")
+    for typed, side, domain, label in (
+        ("", "_A", "B", "fake_B"),  # it was trained from B to A
+        ("--direction BtoA", "_A", "B", "fake_B"),
+        ("--direction AtoB", "_B", "A", "fake_A"),
+    ):
+        data = f"--dataroot two/test{domain} --results_dir one{side}{len(typed)}"
+        out = type_well(f"test.py --name cycle_gan --model test {data} {typed}", tree)
+        assert f"loading the model from checkpoints/cycle_gan/latest_net_G{side}.pth" in out
+        pictures = results(tree, "cycle_gan", f"one{side}{len(typed)}")
+        assert pictures[f"{domain.lower()}00_fake.png"].tobytes() == whole[f"b00_{label}.png"].tobytes()
+
+
+def test_contradictions_end_the_command_with_2(tree):
+    done = type_fast("test.py --name pix2pix --dataroot pairs --norm batch --input_nc 3", tree)
+    assert done.returncode == 2
+    path = "checkpoints/pix2pix/latest_net_G.pth"
+    assert f"--norm batch does not fit {path}, which was trained with --norm instance: leave --norm out" in done.stderr
+    assert "--input_nc 3 does not fit" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_plugin_s_network_that_does_not_fit_names_the_flag_and_the_value(tree):
+    done = type_fast("test.py --name foo_pix2pix --dataroot pairs --norm instance --ngf 4", tree)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: checkpoints/foo_pix2pix/latest_net_G.pth does not fit: it was trained with --norm batch --ngf 3: "
+        "type that\n"
+    )
+
+
+def test_training_begins_with_the_weights_of_another_experiment(tree):
+    once = f"{TINY.replace('--ngf 4 --ndf 4 ', '')} --n_epochs 1 --n_epochs_decay 0 --no_html --lr 0"
+    out = type_well(f"train.py --dataroot pairs --name begun --model pix2pix --init_from pix2pix {once}", tree)
+    old, new = (weights(tree / "checkpoints" / name) for name in ("pix2pix", "begun"))
+    assert all(torch.equal(new[key], value) for key, value in old.items())
+    assert "checkpoints/pix2pix/latest_net_D.pth" in out
+    type_well("test.py --name begun --dataroot pairs", tree)

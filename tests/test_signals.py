@@ -1,0 +1,364 @@
+"""Signals, closed output, and a second run with the same name: real processes, real signals.
+
+tests/faults/signals.py sends all signals in all phases; here is a part of it, and what needs no second process.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import make_aligned
+from faults.signals import SIGNALS, STEPS, TINY, Terminal, check, plan, whole
+from terminal import copy_tree, equal, type_fast, type_well, weights
+
+from util import interrupts, lock, runtime
+from util.interrupts import Interrupts
+from util.util import UserError
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the helper inherits orphans, as only Linux does")
+
+
+class Trainer:
+    """A copy of the tree, two epochs of three steps to train, and what they yield when nothing interrupts them."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.terminal = folder, Terminal(copy_tree(folder / "code"))
+        self.data = make_aligned(folder / "data", count=6)
+        for ranks in (0, 2):
+            self.run(f"reference{ranks}", "--save_by_iter --save_latest_freq 1", ranks=ranks, statuses=[0, 0])
+
+    def words(self, name: str, more: str = "") -> str:
+        return f"--dataroot {self.data} --checkpoints_dir {self.folder} --name {name} {TINY} --num_threads 1 {more}"
+
+    def start(self, name: str, more: str = "", ranks: int = 0, **spec) -> dict:
+        batch = "" if ranks else "--batch_size 2"  # two processes have a batch of 1 each
+        return self.terminal.start(self.words(name, f"{batch} {more}"), ranks=ranks, **spec)
+
+    def run(self, name, more="", ranks=0, statuses=None):
+        """Train undisturbed."""
+        run = self.terminal.finish(self.start(name, more, ranks))
+        assert statuses is None or run.statuses == statuses[: len(run.statuses)], run.errors
+        return run
+
+    def interrupt(self, name: str, sent: str, target: str = "rank 0", more="", ranks=0, **spec):
+        """Train until the phase of `spec`, send a signal there, and return the finished run."""
+        started = self.start(name, more, ranks, **spec)
+        return self.terminal.finish(started, self.terminal.send(started, sent, target))
+
+
+@pytest.fixture(scope="module")
+def trainer(tmp_path_factory):
+    trainer = Trainer(tmp_path_factory.mktemp("signals"))
+    yield trainer
+    trainer.terminal.close()
+
+
+def state(folder):
+    """Return all that a checkpoint holds, besides the networks."""
+    saved = torch.load(folder / "latest_state.pth", weights_only=True)
+    return saved["progress"], saved["optimizers"]
+
+
+# ---- one process ----
+
+
+@pytest.mark.parametrize(("name", "count"), [("SIGINT", 1), ("SIGTERM", 2), ("SIGUSR1", 3), ("SIGHUP", 5)])
+def test_a_signal_finishes_the_step_and_saves_and_training_goes_on_as_if_never_stopped(trainer, name, count):
+    run = trainer.interrupt(name, name, phase="forward", count=count)
+    folder, number = trainer.folder / name, getattr(signal, name)
+    assert run.statuses == [128 + number]
+    assert run.errors.splitlines() == [
+        f"{name}: finishing the step and saving; again to stop at once",
+        f"stopped by {name} after the step; --continue_train goes on from the last save",
+    ]
+    assert run.seconds < 10
+    assert whole(folder) == 2 * count
+    assert equal(weights(folder), weights(trainer.folder / "reference0", f"iter_{2 * count}"))
+    trainer.run(name, "--continue_train", statuses=[0])
+    last = trainer.folder / "reference0"
+    assert equal(weights(folder), weights(last))
+    assert repr(state(folder)) == repr(state(last))
+
+
+def test_a_second_signal_ends_the_process_at_once(trainer):
+    started = trainer.start("twice", phase="forward", count=2)
+    trainer.terminal.reached(started)
+    pid = int((Path(started["out"]) / "pid.0").read_text())
+    os.kill(pid, signal.SIGTERM)
+    time.sleep(1.2)  # what comes within a second is one
+    sent = time.monotonic()
+    os.kill(pid, signal.SIGINT)
+    run = trainer.terminal.finish(started, sent)
+    assert run.statuses == [130]
+    assert run.errors.splitlines()[1] == "SIGINT: stopped at once"
+    assert run.seconds < 3  # its loader process included
+    assert whole(trainer.folder / "twice") is None
+
+
+def test_signals_that_come_together_are_one(trainer):
+    """GNU timeout sends its signal twice, and torchrun passes on what its processes have got as well."""
+    started = trainer.start("together", phase="forward")
+    trainer.terminal.reached(started)
+    pid = int((Path(started["out"]) / "pid.0").read_text())
+    for name in ("SIGTERM", "SIGTERM", "SIGINT"):
+        os.kill(pid, getattr(signal, name))
+    run = trainer.terminal.finish(started, trainer.terminal.send(started, "SIGTERM", "rank 0"))
+    assert run.statuses == [143]
+    assert whole(trainer.folder / "together") == 2
+
+
+def test_a_signal_while_saving_saves_once(trainer):
+    run = trainer.interrupt("saving", "SIGTERM", more="--save_latest_freq 2", phase="saving")
+    assert run.statuses == [143]
+    assert len(run.steps[0]) == 1
+    assert whole(trainer.folder / "saving") == 2
+    out = (run.out / "rank0.out").read_text()
+    assert out.count("saving the latest model") == 1
+
+
+def test_a_signal_after_the_epoch_does_not_wait_for_the_next_step(trainer):
+    run = trainer.interrupt("epoch", "SIGTERM", phase="epoch end")
+    assert run.statuses == [143]
+    assert len(run.steps[0]) == STEPS / 2 + 1
+    assert state(trainer.folder / "epoch")[0] == [2, 0, STEPS]
+
+
+def test_before_training_a_signal_ends_the_process_at_once_and_without_a_traceback(trainer):
+    for name, status in (("SIGINT", 130), ("SIGTERM", -signal.SIGTERM)):
+        run = trainer.interrupt("early", name, phase="loading")
+        assert run.statuses == [status]
+        assert run.errors in ("", "stopped by Ctrl-C\n")
+    assert sorted(path.name for path in (trainer.folder / "early").iterdir()) == [
+        ".lock",
+        "train_opt.json",
+        "train_opt.txt",
+    ]
+
+
+def test_a_signal_that_was_ignored_at_the_start_stays_ignored(trainer):
+    run = trainer.interrupt("nohup", "SIGHUP", phase="forward", ignored=["SIGHUP"])
+    assert run.statuses == [0]
+    assert equal(weights(trainer.folder / "nohup"), weights(trainer.folder / "reference0"))
+
+
+def test_a_save_that_fails_on_the_way_out_is_one_line_and_status_1(trainer):
+    run = trainer.interrupt("full", "SIGTERM", phase="forward", full_disk=True)
+    assert run.statuses == [1]
+    assert run.errors.splitlines()[-1].startswith("error: latest can't be saved in ")
+    assert "Traceback" not in run.errors
+    assert whole(trainer.folder / "full") is None
+
+
+# ---- loader processes ----
+
+
+def test_signals_to_a_loader_process_alone_do_nothing(trainer):
+    started = trainer.start("worker", phase="item")
+    pid = trainer.terminal.reached(started)["pid"]
+    for name in ("SIGINT", "SIGTERM", "SIGTERM", "SIGUSR1", "SIGHUP"):
+        os.kill(pid, getattr(signal, name))
+        time.sleep(0.05)
+    run = trainer.terminal.finish(started, trainer.terminal.send(started, "SIGTERM", "worker"))
+    assert run.statuses == [0]
+    assert equal(weights(trainer.folder / "worker"), weights(trainer.folder / "reference0"))
+
+
+def test_a_killed_loader_process_is_one_line_and_what_was_trained_is_saved(trainer):
+    run = trainer.interrupt("oom", "SIGKILL", "worker", phase="between D and G")
+    assert run.statuses == [1]
+    assert "Traceback" not in run.errors
+    assert run.errors.splitlines()[-1].startswith(
+        "error: a process that loads images was killed or crashed: the memory"
+    )
+    images = whole(trainer.folder / "oom")
+    assert images == 2 * len(run.steps[0]) - 2 * (len(run.steps[0]) == 4)
+    assert equal(weights(trainer.folder / "oom"), weights(trainer.folder / "reference0", f"iter_{images}"))
+
+
+# ---- two processes ----
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "phase"),
+    [
+        ("SIGTERM", "rank 1", "between D and G"),
+        ("SIGUSR1", "rank 0", "saving"),
+        ("SIGINT", "torchrun", "forward"),
+        ("SIGKILL", "torchrun", "display"),
+        ("SIGKILL", "rank 1", "optimizer step"),
+        ("SIGKILL", "worker", "epoch end"),
+        ("SIGHUP", "torchrun", "loading"),
+    ],
+)
+def test_all_processes_end_alike(trainer, name, target, phase):
+    shutil.rmtree(trainer.folder / "all", ignore_errors=True)
+    run = trainer.interrupt("all", name, target, "--save_latest_freq 4", 2, **plan(name, target, phase))
+    assert check(run, trainer.folder / "all", trainer.folder / "reference2", name, target, phase) == []
+
+
+def test_ctrl_c_under_torchrun_itself(trainer):
+    run = trainer.interrupt("real", "SIGINT", "torchrun", "", 2, real=True, phase="forward", rank=0, hold=0.6)
+    assert run.torchrun == 1
+    assert "Traceback" not in run.errors
+    assert whole(trainer.folder / "real") == 2
+    assert equal(weights(trainer.folder / "real"), weights(trainer.folder / "reference2", "iter_2"))
+    assert run.seconds < 10
+
+
+def test_the_second_signal_works_while_a_collective_hangs(trainer):
+    """Rank 1 stands still, rank 0 waits for it in C++: Python's own handlers would not run there."""
+    started = trainer.start("hanging", ranks=2, phase="forward", rank=1)
+    trainer.terminal.reached(started)
+    pid = int((Path(started["out"]) / "pid.0").read_text())
+    time.sleep(0.5)
+    os.kill(pid, signal.SIGTERM)
+    time.sleep(1.2)
+    sent = time.monotonic()
+    os.kill(pid, signal.SIGTERM)
+    status = Path(started["out"]) / f"status.{pid}"
+    while not status.exists() and time.monotonic() < sent + 5:
+        time.sleep(0.02)
+    assert status.read_text().split()[0] == "143"
+    (Path(started["out"]) / "sent").touch()
+    run = trainer.terminal.finish(started, sent)
+    assert run.statuses[1] in (1, -15)
+    assert not run.hung
+
+
+# ---- closed output ----
+
+
+def test_a_closed_stdout_does_not_end_training_nor_testing(trainer):
+    words = trainer.words("pipe", "--batch_size 2")
+    script = f"""
+        {sys.executable} train.py {words} | head -n 1
+        echo "status ${{PIPESTATUS[0]}}"
+        {sys.executable} test.py --dataroot {trainer.data} --name pipe --checkpoints_dir {trainer.folder} --gpu_ids -1 \
+            --results_dir {trainer.folder}/results 2>&1 | head -n 1
+        echo "status ${{PIPESTATUS[0]}}"
+    """
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    cwd = trainer.terminal.cwd
+    done = subprocess.run(["bash", "-c", script], cwd=cwd, env=env, capture_output=True, text=True, check=False)
+    assert [line for line in done.stdout.splitlines() if "status" in line] == ["status 0", "status 0"]
+    assert done.stderr.splitlines() == ["warning: stdout can't be written (Broken pipe); going on without it"]
+    folder = trainer.folder / "pipe"
+    assert equal(weights(folder), weights(trainer.folder / "reference0"))
+    assert len((folder / "metrics.csv").read_text().splitlines()) == STEPS + 1
+    assert len(list((trainer.folder / "results/pipe/test_latest/images").glob("*_fake_B.png"))) == 6
+
+
+def test_a_stream_that_breaks_leads_nowhere_and_says_so_once(monkeypatch, capfd):
+    reader, writer = os.pipe()
+    monkeypatch.setattr(sys, "stdout", os.fdopen(writer, "w"))
+    interrupts.unbreakable_output()
+    interrupts.unbreakable_output()  # a second call changes nothing
+    print("heard", flush=True)
+    assert os.read(reader, 100) == b"heard\n"
+    os.close(reader)
+    for _ in range(3):
+        print("unheard" * 10_000, flush=True)
+    sys.stdout.close()
+    assert capfd.readouterr().err == "warning: stdout can't be written (Broken pipe); going on without it\n"
+
+
+# ---- the lock ----
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def test_a_second_run_with_one_name_refuses_and_touches_nothing(trainer):
+    started = trainer.start("one", phase="forward", count=2)
+    trainer.terminal.reached(started)
+    pid = int((Path(started["out"]) / "pid.0").read_text())
+    before = contents(trainer.folder / "one")
+    again = f"train.py {trainer.words('one', '--batch_size 1')}"
+    second = type_fast(again, trainer.terminal.cwd)
+    assert second.returncode == 1
+    folder = trainer.folder / "one"
+    assert second.stderr.startswith(f"error: another run is training in {folder}: process {pid} on ")
+    assert second.stderr.endswith(". Type another --name, or stop that run and type this again\n")
+    assert contents(folder) == before
+    # A run that was killed does not hold the lock, though its loader process lives on for a moment.
+    (Path(started["out"]) / "sent").touch()
+    os.kill(pid, signal.SIGKILL)
+    type_well(f"{again} --n_epochs 0 --max_dataset_size 1", trainer.terminal.cwd)
+    assert trainer.terminal.finish(started).statuses == [-signal.SIGKILL]
+
+
+def test_all_processes_of_a_second_run_leave(trainer):
+    folder = trainer.folder / "taken"
+    folder.mkdir()
+    with (folder / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        run = trainer.run("taken", ranks=2)
+    assert run.statuses[0] == 1
+    assert run.statuses[1] in (1, -15)  # torchrun may be faster
+    assert f"error: another run is training in {folder}. Type another --name" in run.errors
+    assert [path.name for path in folder.iterdir()] == [".lock"]
+
+
+def test_one_process_may_claim_a_folder_twice_and_its_children_do_not_hold_it(tmp_path):
+    lock.claim(tmp_path / "run")
+    lock.claim(tmp_path / "run")
+    child = os.fork()
+    if not child:
+        os._exit(len(lock._held))
+    assert os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_costs_a_warning(tmp_path, monkeypatch, capsys, number):
+    def flock(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(lock.fcntl, "flock", flock)
+    lock.claim(tmp_path)
+    assert capsys.readouterr().err.startswith(f"warning: {tmp_path} can't be locked ({os.strerror(number)}): ")
+
+
+def test_a_damaged_lock_file_still_refuses(tmp_path):
+    with (tmp_path / ".lock").open("w") as file:
+        file.write('{"pid": 1')
+        file.flush()
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match=f"another run is training in {tmp_path}. Type another --name"):
+            lock.claim(tmp_path)
+
+
+# ---- the handlers ----
+
+
+def test_handlers_are_only_there_while_training_and_not_in_forked_children():
+    before = [signal.getsignal(getattr(signal, name)) for name in SIGNALS[:4]]
+    with Interrupts() as interrupts:
+        assert not interrupts.requested()
+        assert [signal.getsignal(getattr(signal, name)) for name in SIGNALS[:4]] != before
+        child = os.fork()
+        if not child:
+            os._exit([signal.getsignal(getattr(signal, name)) for name in SIGNALS[:4]] != before)
+        assert os.waitpid(child, 0)[1] == 0
+        os.kill(os.getpid(), signal.SIGUSR1)
+        end = time.monotonic() + 5
+        while not interrupts.requested() and time.monotonic() < end:
+            time.sleep(0.01)
+        with pytest.raises(SystemExit) as stop:
+            interrupts.leave()
+        assert stop.value.code == 128 + signal.SIGUSR1
+    assert [signal.getsignal(getattr(signal, name)) for name in SIGNALS[:4]] == before
+
+
+def test_the_greatest_of_one_process_is_its_own():
+    assert runtime.greatest(7) == 7

@@ -1,0 +1,341 @@
+"""One step of the optimizers: accumulated gradients, averaged weights, what is not finite, no memory left."""
+
+import math
+
+import pytest
+import torch
+from conftest import ROOT, make_aligned, make_unaligned
+from terminal import TINY, equal, type_fast, type_well, weights
+
+from models import create_model
+from options.test_options import TestOptions
+from options.train_options import TrainOptions
+from util.health import Health
+from util.training_state import Place, Progress
+from util.util import UserError, explained_errors
+
+NETS = f"{TINY} --netG resnet_6blocks --no_dropout"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    make_aligned(folder / "pairs", count=5)
+    make_unaligned(folder / "two", count_A=5, count_B=5)
+    return folder
+
+
+def make_model(words, folder):
+    opt = TrainOptions(f"{words} --checkpoints_dir {folder}").parse()
+    model = create_model(opt)
+    model.setup(opt)
+    return model
+
+
+def batch(count=1, seed=0):
+    """Return random images A and B (count, 3, 32, 32)."""
+    torch.manual_seed(seed)
+    A, B = torch.rand(2, count, 3, 32, 32).to(torch.get_default_dtype()) * 2 - 1
+    return {"A": A, "B": B, "A_paths": [f"a{i}.png" for i in range(count)], "B_paths": ["b.png"] * count}
+
+
+def part(whole, begin, end):
+    return {name: value[begin:end] for name, value in whole.items()}
+
+
+# ---- gradient accumulation ----
+
+
+def places(length, batch_size, grad_accum, world_size=1):
+    from data.sampler import EpochSampler
+
+    sampler = EpochSampler(length, batch_size, world_size=world_size, grad_accum=grad_accum)
+    return [sampler.place(i) for i in range(len(sampler))]
+
+
+def test_the_batches_of_a_step_are_weighted_by_their_images():
+    assert places(4, 1, 1) == [Place()] * 4
+    assert places(7, 2, 3) == [
+        Place(1.0, True, False, 1.0, 1.0),
+        Place(1.0, False, False, 1.0, 0.5),
+        Place(1.0, False, True, 1.0, 1 / 3),
+        Place(1.0, True, True, 1.0, 1.0),
+    ]
+    short = places(5, 2, 4)[-1]  # 2, 2 and 1 images: a sum in units of the last batch, times 1/5
+    assert (short.first, short.last, short.rescale, short.weight) == (False, True, 2.0, 0.2)
+
+
+@pytest.mark.parametrize("images", [4, 3])
+def test_accumulated_batches_equal_one_batch_in_float64(data, tmp_path, images, monkeypatch):
+    """CycleGAN, instance norm, two steps of 4 images (the second perhaps of 3, as 2 + 1): weights to 1e-9."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        line = f"--dataroot {data / 'two'} --model cycle_gan {NETS} --pool_size 0 --name"
+        whole, parts = make_model(f"{line} whole", tmp_path), make_model(f"{line} parts --grad_accum 2", tmp_path)
+        for step, count in enumerate((4, images)):
+            images_of_step = batch(count, seed=step)
+            whole.set_input(images_of_step)
+            whole.optimize_parameters()
+            first, second = Place(last=False), Place(1.0, False, True, 2 / (count - 2), (count - 2) / count)
+            for place, piece in ((first, part(images_of_step, 0, 2)), (second, part(images_of_step, 2, count))):
+                parts.place = place
+                parts.set_input(piece)
+                parts.optimize_parameters()
+        for name, net in whole.networks().items():
+            for one, other in zip(net.parameters(), parts.networks()[name].parameters(), strict=True):
+                assert (one - other).abs().max() <= 1e-9
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_accumulated_batches_come_out_as_one_batch_through_train_py(data, tmp_path):
+    """5 images as steps of 2, 2 and 1, in float64."""
+    line = (
+        f"tests/distributed_run.py --dataroot {data / 'two'} --model cycle_gan {NETS} --pool_size 0 --n_epochs 1 "
+        f"--n_epochs_decay 0 --no_flip --load_size 32 --serial_batches --print_freq 5 --no_html "
+        f"--checkpoints_dir {tmp_path} --name"
+    )
+    type_well(f"{line} whole --batch_size 2", ROOT)
+    type_well(f"{line} parts --batch_size 1 --grad_accum 2", ROOT)
+    states = [torch.load(tmp_path / name / "latest_state.pth", weights_only=True) for name in ("whole", "parts")]
+    assert [state["optimizers"][0]["state"][0]["step"].item() for state in states] == [3, 3]
+    whole, parts = (weights(tmp_path / name) for name in ("whole", "parts"))
+    assert max((whole[key] - parts[key]).abs().max() for key in whole) <= 1e-9
+
+
+def test_pix2pix_accumulates_and_G_sees_the_new_D_in_the_last_batch_only(data, tmp_path):
+    model = make_model(f"--dataroot {data / 'pairs'} --model pix2pix {NETS} --norm instance --name p", tmp_path)
+    old = {name: [p.detach().clone() for p in net.parameters()] for name, net in model.networks().items()}
+    seen = []
+    backward_G = model.backward_G
+
+    def spy():
+        seen.append(all(torch.equal(p, q) for p, q in zip(model.netD.parameters(), old["D"], strict=True)))
+        backward_G()
+
+    model.backward_G = spy
+    for place in (Place(last=False), Place(1.0, False, True, 1.0, 0.5)):
+        model.place = place
+        model.set_input(batch())
+        model.optimize_parameters()
+    assert seen == [True, False]
+    assert not all(torch.equal(p, q) for p, q in zip(model.netG.parameters(), old["G"], strict=True))
+
+
+def test_progress_counts_a_step_of_several_batches_as_one():
+    progress = Progress()
+    fired = []
+    for i in range(8):
+        progress.advance(1, begins=i % 4 == 0)
+        if i % 4 == 3:
+            fired.append(progress.passed(3))
+    assert fired == [True, True]  # 3 lies in images 1 to 4, 6 in 5 to 8
+    assert progress.total_iters == 8
+
+
+def test_train_accumulates_and_saves_at_the_ends_of_steps(data, tmp_path):
+    line = (
+        f"train.py --dataroot {data / 'pairs'} --model pix2pix {NETS} --n_epochs 2 --n_epochs_decay 0 --grad_accum 2 "
+        f"--ema 0.9 --save_latest_freq 2 --print_freq 1 --no_html --checkpoints_dir {tmp_path} --name"
+    )
+    out = type_well(f"{line} one", ROOT)
+    # 5 images: steps of 2, 2 and 1 batches; the latest model is saved at the steps' ends alone
+    assert [n for n in range(1, 11) if f"total_iters {n})" in out] == [2, 4, 7, 9, 10]
+    state = torch.load(tmp_path / "one" / "latest_state.pth", weights_only=True)
+    assert state["optimizers"][0]["state"][0]["step"] == 6
+    one = weights(tmp_path / "one")
+    assert {key.split(".")[0] for key in one} == {"G", "G_ema", "D"}
+
+
+def test_a_model_that_steps_by_itself_is_told_how_to_accumulate(data, tmp_path):
+    model = make_model(f"--dataroot {data / 'pairs'} --model template {NETS} --name own --grad_accum 2", tmp_path)
+    model.place = Place(last=False)
+    model.set_input(batch())
+    model.forward()
+    model.backward()
+    with pytest.raises(UserError, match="TemplateModel steps its optimizers after every batch"):
+        model.optimizer.step()
+
+
+def test_deterministic_algorithms_train_the_same_on_a_cpu(data, tmp_path):
+    line = (
+        f"train.py --dataroot {data / 'two'} --model cycle_gan {NETS} --n_epochs 1 --n_epochs_decay 0 --no_html "
+        f"--checkpoints_dir {tmp_path} --name"
+    )
+    type_well(f"{line} plain", ROOT)
+    type_well(f"{line} deterministic --deterministic", ROOT)
+    assert equal(weights(tmp_path / "plain"), weights(tmp_path / "deterministic"))
+
+
+# ---- averaged weights ----
+
+
+def test_ema_is_the_average_of_the_generators_weights(data, tmp_path):
+    model = make_model(f"--dataroot {data / 'two'} --model cycle_gan {NETS} --ema 0.75 --name e", tmp_path)
+    assert list(model.averages) == ["G_A", "G_B"]
+    expected = None
+    for step in range(3):
+        model.set_input(batch(seed=step))
+        model.optimize_parameters()
+        now = [p.detach().clone() for p in model.netG_B.parameters()]
+        expected = [0.75 * e + 0.25 * n for e, n in zip(expected, now, strict=True)] if expected else now
+    for average, value in zip(model.averages["G_B"].module.parameters(), expected, strict=True):
+        torch.testing.assert_close(average, value, rtol=1e-5, atol=1e-8)
+    model.save_networks("latest")
+    saved = weights(tmp_path / "e")
+    assert not torch.equal(saved["G_B_ema.model.1.weight"], saved["G_B.model.1.weight"])
+
+    line = f"--dataroot {data / 'two'} --name e --checkpoints_dir {tmp_path} --gpu_ids -1"
+    for flag, key in (("", "G_B."), ("--ema", "G_B_ema.")):
+        opt = TestOptions(f"{line} {flag}").parse()
+        test = create_model(opt)
+        test.setup(opt)
+        assert torch.equal(test.netG_B.model[1].weight, saved[f"{key}model.1.weight"])
+
+
+def test_going_on_without_saved_averages_begins_them_with_the_weights(data, tmp_path, capsys):
+    line = f"--dataroot {data / 'pairs'} --model pix2pix {NETS} --name late"
+    model = make_model(line, tmp_path)
+    model.save_networks("latest")
+    again = make_model(f"{line} --continue_train --ema 0.5", tmp_path)
+    assert "no averages were saved (G_ema)" in capsys.readouterr().err
+    start = again.netG.model[1].weight.detach().clone()
+    again.set_input(batch())
+    again.optimize_parameters()
+    expected = (start + again.netG.model[1].weight) / 2
+    torch.testing.assert_close(again.averages["G"].module.model[1].weight, expected)
+
+
+def test_averages_that_were_never_saved_are_an_error_in_testing(data, tmp_path):
+    model = make_model(f"--dataroot {data / 'pairs'} --model pix2pix {NETS} --name none", tmp_path)
+    model.save_networks("latest")
+    opt = TestOptions(f"--dataroot {data / 'pairs'} --name none --checkpoints_dir {tmp_path} --ema").parse()
+    with pytest.raises(UserError, match=r"latest_net_G_ema\.pth"):
+        create_model(opt).setup(opt)
+
+
+# ---- beginning with other weights ----
+
+
+def test_init_from_takes_weights_and_nothing_else(data, tmp_path, capsys):
+    first = make_model(f"--dataroot {data / 'pairs'} --model pix2pix {NETS} --name first", tmp_path)
+    first.set_input(batch())
+    first.optimize_parameters()
+    first.save_networks("latest")
+    tuned = make_model(f"--dataroot {data / 'pairs'} --model pix2pix {NETS} --init_from first --name tuned", tmp_path)
+    assert tuned.progress == Progress()
+    assert torch.equal(tuned.netG.model[1].weight, first.netG.model[1].weight)
+    assert torch.equal(tuned.netD.model[0].weight, first.netD.model[0].weight)
+    assert not tuned.optimizer_G.state
+
+    (tmp_path / "first" / "latest_net_D.pth").unlink()
+    (tmp_path / "first" / "latest_state.pth").unlink()
+    tuned = make_model(f"--dataroot {data / 'pairs'} --model pix2pix {NETS} --init_from first --name tuned2", tmp_path)
+    assert "network D begins afresh" in capsys.readouterr().out
+    assert torch.equal(tuned.netG.model[1].weight, first.netG.model[1].weight)
+
+    file = tmp_path / "first" / "latest_net_G.pth"
+    cycle = make_model(
+        f"--dataroot {data / 'two'} --model cycle_gan {NETS} --norm batch --init_from {file} --name c", tmp_path
+    )
+    assert torch.equal(cycle.netG_A.model[1].weight, first.netG.model[1].weight)
+    assert not torch.equal(cycle.netG_B.model[1].weight, first.netG.model[1].weight)
+
+
+# ---- what is not finite ----
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("model_name", ["pix2pix", "cycle_gan", "template"])
+def test_an_image_that_is_not_finite_stops_before_the_weights(data, tmp_path, value, model_name):
+    folder = "two" if model_name == "cycle_gan" else "pairs"
+    model = make_model(f"--dataroot {data / folder} --model {model_name} {NETS} --norm instance --name n", tmp_path)
+    old = {name: [p.detach().clone() for p in net.parameters()] for name, net in model.networks().items()}
+    bad = batch(2)
+    bad["A"][1, 0, 3, 5] = value
+    model.set_input(bad)
+    with pytest.raises(UserError, match=r"not finite.*'a0\.png', 'a1\.png'"):
+        model.optimize_parameters()
+    for name, net in model.networks().items():
+        assert all(torch.equal(p, q) for p, q in zip(net.parameters(), old[name], strict=True))
+
+
+def test_a_gradient_that_is_not_finite_is_noticed_though_the_losses_are(data, tmp_path):
+    model = make_model(f"--dataroot {data / 'pairs'} --model template {NETS} --name g", tmp_path)
+    model.netG.model[1].weight.register_hook(lambda grad: grad * math.inf)
+    model.set_input(batch())
+    with pytest.raises(UserError, match="a gradient is not finite"):
+        model.optimize_parameters()
+
+
+def test_an_optimizer_of_ones_own_is_watched_too(data, tmp_path):
+    model = make_model(f"--dataroot {data / 'pairs'} --model template {NETS} --name own", tmp_path)
+    model.set_input(batch())
+    model.forward()
+    model.optimizer.zero_grad()
+    model.backward()
+    next(model.netG.parameters()).grad[0] = math.nan
+    with pytest.raises(UserError, match="not finite"):
+        model.optimizer.step()
+
+
+def test_on_a_device_that_is_not_waited_for_bad_steps_are_skipped_until_someone_looks(data, tmp_path):
+    """The path of CUDA, on the CPU's fused Adam: from the first bad step on no weight moves; `check` names it."""
+    model = make_model(f"--dataroot {data / 'pairs'} --model template {NETS} --name skip", tmp_path)
+    health = Health(model)
+    health._before_step = lambda optimizer: None
+    good, bad = torch.tensor(True), torch.tensor(False)
+
+    def step(finite):
+        model.set_input(batch(seed=health.steps))
+        health.steps += 1
+        health.images[health.steps] = [f"{health.steps}.png"]
+        with model.update(model.optimizer, model.netG):
+            model.forward()
+            model.backward()
+            health.skip_if_bad(model.optimizer, finite)
+        return next(model.netG.parameters()).detach().clone()
+
+    first, second, third, fourth = (step(finite) for finite in (good, good, bad, good))
+    assert not torch.equal(first, second)
+    assert torch.equal(second, third)
+    assert torch.equal(third, fourth)
+    assert model.optimizer.state[next(model.netG.parameters())]["step"] == 2
+    with pytest.raises(UserError, match=r"'3\.png'"):
+        health.check()
+
+
+def test_a_run_that_is_not_finite_keeps_the_last_checkpoint(data, tmp_path):
+    line = (
+        f"train.py --dataroot {data / 'pairs'} --model pix2pix {NETS} --n_epochs 1 --n_epochs_decay 0 --no_html "
+        f"--save_latest_freq 1 --checkpoints_dir {tmp_path} --lr 1e30 --name boom"
+    )
+    done = type_fast(line, ROOT)
+    assert done.returncode == 1, done.stderr
+    assert "not finite" in done.stderr
+    assert ".png" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert all(value.isfinite().all() for value in weights(tmp_path / "boom").values())
+
+
+# ---- no memory left ----
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB."),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 17 GB)"),
+    ],
+)
+def test_out_of_memory_names_the_flags_that_help(error):
+    with pytest.raises(SystemExit) as exit, explained_errors():
+        raise error
+    assert all(flag in str(exit.value) for flag in ("--batch_size", "--grad_accum", "--crop_size", "--netG", "--ngf"))
+
+
+def test_other_runtime_errors_are_not_taken_for_it():
+    with pytest.raises(RuntimeError, match="shape"), explained_errors():
+        raise RuntimeError("shape mismatch")

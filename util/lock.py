@@ -1,0 +1,80 @@
+"""One run at a time in an experiment's folder."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import time
+from pathlib import Path
+
+from util import runtime
+from util.util import UserError, warn
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+_held: dict[Path, int] = {}  # folder -> descriptor of its lock file
+
+
+def claim(folder: Path | str) -> None:
+    """Keep other processes from training in `folder` until this one ends, however it ends.
+
+    Every process calls this, the main one holds the lock (`.lock` in the folder). Raises UserError in all of them when
+    another run holds it. Where files can't be locked that is only a warning.
+    """
+    holder = runtime.from_main(_claim(Path(folder)) if runtime.is_main() else None)
+    if holder is not None:
+        raise UserError(
+            f"another run is training in {folder}{holder}. Type another --name, or stop that run and type this again"
+        )
+
+
+def _claim(folder: Path) -> str | None:
+    """Take the lock; return None, or what is known of the run that has it."""
+    folder = folder.resolve()
+    if folder in _held:
+        return None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError:
+        return None  # nothing can be saved there either, and whoever tries first will say so
+    try:
+        if fcntl is None:
+            raise OSError("not on this system")
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _holder(file)
+    except OSError as error:
+        os.close(file)
+        warn(f"{folder} can't be locked ({error.strerror or error}): don't start a second run with this --name")
+        return None
+    _held[folder] = file
+    this = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+    with contextlib.suppress(OSError):  # a full disk; the lock itself is held
+        os.ftruncate(file, 0)
+        os.write(file, json.dumps(this).encode())
+    return None
+
+
+def _holder(file: int) -> str:
+    """Say who holds a lock, as far as its file tells; close the file."""
+    with os.fdopen(file) as text, contextlib.suppress(ValueError, KeyError, TypeError):
+        it = json.load(text)
+        return f": process {it['pid']} on {it['host']}, since {it['since']}"
+    return ""
+
+
+def _forget() -> None:
+    """Close in a forked child what its parent holds: a worker must not keep a lock when its run was killed."""
+    for file in _held.values():
+        os.close(file)
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
