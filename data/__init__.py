@@ -25,6 +25,9 @@ from util.plugins import find_class
 from util.training_state import Place
 from util.util import DataError, UserError
 
+# The reference's default is 4 workers; where there are fewer cores, they take turns.
+warnings.filterwarnings("ignore", "This DataLoader will create")
+
 BUILT_IN = ("aligned", "unaligned", "single", "colorization", "template")
 
 
@@ -63,19 +66,16 @@ class CustomDatasetDataLoader:
             world_size=runtime.world_size(),
             grad_accum=getattr(opt, "grad_accum", 1),
         )
-        with warnings.catch_warnings():
-            # The reference's default is 4 workers; where there are fewer cores, they take turns.
-            warnings.filterwarnings("ignore", "This DataLoader will create")
-            self.dataloader = DataLoader(
-                SeededItems(self.dataset, seed),
-                batch_sampler=self.sampler,
-                num_workers=int(opt.num_threads),
-                collate_fn=collate,
-                worker_init_fn=_outlive_signals,
-                persistent_workers=int(opt.num_threads) > 0,
-                pin_memory=getattr(getattr(opt, "device", None), "type", "cpu") == "cuda",
-                generator=torch.Generator(),  # of its own: by default the loader draws from the training's
-            )
+        self.dataloader = DataLoader(
+            SeededItems(self.dataset, seed),
+            batch_sampler=self.sampler,
+            num_workers=int(opt.num_threads),
+            collate_fn=collate,
+            worker_init_fn=_outlive_signals,
+            persistent_workers=int(opt.num_threads) > 0,
+            pin_memory=getattr(getattr(opt, "device", None), "type", "cpu") == "cuda",
+            generator=torch.Generator(),  # of its own: by default the loader draws from the training's
+        )
         self.begun = False
         self.place = Place()  # how the batch at hand counts, see EpochSampler.place
 

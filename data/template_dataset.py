@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from data import image_io
 from data.base_dataset import BaseDataset, about, get_transform
 from data.image_folder import find_images
+from util.util import UserError
 
 
 class TemplateDataset(BaseDataset):
@@ -30,6 +31,8 @@ class TemplateDataset(BaseDataset):
     def __init__(self, opt):
         """List the files here; read them in __getitem__, which several processes call at once."""
         super().__init__(opt)  # keeps opt and self.root
+        if (opt.input_nc, opt.output_nc) != (3, 3):
+            raise UserError("--dataset_mode template makes colour images: it needs --input_nc 3 --output_nc 3.")
         self.image_paths = find_images(Path(self.root, opt.phase), opt.max_dataset_size)
         self.transform = get_transform(opt)  # what --preprocess and --no_flip say, to a tensor in [-1, 1]
 

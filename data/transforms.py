@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from functools import partial
 
@@ -36,6 +37,10 @@ def check(preprocess: str, load_size: int, crop_size: int) -> None:
     if preprocess not in PREPROCESS:
         guess = did_you_mean(preprocess, PREPROCESS)
         raise UserError(f"--preprocess {preprocess} is unknown.{guess} Allowed: {', '.join(PREPROCESS)}.")
+    most = math.isqrt(MOST_PIXELS) if "resize" in preprocess else MOST_PIXELS
+    for name, side in (("crop_size", crop_size), ("load_size", load_size)):
+        if side > most:
+            raise UserError(f"--{name} {side}: at most {most} is possible.")
     resizes = "resize" in preprocess or "scale_width" in preprocess
     if resizes and "crop" in preprocess and load_size < crop_size:
         raise UserError(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
 import os
+import re
 import shlex
+import string
 import sys
 from pathlib import Path
 
@@ -14,6 +17,7 @@ import torch
 
 import data
 import models
+from data import transforms
 from data.transforms import PREPROCESS
 from models import networks
 from options.architecture import Shown, misfit, misfits, summary
@@ -44,10 +48,11 @@ def listed(name: str) -> str:
 
 def size_or_inf(text: str) -> float:
     """Read a number of images: a whole number from 1, or `inf`."""
-    size = math.inf if text.lower() == "inf" else int(text)
-    if size < 1:
-        raise ValueError
-    return size
+    with contextlib.suppress(ValueError):
+        size = math.inf if text.lower() == "inf" else int(text)
+        if size >= 1:
+            return size
+    raise argparse.ArgumentTypeError(f"{text!r} is neither a whole number from 1 nor inf")
 
 
 class BaseOptions:
@@ -118,7 +123,11 @@ class BaseOptions:
 
     def _arguments(self, parser) -> list[str]:
         """Return what was typed, in today's names."""
-        return modernise(self._typed(), {option[2:] for option in parser._option_string_actions})
+        words = modernise(self._typed(), {option[2:] for option in parser._option_string_actions})
+        for word in words:
+            if word.startswith("--") and word.endswith("=--"):  # argparse makes an empty list of it
+                parser.error(f"{word}: a value is needed")
+        return words
 
     def _look(self, parser, name: str):
         """Read one option while others are not yet known, nor required."""
@@ -185,7 +194,11 @@ class BaseOptions:
 
     def _full_name(self, opt) -> str:
         """Return the experiment's name with its suffix filled in."""
+        if not opt.name:
+            self.parser.error("--name is empty: it names the experiment's folder")
         try:
+            if any(re.search(r"{|\d{3}", spec or "") for _, _, spec, _ in string.Formatter().parse(opt.suffix)):
+                raise ValueError("a width of more than 99")
             return f"{opt.name}_{opt.suffix.format(**vars(opt))}" if opt.suffix else opt.name
         except (KeyError, ValueError, IndexError, AttributeError) as error:
             self.parser.error(f"--suffix {opt.suffix}: names of options stand in {{braces}}; wrong is {error}")
@@ -255,9 +268,15 @@ class BaseOptions:
             binding = ours["data"] if name in ("direction", "preprocess") else ours["model"]
             if binding and value is not None and value not in allowed:
                 self.parser.error(f"--{name} {value}: allowed are {', '.join(allowed)}.{did_you_mean(value, allowed)}")
-        for name in ("batch_size", "ngf", "ndf", "input_nc", "output_nc", "n_layers_D", "load_size", "crop_size"):
+        for name in ("batch_size", "ngf", "ndf", "input_nc", "output_nc", "n_layers_D", "crop_size", "load_size"):
             if getattr(opt, name) < 1:
                 self.parser.error(f"--{name} {getattr(opt, name)}: at least 1 is needed")
+        self._check_numbers(opt, ours)
+        if ours["data"]:
+            try:
+                transforms.check(opt.preprocess, opt.load_size, opt.crop_size)
+            except UserError as error:
+                self.parser.error(str(error))
         if opt.num_threads < 0:
             self.parser.error(f"--num_threads {opt.num_threads}: 0 loads images in the main process, 4 is usual")
         wrong = [name for name in misfits(vars(opt), self.shown.values) if name in opt.given]
@@ -267,6 +286,25 @@ class BaseOptions:
             self.notes.append(summary(opt, self.shown))
         for note in self.notes if runtime.is_main() else ():
             print(note)
+
+    def _check_numbers(self, opt, ours: dict[str, bool]) -> None:
+        """Refuse numbers that nothing can be done with; a plug-in's own options are its own affair."""
+        for action in self.parser._actions:
+            value = getattr(opt, action.dest, None)
+            if action.dest in opt.given and (action.dest in self.own_names or all(ours.values())):
+                if action.type is float and isinstance(value, float) and not math.isfinite(value):
+                    self.parser.error(f"--{action.dest} {value}: a finite number is needed")
+                if action.type is int and isinstance(value, int) and abs(value) >= 2**63:
+                    self.parser.error(f"--{action.dest} {value}: too large a number")
+        highest = {"num_threads": max(64, 4 * (os.cpu_count() or 1))}
+        if ours["model"]:
+            highest |= {"ngf": 65536, "ndf": 65536, "n_layers_D": 12}  # 12 layers see 36,000 pixels
+        for name, most in highest.items():
+            if getattr(opt, name) > most:
+                self.parser.error(f"--{name} {getattr(opt, name)}: at most {most} here")
+        for name, lowest in (("init_gain", 0), ("display_winsize", 1)):
+            if getattr(opt, name) < lowest:
+                self.parser.error(f"--{name} {getattr(opt, name)}: at least {lowest} is needed")
 
     def _gpu_ids(self, opt) -> list[int]:
         """Read --gpu_ids; say where the run computes if not where it was asked to; refuse GPUs that are not there."""
@@ -344,9 +382,14 @@ def write_text(path: Path, text: str, needed: bool) -> None:
     new = path.with_name(path.name + ".new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        new.write_text(text, encoding="utf-8")
+        with new.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())  # or a power cut may leave an empty file
         new.replace(path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            new.unlink()
         message = f"the options can't be saved as {path}: {error.strerror}"
         if needed:
             raise UserError(message) from error

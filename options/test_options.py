@@ -98,5 +98,5 @@ class TestOptions(BaseOptions):
 
     def check(self, opt):
         super().check(opt)
-        if opt.aspect_ratio <= 0:
-            self.parser.error(f"--aspect_ratio {opt.aspect_ratio}: a number above 0 is needed")
+        if not 0.01 <= opt.aspect_ratio <= 100:
+            self.parser.error(f"--aspect_ratio {opt.aspect_ratio}: from 0.01 to 100; results are stretched by it")

@@ -96,7 +96,8 @@ class TrainOptions(BaseOptions):
             names = NETWORKS.get(opt.model, PIX2PIX)
             files = sources(self.source, prefix_of(opt), names, opt.direction) if ours else {}
         except UserError as error:
-            self.parser.error(str(error))
+            named = str(error).startswith("--init_from")
+            self.parser.error(str(error) if named else f"--init_from {opt.init_from}: {error}")
         self.unknown = True  # what this run is trained with, but for the following
         saved = saved_options(self.source if self.source.is_dir() else self.source.parent)
         there = files if ours else [path.stem.partition("_net_")[2] for path in self.source.glob("*_net_*.pth")]
@@ -130,6 +131,8 @@ class TrainOptions(BaseOptions):
         for name in ("beta1", "ema"):
             if not 0 <= getattr(opt, name) < 1:
                 self.parser.error(f"--{name} {getattr(opt, name)}: from 0 to below 1")
+        if not 0 < opt.display_port < 2**16:
+            self.parser.error(f"--display_port {opt.display_port}: from 1 to {2**16 - 1}")
         if opt.epoch_count > opt.n_epochs + opt.n_epochs_decay:
             self.parser.error(nothing_left(opt.epoch_count, opt))
 

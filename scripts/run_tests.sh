@@ -1,9 +1,13 @@
 #!/usr/bin/env bash
 # Make the environment, check the style, run the tests; arguments go to pytest: bash scripts/run_tests.sh -k resume
+# bash scripts/run_tests.sh --faults runs the campaign of faults in their place: kills, failing disks, hostile files
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 bash scripts/setup_env.sh test
+if [[ ${1:-} == --faults ]]; then
+    exec .venv/bin/python tests/faults/campaign.py "${@:2}"
+fi
 .venv/bin/ruff check
 .venv/bin/ruff format --check
 .venv/bin/python -m pytest -n auto "$@"

@@ -346,7 +346,7 @@ def test_a_broken_file_arrives_as_one_clean_message(tmp_path, workers):
     make_aligned(tmp_path, phases=("train",), count=5)
     (tmp_path / "train/03.png").write_bytes(b"no image")
     message = failure(data_options(tmp_path, num_threads=workers, batch_size=2))
-    assert message == f"cannot read {tmp_path}/train/03.png: it is empty, or no image that Pillow knows."
+    assert message.startswith(f"cannot read {tmp_path}/train/03.png: it is damaged, or none of JPEG, PNG, ")
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -18,6 +18,7 @@ SAMPLE = [
     ("cycle_gan, plateau", Kill("after", 9)),
     ("pix2pix, step, 2 processes", Kill("before", 6, (1,))),
     ("cycle_gan, linear, 2 processes", Kill("after", 5, (0,))),
+    ("3 processes", Kill("after", 3, (0,))),
     ("saved after epochs", Kill("torn", 12)),
     ("4 workers", Kill("before", 5)),
     ("averaged weights, batches that accumulate", Kill("torn", 10)),

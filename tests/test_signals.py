@@ -110,8 +110,11 @@ def test_signals_that_come_together_are_one(trainer):
     started = trainer.start("together", phase="forward")
     trainer.terminal.reached(started)
     pid = int((Path(started["out"]) / "pid.0").read_text())
-    for name in ("SIGTERM", "SIGTERM", "SIGINT"):
-        os.kill(pid, getattr(signal, name))
+    os.kill(pid, signal.SIGTERM)
+    while not (Path(started["out"]) / "rank0.err").read_text():
+        time.sleep(0.005)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        os.kill(pid, number)
     run = trainer.terminal.finish(started, trainer.terminal.send(started, "SIGTERM", "rank 0"))
     assert run.statuses == [143]
     assert whole(trainer.folder / "together") == 2

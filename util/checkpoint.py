@@ -13,7 +13,6 @@ import contextlib
 import errno
 import functools
 import hashlib
-import io
 import json
 import os
 import re
@@ -81,8 +80,9 @@ def _write_new(path: Path, value) -> str:
 
 def _sum(value) -> str:
     """Return the SHA-256 that the file of `value` would have."""
-    hashing = _Hashing(io.BytesIO())
-    torch.save(value, hashing)
+    with Path(os.devnull).open("wb") as file:
+        hashing = _Hashing(file)
+        torch.save(value, hashing)
     return hashing.sha.hexdigest()
 
 
@@ -191,7 +191,9 @@ class Checkpointer:
 
         For the one process that trains here.
         """
-        names = [path.name for path in self.folder.glob("*")]
+        if not self.folder.is_dir():
+            return
+        names = [path.name for path in self.folder.iterdir()]  # glob may hide errors, and what is left is removed below
         left = {self.folder / name for name in names if re.search(r"_(net_.+|state)\.pth\.new$", name)}
         if left or interrupted:
             _sync_folder(self.folder)
@@ -253,8 +255,11 @@ class Checkpointer:
             prefix = path.name.removesuffix("_state.pth")
             numbered = prefix.removeprefix("iter_").isdigit()
             if numbered and prefix != newest and path.stat().st_size > SLIM_BYTES:
-                state = read(path)
                 bulk = ("optimizers", "pools")
+                try:
+                    state = self.load_state(prefix)
+                except UserError:  # damaged; who loads it is told, and training need not end for it
+                    continue
                 try:
                     _write_new(path, {**{k: v for k, v in state.items() if k not in bulk}, "slim": True})
                     _rename(path)
@@ -300,9 +305,23 @@ class Checkpointer:
         `explain(name, net, state)` says what is wrong with a file that does not fit, or returns None.
         Raises UserError when a file is missing, damaged, from another save, or of another architecture.
         """
-        sums = (self.load_state(prefix, peek=True) or {}).get("networks", {})
-        if not sums and torch.__version__ < "2.10":  # CVE-2026-24747
-            warn(f"{prefix} was not saved by this project; with PyTorch below 2.10, load only files that you trust")
+        for _ in range(5):
+            sums, error = self._sums(prefix), None
+            try:
+                self._load_networks(prefix, networks, sums, explain)
+            except UserError as failed:
+                error = failed
+            if self._sums(prefix) == sums:
+                break  # else a training has saved meanwhile: what was loaded may be of two saves
+        if error:
+            raise error
+
+    def _sums(self, prefix: str) -> dict[str, str]:
+        return (self.load_state(prefix, peek=True) or {}).get("networks", {})
+
+    def _load_networks(self, prefix: str, networks: dict[str, nn.Module], sums: dict[str, str], explain) -> None:
+        if not sums:
+            _warn_of_foreign(self.folder / prefix)
         for name, net in networks.items():
             path = self.find(prefix, name, sums)
             if not os.path.lexists(path):
@@ -360,7 +379,7 @@ def saved_options(folder: Path) -> dict:
             return {}
         saved = json.loads(path.read_text(encoding="utf-8"))
         names = [saved["model"], saved.get("dataset_mode", "unaligned")]
-        return saved if all(name.isidentifier() for name in names) else {}
+        return saved if all(name.isidentifier() and len(name) <= 100 for name in names) else {}
     except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
         return {}
 
@@ -393,7 +412,7 @@ def sources(where: Path | str, prefix: str, names: list[str], direction: str = "
     G begins with a CycleGAN's generator for `direction`, and the other way round: a CycleGAN's with G.
     Raises UserError when no network has a file, or when one is damaged.
     """
-    where = Path(where)
+    where, sums = Path(where), {}
     if where.is_file():
         own = where.stem.partition("_net_")[2].removesuffix("_ema")
         role = own if own in names or own in ("D", "D_A", "D_B") else "G" if "G" in names else "G_A"
@@ -410,7 +429,16 @@ def sources(where: Path | str, prefix: str, names: list[str], direction: str = "
     if not files:
         held = f"; {Checkpointer(where).contents()}" if where.is_dir() else ""
         raise UserError(f"{where} fills none of the networks {', '.join(names)} ({prefix}){held}")
+    if not sums:
+        _warn_of_foreign(where)
     return files
+
+
+@functools.cache
+def _warn_of_foreign(what: Path) -> None:
+    """Say once that a file has come from elsewhere, where PyTorch's own safety has a hole (CVE-2026-24747)."""
+    if torch.__version__ < "2.10":
+        warn(f"{what} was not saved by this project; with PyTorch below 2.10, load only files that you trust")
 
 
 # ---- weights into a network ----
@@ -450,7 +478,7 @@ def load_weights(net: nn.Module, state: dict, path: Path | str, explain=None) ->
         text = f"{path} does not fit: {reason}" if reason else _explain_mismatch(net, state, path)
         raise UserError(text) from error
     for key, value in state.items():
-        if isinstance(value, torch.Tensor) and value.is_floating_point() and not value.isfinite().all():
+        if isinstance(value, torch.Tensor) and value.is_floating_point() and not value.float().isfinite().all():
             warn(f"{path}: {key} has values that are not finite: training had diverged; take an earlier checkpoint")
             break
 

@@ -158,4 +158,6 @@ class LossLog:
             writer = csv.DictWriter(file, self.columns, restval="", lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
+            file.flush()
+            os.fsync(file.fileno())  # or a power cut may leave an empty table
         os.replace(beside, self.table)  # noqa: PTH105

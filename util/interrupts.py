@@ -107,7 +107,11 @@ class Interrupts:
 
     def leave(self) -> NoReturn:
         """Exit with status 128 + the signal's number, once every process is here and the main one has saved."""
-        runtime.greatest(0)  # were one gone before, torchrun would end the others, who may still be saving
+        if self.active and runtime.world_size() > 1:
+            # When the first process has ended, torchrun sends SIGTERM to the others, who are about to end as well.
+            self.former.pop(signal.SIGTERM, None)
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        runtime.greatest(0)  # the main process may still be saving
         name = signal.Signals(self.agreed).name
         _tell(f"stopped by {name} after the step; --continue_train goes on from the last save")
         sys.exit(128 + self.agreed)

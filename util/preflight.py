@@ -108,8 +108,9 @@ def set_size(model, crop_size: int) -> SetSize:
     channels = max(model.opt.input_nc, model.opt.output_nc)
     image = torch.empty(1, channels, crop_size, crop_size, device="meta")
     pools = [value for value in vars(model).values() if isinstance(value, ImagePool)]
-    images = [image] * sum(pool.pool_size for pool in pools) * runtime.world_size()
-    return SetSize(networks, SetSize._field_defaults["slim"] + saved_size([moments, images]))
+    images = sum(pool.pool_size for pool in pools) * runtime.world_size()
+    each = saved_size([image, image]) - saved_size([image])
+    return SetSize(networks, SetSize._field_defaults["slim"] + saved_size([moments]) + images * each)
 
 
 def count_sets(
@@ -119,9 +120,9 @@ def count_sets(
 
     With `every_iters` (--save_by_iter) also those named iter_N: an epoch has `images` images, a step takes `step`.
     """
-    epochs = [e for e in range(first_epoch, last_epoch + 1) if e % save_epoch_freq == 0 or e == last_epoch]
-    steps = math.ceil(images / step) * (last_epoch - first_epoch + 1)
-    return len(epochs) + (min(steps * step // every_iters, steps) if every_iters else 0)
+    epochs = last_epoch // save_epoch_freq - (first_epoch - 1) // save_epoch_freq + (last_epoch % save_epoch_freq > 0)
+    steps = -(-images // step) * (last_epoch - first_epoch + 1)
+    return epochs + (min(steps * step // every_iters, steps) if every_iters else 0)
 
 
 def disk_at_end(one: SetSize, sets: int) -> int:

@@ -123,7 +123,20 @@ def distribute(net: torch.nn.Module, share: Callable[[], float]) -> torch.nn.Mod
         return dist.all_reduce(gradients, async_op=True).get_future().then(lambda future: future.value()[0])
 
     net.register_comm_hook(None, average)
+    _arrange_buckets(net)
     return net
+
+
+def _arrange_buckets(net: DistributedDataParallel) -> None:
+    """Have DDP see a backward pass, after which it arranges its buckets for good.
+
+    A sum over three or more processes depends, in its last bits, on where in a bucket a gradient lies. Were that pass
+    the first training step's, the first step of every start would have other buckets, and going on would not be exact.
+    """
+    net.module.forward = lambda: sum((p * 0).sum() for p in net.module.parameters() if p.requires_grad)
+    net().backward()
+    del net.module.forward
+    net.zero_grad(set_to_none=True)
 
 
 # ---- device ----

@@ -8,7 +8,6 @@ tensor outside of its data, nor take endless time. Each refusal says what the fi
 from __future__ import annotations
 
 import io
-import math
 import os
 import pickletools
 import re
@@ -24,17 +23,18 @@ import torch
 
 from util.util import UserError, printable
 
-MAX_PICKLE = 8 << 20  # bytes: the names and shapes of 30,000 tensors
-MAX_OPCODES = 600_000
+MAX_PICKLE = 8 << 20  # bytes
+MAX_OPCODES = 300_000  # of some 10,000 tensors
 MAX_TUPLE = 100_000  # values in a tuple and in those inside of it, each counted as often as it is met
 MAX_DEPTH = 50
 LOOK_BACK = 20  # values between a tensor's name and its data, in a pickle
+DOS_FOLDER = 0x10
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # begins what PyTorch before 1.6 wrote
 
 # What a pickle may ask for: all that a state dict, or the state of an optimizer, needs.
 REBUILDS = {f"torch._utils._rebuild_{name}" for name in ("tensor", "tensor_v2", "tensor_v3")}
-GLOBALS = {"collections.OrderedDict", "torch._utils._rebuild_parameter", "torch.Size", "torch.device"} | REBUILDS
 REBUILDS_AS = {"torch._utils._rebuild_tensor_v3"}  # names its type itself, for those that have no storage of their own
+GLOBALS = {"collections.OrderedDict", "torch._utils._rebuild_parameter", "torch.Size", "torch.device"} | REBUILDS
 GLOBALS |= {str(value) for value in vars(torch).values() if isinstance(value, torch.dtype)}
 ITEMSIZE = {"Double": 8, "Float": 4, "Half": 2, "BFloat16": 2, "ComplexDouble": 16, "ComplexFloat": 8}
 ITEMSIZE |= {"Long": 8, "Int": 4, "Short": 2, "Char": 1, "Byte": 1, "Bool": 1, "Untyped": 1}
@@ -87,7 +87,8 @@ def read(path: Path | str, peek: bool = False):
             is_zip = _inspect(file, os.fstat(file.fileno()).st_size, peek)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            value = torch.load(path, map_location="cpu", weights_only=True, mmap=peek and is_zip)
+            utf8 = str(path) == str(path).encode(errors="replace").decode()  # torch maps files of no other name
+            value = torch.load(path, map_location="cpu", weights_only=True, mmap=peek and is_zip and utf8)
         return _plain(value)
     except OSError as error:
         if error.filename is None:
@@ -123,9 +124,15 @@ def _inspect(file: BinaryIO, size: int, peek: bool) -> bool:
         raise _Refused("it is no file that torch.save wrote")
     storages: dict[str, _Storage] = {}
     for _ in range(4):  # version, system, value, and the order of the data that follow
+        begin = pickles.tell()
         _scan(pickles, storages)
-    if (needed := sum(storage.size for storage in storages.values())) > size:
-        raise _Refused(f"it is cut short: {needed:,} bytes of data should be in its {size:,}")
+    needed = pickles.tell() + sum(storage.size + 8 for storage in storages.values())
+    if needed > size:
+        raise _Refused(f"it is cut short: it should have {needed:,} bytes and has {size:,}; copy or download it again")
+    pickles.seek(begin)
+    missing = storages.keys() - {arg for _, arg, _ in pickletools.genops(pickles)}
+    if missing:  # torch takes whatever is in memory for their data
+        raise _Refused(f"the data{storages[missing.pop()].at} are missing; copy or download it again")
     return False
 
 
@@ -147,18 +154,26 @@ def _inspect_zip(file: BinaryIO, size: int, peek: bool) -> None:
         raise _Refused(UNPACK if packed else f"it is a zip archive (of {inside}), not a network")
     if any(info.compress_type or info.flag_bits & 1 or info.file_size != info.compress_size for info in infos):
         raise _Refused("its entries are compressed or encrypted, which torch.save never does; unpack and save it again")
+    if any(info.external_attr & DOS_FOLDER for info in infos):  # torch takes whatever is in memory for its data
+        raise _Refused("it has a folder for an entry: it is damaged")
     if sum(info.file_size for info in infos) > size:
         raise _Refused("its entries are larger than itself: it is damaged, or made to fill the memory")
     if index[0].file_size > MAX_PICKLE:
         raise _Refused(f"its index is of {index[0].file_size:,} bytes, far more than a network needs")
+    _inspect_entries(file, infos, index[0], peek)
+
+
+def _inspect_entries(file: BinaryIO, infos: list[zipfile.ZipInfo], index: zipfile.ZipInfo, peek: bool) -> None:
+    """Refuse what the pickle asks for, and data that are missing, cut or damaged."""
     damaged = "are damaged; copy or download it again"
-    if _checksum(file, index[0]) != index[0].CRC:
+    if _checksum(file, index) != index.CRC:
         raise _Refused(f"its names and shapes {damaged}")
-    _seek(file, index[0])
+    _seek(file, index)
     storages: dict[str, _Storage] = {}
-    _scan(io.BytesIO(file.read(index[0].file_size)), storages)
+    _scan(io.BytesIO(file.read(index.file_size)), storages)
+    folder = index.orig_filename.removesuffix("data.pkl")
     needed = {f"{folder}data/{key}": storage for key, storage in storages.items()}
-    for name in needed.keys() - set(names):
+    for name in needed.keys() - {info.orig_filename for info in infos}:
         raise _Refused(f"the data{needed[name].at} are missing; copy or download it again")
     for info in infos:
         storage = needed.get(info.orig_filename)
@@ -253,7 +268,7 @@ def _scan(file: BinaryIO, storages: dict[str, _Storage] | None = None):
             odd = odd or op.name
         stack.extend([made] * len(op.stack_after))
     if odd:
-        raise _Refused(f"its pickle has {odd}, which torch.save does not write with its own pickle_protocol, 2")
+        raise _Refused(f"its pickle has {odd}, which torch.save does not write; save it again, without pickle_protocol")
     return made
 
 
@@ -273,7 +288,7 @@ def _check_global(name: _Global, stack: list) -> None:
 
 def _storage(identity: _Tuple, storages: dict[str, _Storage], at: str) -> _Storage:
     """Note a tensor's data: `("storage", type, key, location, count)`, and before 0.4 which part of them it is."""
-    _, kind, key, _, count, *view = identity
+    word, kind, key, _, count, *view = identity
     itemsize = ITEMSIZE[STORAGE.fullmatch(kind)[1]]
     whole = _Storage(count * itemsize, itemsize, at)
     storages[key] = max(storages.get(key, whole), whole)
@@ -282,30 +297,33 @@ def _storage(identity: _Tuple, storages: dict[str, _Storage], at: str) -> _Stora
         if not 0 <= offset <= offset + part <= count:
             raise _Refused(f"the data{at} reach outside of what they are a part of")
         count = part
-    if count < 0:
-        raise _Refused(f"there are {count} data{at}")
+    if word != "storage" or count < 0:
+        raise _Refused(f"the data{at} are none: {shown(word)} of {count}")
     return whole._replace(size=count * itemsize)
 
 
 def _call(function: _Global, values: _Tuple, stack: list) -> _Made:
-    """Refuse all calls but those that make a dictionary, or a tensor that lies inside of its data and fills no more."""
+    """Refuse all calls but those that make a dictionary, or a tensor that lies in its data and has none twice."""
     if not isinstance(function, _Global) or STORAGE.fullmatch(function):
         raise _Refused(f"it calls {shown(function)}{_at(stack)}, as no state dict does")
     if function in REBUILDS:
         storage, offset, size, stride = values[:4]
         itemsize = getattr(torch, values[6].removeprefix("torch.")).itemsize if function in REBUILDS_AS else None
         itemsize = itemsize or storage.itemsize
-        end = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) + 1
-        inside = min(offset, *size, *stride, 0) >= 0 and end * itemsize <= storage.size
-        if 0 not in size and not (inside and math.prod(size) * itemsize <= storage.size):
-            raise _Refused(f"the tensor{_at(stack)} reaches outside of its data: it is damaged, or made to do harm")
+        inside, reach = min(offset, *size, *stride, 0) >= 0, 0
+        for step, n in sorted((step, n) for n, step in zip(size, stride, strict=True) if n > 1):
+            inside &= step > reach  # or two elements were in one place
+            reach += (n - 1) * step
+        if 0 not in size and not (inside and (offset + reach + 1) * itemsize <= storage.size):
+            text = "reaches outside of its data, or has some twice: it is damaged, or made to do harm"
+            raise _Refused(f"the tensor{_at(stack)} {text}")
     return _Made(function)
 
 
 # ---- after loading ----
 
 
-def _plain(value, name: str = "", made: dict | None = None, depth: int = 0):
+def _plain(value, name: str | int | None = None, made: dict | None = None, depth: int = 0):
     """Copy dictionaries and lists that hold plain values and tensors, as such; refuse what else may be in them."""
     made = {} if made is None else made  # by identity: what is met twice, or inside itself, is copied once
     if id(value) in made:
@@ -320,7 +338,7 @@ def _plain(value, name: str = "", made: dict | None = None, depth: int = 0):
         for key, item in dict.items(value):  # an OrderedDict may bring an `items` of its own
             if type(key) not in (str, int):
                 raise _Refused(f"it has {shown(repr(key))} for a name")
-            copy[key] = _plain(item, f"{name}.{key}", made, depth + 1)
+            copy[key] = _plain(item, key, made, depth + 1)
         return copy
     if type(value) is list:
         copy = made[id(value)] = []
@@ -331,5 +349,5 @@ def _plain(value, name: str = "", made: dict | None = None, depth: int = 0):
         return copy
     if value is None or type(value) in (bool, int, float, str, torch.dtype, torch.device):
         return value
-    at = f" at {shown(name[1:])}" if name else ""
+    at = "" if name is None else f" at {shown(name)}"
     raise _Refused(f"it holds more than tensors and plain values (a {type(value).__name__}{at})")

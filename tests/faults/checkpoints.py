@@ -21,6 +21,7 @@ import re
 import reprlib
 import sys
 import tempfile
+import time
 import zipfile
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator
@@ -35,6 +36,7 @@ from faults import hostile  # noqa: E402
 from faults.images import Outcome, read_all  # noqa: E402
 
 from models import networks  # noqa: E402
+from options.architecture import shown_by  # noqa: E402
 from util import training_state  # noqa: E402
 from util.checkpoint import Checkpointer  # noqa: E402
 from util.image_pool import ImagePool  # noqa: E402
@@ -58,14 +60,16 @@ class Run:
         self.opt = Namespace(epoch_count=1, given=frozenset())
         self.device, self.progress = torch.device("cpu"), training_state.Progress()
         self.parts = parts
-        self.net = networks.define_G(3, 3, 2, "unet_32", "batch")
+        self.net = network()
+        self.net.zero_grad()
         self.optimizers = [torch.optim.Adam(self.net.parameters())]
         self.schedulers = [torch.optim.lr_scheduler.ReduceLROnPlateau(self.optimizers[0])]
-        self.pool, self.metric = ImagePool(2), 1.0
+        self.pool, self.metric = ImagePool(2, random.Random(0)), 1.0
         self.checkpoints = Checkpointer(folder)
 
     def load(self) -> None:
         """Load the networks, and go on from the state."""
+        shown_by({"G": self.checkpoints.net_path("latest", "G")})
         if "net" in self.parts:
             self.checkpoints.load_networks("latest", {"G": self.net})
         if "state" in self.parts:
@@ -87,10 +91,16 @@ class Run:
 
 
 @functools.cache
+def network() -> torch.nn.Module:
+    """Make the network that all runs fill."""
+    torch.manual_seed(0)
+    return networks.define_G(3, 3, 2, "unet_32", "batch")
+
+
+@functools.cache
 def good() -> dict[str, bytes]:
     """Return the files of a set, in both formats."""
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        torch.manual_seed(0)
         run = Run(Path(folder))
         for _ in range(3):
             run.step()
@@ -140,19 +150,21 @@ class _Watch:
 
 
 def try_one(folder: Path, trial: Trial) -> str:
-    """Lay out a trial's files and load them; say what came of it."""
+    """Lay out a trial's files and load them; say in how many seconds of this process what came of it."""
     if not _Watch.installed:
         _Watch.installed = True
         _load(folder / "first", Trial("", {NET: good()[NET], STATE: good()[STATE]}, "net state"))  # imports lazily
         _load(folder / "first", Trial("", {NET: good()["legacy " + NET]}))
         _load(folder / "first", Trial("", {NET: b"1"}))
         sys.addaudithook(_Watch.hear)
+    began = time.process_time()  # however many others are at work; one that waits is ended by read_all
     text = _load(folder / "it", trial)
+    seconds = time.process_time() - began
     canaries = [path for path in (folder / "it" / hostile.CANARY, Path(hostile.CANARY)) if path.exists()]
     if _Watch.seen or canaries:
         text = f"executed {sorted(_Watch.seen) or canaries}"
         _Watch.seen.clear()
-    return text
+    return f"{seconds:.3f} {text}"
 
 
 def _load(folder: Path, trial: Trial) -> str:
@@ -218,6 +230,11 @@ def violation(trial: Trial, outcome: Outcome) -> str | None:
     return None
 
 
+def _timed(outcome: Outcome) -> Outcome:
+    seconds, _, text = outcome.text.partition(" ")
+    return outcome._replace(seconds=float(seconds), text=text) if seconds[0].isdigit() else outcome
+
+
 class Report(NamedTuple):
     """What became of trials."""
 
@@ -235,7 +252,7 @@ def judge(trials: list[Trial]) -> Report:
         here = Path.cwd()
         os.chdir(folder)  # where a canary would be
         try:
-            outcomes = read_all(trials, functools.partial(try_one, Path(folder)))
+            outcomes = [_timed(outcome) for outcome in read_all(trials, functools.partial(try_one, Path(folder)))]
         finally:
             os.chdir(here)
     wrong = [
@@ -435,8 +452,7 @@ def _places(source: str) -> tuple[tuple[int, int], tuple[int, int]]:
     """Return where a file's pickle lies, and its zip directory."""
     content = good()[source]
     if source.startswith("legacy"):
-        end = content.rindex(b"e.", 0, len(content))
-        return (0, content.index(b"(X\x01\x00\x00\x000", 200) if b"(X\x01\x00\x00\x000" in content else end), (0, 1)
+        return (0, hostile.pickles_end(content)), (0, 1)
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         first = archive.infolist()[0]
         return (0, first.header_offset + 100 + first.file_size), (archive.start_dir, len(content))

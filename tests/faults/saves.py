@@ -1,6 +1,6 @@
 """Break saves in every way that a kill, a failing disk or a power cut can: each is whole afterwards, or absent.
 
-    python tests/faults/saves.py [--quick]
+    python tests/faults/saves.py [--quick] [WORD of a row's name]
 
 The saves are real ones (Checkpointer, small networks, Adam's moments, an image pool), made in forked processes whose
 file operations shim.c counts and spoils. After each fault a new Checkpointer loads every set; its networks and its
@@ -11,9 +11,9 @@ must succeed and leave nothing beside. Runs on Linux with a C compiler; real pow
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import functools
+import gc
 import hashlib
 import io
 import itertools
@@ -21,30 +21,30 @@ import json
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [folder for folder in (str(ROOT), str(ROOT / "tests")) if folder not in sys.path]
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 import torch.nn as nn
+from faults import power_cuts, shim
+from faults.power_cuts import MOUNTS
+from faults.shim import FAIL, FAIL_DONE, HALF, KILL_BEFORE, KILL_WITHIN, LOSE
 
 from options.base_options import write_text
 from util.checkpoint import Checkpointer, SaveError, weights
 from util.console import LossLog
-from util.util import UserError
 
 BESIDE = ".new"
-LIMIT = 120  # seconds, after which a child is ended by SIGALRM: it hangs
 ERRORS = {
     # error: what it hits when it lasts (a full disk still renames and removes)
     errno.ENOSPC: "open write sync rename link truncate mkdir",
@@ -54,119 +54,7 @@ ERRORS = {
     errno.EMFILE: "open read",
 }
 NO_REMOVING = (errno.EIO, errno.EROFS)  # while they last
-QUICK = 20  # points of each row of each story, where a few are enough
-MOUNTS = ("commit=600", "commit=600,noauto_da_alloc", "commit=600,noauto_da_alloc,data=writeback")
-
-
-# ---- the shim ----
-
-KINDS = "open read write sync rename link unlink truncate mkdir".split()
-GO, KILL_BEFORE, KILL_WITHIN, FAIL, FAIL_DONE, HALF, LOSE, STOP = range(8)
-
-
-class Control(ctypes.Structure):
-    """The page of orders that shim.c reads; forks share it."""
-
-    _fields_ = [
-        *((name, ctypes.c_int) for name in "pid mode at error kinds forever count kind returned".split()),
-        *((name, ctypes.c_char * 512) for name in ("folder", "path", "target")),
-    ]
-
-
-control: Control | None = None
-
-
-def new_page() -> None:
-    """Take a new page of orders, for this process and its forks."""
-    global control
-    shim = ctypes.CDLL(None)
-    shim.fault_control.restype = ctypes.POINTER(Control)
-    control = shim.fault_control().contents
-
-
-def missing() -> str:
-    """Say what this machine lacks for the campaign, nothing if it has all."""
-    if not sys.platform.startswith("linux"):
-        return "the shim that spoils file operations is for Linux"
-    return "" if shutil.which("gcc") else "there is no gcc to compile the shim that spoils file operations"
-
-
-def under_shim(command: list[str], prefix: tuple[str, ...] = ()) -> str:
-    """Run this file under the shim and return what it printed; `prefix` is a program to run it in."""
-    with tempfile.TemporaryDirectory(prefix="shim") as folder:
-        shim = Path(folder) / "shim.so"
-        compiler = ["gcc", "-O1", "-shared", "-fPIC", "-o", str(shim), str(Path(__file__).with_name("shim.c")), "-ldl"]
-        subprocess.run(compiler, check=True)
-        preload = [] if prefix else ["env", f"LD_PRELOAD={shim}"]
-        prefix = tuple(word.replace("SHIM", str(shim)) for word in prefix)
-        words = [*prefix, *preload, sys.executable, __file__, *command]
-        env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-        return subprocess.run(words, env=env, check=True, stdout=subprocess.PIPE, text=True).stdout
-
-
-class Operation(NamedTuple):
-    """What a process is about to do to a file of the folder."""
-
-    kind: str
-    path: Path
-    target: Path
-    returned: int  # saves that have returned by then
-
-
-def fork(action: Callable[[], None], folder: Path, **orders: int) -> int:
-    """Run `action` in a child whose operations in `folder` are counted and spoiled; return its process id."""
-    settings = {"mode": GO, "at": 0, "error": 0, "kinds": -1, "forever": 0, "count": 0, "returned": 0, "pid": 0}
-    for name, value in {**settings, **orders}.items():
-        setattr(control, name, value)
-    control.folder = os.fsencode(folder)
-    pid = os.fork()
-    if pid == 0:
-        status = 70
-        try:
-            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-                signal.alarm(LIMIT)
-                control.pid = os.getpid()
-                action()
-            status = 0
-        except BaseException:
-            control.pid = 0
-            traceback.print_exc()
-        finally:
-            os._exit(status)
-    return pid
-
-
-def wait(pid: int) -> bool:
-    """Wait for a child; whether it came to its end (and was not killed)."""
-    _, status = os.waitpid(pid, 0)
-    control.pid = 0
-    if os.WIFSIGNALED(status):
-        assert os.WTERMSIG(status) == signal.SIGKILL, "a save hung"
-        return False
-    if os.WEXITSTATUS(status):
-        raise RuntimeError("a save failed although nothing was spoiled, or not with a SaveError")
-    return True
-
-
-def operations(action: Callable[[], None], folder: Path) -> Iterator[Operation]:
-    """Stop a child before each operation and give the operation out; the child goes on when the next is asked for."""
-    pid = fork(action, folder, mode=STOP)
-    ended = False
-    try:
-        while True:
-            _, status = os.waitpid(pid, os.WUNTRACED)
-            ended = not os.WIFSTOPPED(status)
-            if ended:
-                assert status == 0, "the saves that were only watched failed"
-                return
-            paths = (Path(os.fsdecode(path)) for path in (control.path, control.target))
-            yield Operation(KINDS[control.kind], *paths, control.returned)
-            os.kill(pid, signal.SIGCONT)
-    finally:
-        control.pid = 0
-        if not ended:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
+QUICK = 15  # points of each row of each story, where a few are enough
 
 
 # ---- what is saved ----
@@ -246,7 +134,7 @@ def act(story: Story, checkpoints, steps: Steps) -> None:
     """Make saves one after the other, and count them."""
     for prefix, number in steps:
         save(story, checkpoints, prefix, number)
-        control.returned += 1
+        shim.control.returned += 1
 
 
 class InPlace(Checkpointer):
@@ -355,15 +243,14 @@ def judge(story: Story, folder: Path, done: dict[str, int], begun: tuple[str, in
 
 
 def leftovers(folder: Path) -> list[str]:
-    """Return the files beside that no set needs."""
-    needed = set()
-    for state in folder.glob("*_state.pth") if any(folder.glob("*" + BESIDE)) else ():
+    """Return the files beside that are not of a set that counts."""
+    left = {path.name: digest(path) for path in folder.glob("*" + BESIDE)}
+    for state in folder.glob("*_state.pth") if left else ():
         prefix = state.name.removesuffix("_state.pth")
         for name, wanted in torch.load(state, weights_only=True).get("networks", {}).items():
-            path = folder / f"{prefix}_net_{name}.pth"
-            if digest(path) != wanted:
-                needed.add(path.name + BESIDE)
-    return sorted(path.name for path in folder.glob("*" + BESIDE) if path.name not in needed)
+            if left.get(path := f"{prefix}_net_{name}.pth{BESIDE}") == wanted:
+                del left[path]
+    return sorted(left)
 
 
 def digest(path: Path) -> str | None:
@@ -371,14 +258,14 @@ def digest(path: Path) -> str | None:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
 
 
-def judge_and_go_on(story: Story, folder: Path, done: dict[str, int], step: tuple[str, int] | None, make) -> None:
-    """Judge a folder after a crash, then make the save that was cut short once more, or the next, and judge again."""
+def judge_and_go_on(story: Story, folder: Path, done: dict[str, int], step: tuple[str, int], make) -> None:
+    """Judge a folder after a crash, then make the save that was cut short once more, and judge again."""
     done = judge(story, folder, done, step)
-    prefix, number = step or story.steps[-1]
+    prefix, number = step
     save(story, make(folder), prefix, number)
     judge(story, folder, {**done, prefix: number})
-    if make is Checkpointer and (left := leftovers(folder)):
-        raise Broken(f"left beside after the next save: {left}")
+    if left := [path.name for path in folder.glob("*" + BESIDE)]:
+        raise Broken(f"half files left after the next save: {left}")
 
 
 # ---- faults: each returns whether it struck, and raises Broken ----
@@ -396,9 +283,9 @@ def kill(story: Story, mode: int, at: int, make=Checkpointer) -> bool:
     """Kill a training in its n-th operation."""
     with scratch() as folder:
         done = begin(story, folder)
-        if wait(fork(lambda: act(story, make(folder), story.steps), folder, mode=mode, at=at)):
+        if shim.wait(shim.fork(lambda: act(story, make(folder), story.steps), folder, mode=mode, at=at)):
             return False
-        returned = control.returned
+        returned = shim.control.returned
         judge_and_go_on(story, folder, done | dict(story.steps[:returned]), story.steps[returned], make)
         return True
 
@@ -407,17 +294,22 @@ def kill_again(story: Story, first: int, then: Callable) -> bool:
     """Kill a training, let it go on from what it finds, and spoil its next saves by `then(folder, done, steps)`."""
     with scratch() as folder:
         done = begin(story, folder)
-        wait(fork(lambda: act(story, Checkpointer(folder), story.steps), folder, mode=KILL_BEFORE, at=first))
-        returned = control.returned
+        shim.wait(shim.fork(lambda: act(story, Checkpointer(folder), story.steps), folder, mode=KILL_BEFORE, at=first))
+        returned = shim.control.returned
         done = judge(story, folder, done | dict(story.steps[:returned]), story.steps[returned])
-        return then(folder, done, tuple(step for step in story.steps if step[1] > done.get("latest", 0))[:3])
+        return then(folder, done, left_to_do(story, done))
+
+
+def left_to_do(story: Story, done: dict[str, int]) -> Steps:
+    """Return the next saves of a training that goes on from `latest`."""
+    return tuple(step for step in story.steps if step[1] > done.get("latest", 0))[:3]
 
 
 def kill_next(story: Story, mode: int, at: int, folder: Path, done: dict[str, int], steps: Steps) -> bool:
     """Kill the saves after a kill in their n-th operation."""
-    if wait(fork(lambda: act(story, Checkpointer(folder), steps), folder, mode=mode, at=at)):
+    if shim.wait(shim.fork(lambda: act(story, Checkpointer(folder), steps), folder, mode=mode, at=at)):
         return False
-    returned = control.returned
+    returned = shim.control.returned
     judge_and_go_on(story, folder, done | dict(steps[:returned]), steps[returned], Checkpointer)
     return True
 
@@ -438,7 +330,7 @@ def fail(story: Story, folder: Path, done: dict[str, int], steps: Steps, tidy: b
             except Broken as error:
                 os.write(say, str(error).encode())
             except Exception as error:
-                control.pid = 0
+                shim.control.pid = 0
                 os.write(say, f"{type(error).__name__} in place of a SaveError: {error}".encode())
 
     def endure() -> None:
@@ -447,30 +339,30 @@ def fail(story: Story, folder: Path, done: dict[str, int], steps: Steps, tidy: b
             try:
                 save(story, checkpoints, prefix, number)
             except SaveError as error:
-                control.pid = 0
-                text, why = str(error), os.strerror(control.error)
-                if "\n" in text or str(folder) not in text or (why not in text and control.mode != LOSE):
+                shim.control.pid = 0
+                text, why = str(error), os.strerror(shim.control.error)
+                if "\n" in text or str(folder) not in text or (why not in text and shim.control.mode != LOSE):
                     raise Broken(f"unclear: {text}") from error
                 judge(story, folder, now, (prefix, number))
                 if tidy and (left := leftovers(folder)):
                     raise Broken(f"half files left by a failed save: {left}") from error
                 save(story, checkpoints, prefix, number)
             now[prefix] = number
-        control.pid = 0
+        shim.control.pid = 0
         judge(story, folder, now)
         if not tidy:  # what could not be removed is, as soon as it can be
             save(story, checkpoints, *steps[-1])
         if left := leftovers(folder):
             raise Broken(f"half files left: {left}")
 
-    pid = fork(attempt, folder, **orders)
+    pid = shim.fork(attempt, folder, **orders)
     os.close(say)
     with os.fdopen(answer, "rb") as file:
         verdict = file.read().decode()
-    wait(pid)
+    shim.wait(pid)
     if verdict:
         raise Broken(verdict)
-    return control.count >= orders["at"]
+    return shim.control.count >= orders["at"]
 
 
 def fail_from_start(story: Story, tidy: bool = True, **orders: int) -> bool:
@@ -479,136 +371,32 @@ def fail_from_start(story: Story, tidy: bool = True, **orders: int) -> bool:
         return fail(story, folder, begin(story, folder), story.steps, tidy, **orders)
 
 
-# ---- power cuts, by a model of the strictest disk ----
+def cut_power(story: Story, make=Checkpointer, first: int | None = None) -> list[Callable[[], bool]]:
+    """Return a point for every folder that a power cut may leave during a training.
 
-
-class File:
-    """A file's content as far as it was synced; None if not."""
-
-    def __init__(self):
-        self.synced: bytes | None = None
-
-
-class Disk:
-    """What a disk may hold after a power cut, where nothing is certain but what was synced.
-
-    Of the changes to a folder since its last sync, any subset may have arrived, in their order; of a file that was not
-    synced, nothing or half.
+    `first`: the training is killed before this operation, and the power fails while the next one goes on from there.
     """
 
-    def __init__(self, folder: Path):
-        self.folder, self.now, self.disk, self.pending = folder, {}, {}, []
-        for path in folder.iterdir():
-            self.now[path.name] = self.disk[path.name] = file = File()
-            file.synced = path.read_bytes()
-
-    def did(self, op: Operation) -> None:
-        """Note an operation that has just been done."""
-        name, target = op.path.name, op.target.name
-        file = self.now.get(name)
-        if op.kind == "open" and file is None and op.path.exists():
-            self._change("add", name, File())
-        elif op.kind in ("open", "write", "truncate") and file:
-            file.synced = None
-        elif op.kind == "sync" and op.path == self.folder:
-            self.disk, self.pending = dict(self.now), []
-        elif op.kind == "sync":
-            file.synced = op.path.read_bytes()
-        elif op.kind == "link" and op.target.exists():
-            self._change("add", target, file)
-        elif op.kind == "unlink" and file:
-            self._change("drop", name, file)
-        elif op.kind == "rename" and file and file is not self.now.get(target):
-            self._change("move", name, file, target)
-
-    def _change(self, *change) -> None:
-        self.pending.append(change)
-        apply(self.now, change)
-
-    def after_power_cuts(self) -> Iterator[dict[str, File]]:
-        """Give out the folders that a power cut may leave."""
-        subsets = itertools.product((True, False), repeat=len(self.pending))
-        if len(self.pending) > 9:
-            draw = random.Random(len(self.pending))
-            subsets = ([draw.random() < 0.5 for _ in self.pending] for _ in range(200))
-        for chosen in subsets:
-            names = dict(self.disk)
-            for change in itertools.compress(self.pending, chosen):
-                apply(names, change)
-            yield names
-
-
-def apply(names: dict[str, File], change: tuple) -> None:
-    """Apply a change of a folder: add, drop or move a name."""
-    what, name, file, *target = change
-    if what != "add" and names.get(name) is file:
-        del names[name]
-    if what != "drop":
-        names[target[0] if target else name] = file
-
-
-def lay_out(names: dict[str, File], folder: Path, half: bool) -> None:
-    """Write the files of a folder after a power cut; two names of one file are hard links."""
-    folder.mkdir()
-    first = {}
-    for name, file in names.items():
-        if file in first:
-            os.link(first[file], folder / name)
-            continue
-        first[file] = folder / name
-        first[file].write_bytes(bytes(1000) if file.synced is None and half else file.synced or b"")
-
-
-def power_cuts(action: Callable[[], None], folder: Path) -> Iterator[tuple[dict[str, File], bool, int]]:
-    """Give out each folder that a power cut may leave, whether torn files have a half, and how many saves returned."""
-    disk, last, seen = Disk(folder), None, set()
-    for op in operations(action, folder):
-        if last:
-            disk.did(last)
-        last = op
-        for names in disk.after_power_cuts():
-            held = {name: frozen(file, file.synced) for name, file in names.items()}
-            key = (op.returned, frozenset(held.items()))
-            if key not in seen:
-                seen.add(key)
-                yield held, len(seen) % 2 == 1, op.returned
-
-
-@functools.cache
-def frozen(file: File, synced: bytes | None) -> File:
-    """Return a copy of a file that stays as it is; the same copy for the same file."""
-    copy = File()
-    copy.synced = synced
-    return copy
-
-
-def cut_power(story: Story, make=Checkpointer) -> list[Callable[[], bool]]:
-    """Return a point for every folder that a power cut may leave during a training."""
-
-    def point(held: dict[str, File], half: bool, returned: int) -> bool:
+    def point(held: power_cuts.Folder, half: bool, returned: int) -> bool:
         with scratch() as folder:
-            lay_out(held, folder, half)
-            judge_and_go_on(story, folder, done | dict(story.steps[:returned]), story.steps[returned], make)
+            power_cuts.lay_out(held, folder, half)
+            judge_and_go_on(story, folder, done | dict(steps[:returned]), steps[returned], make)
         return True
 
     with scratch() as folder:
-        done = begin(story, folder)
-        cuts = power_cuts(lambda: act(story, make(folder), story.steps), folder)
-        return [partial(point, *cut) for cut in cuts]
+        done, steps = begin(story, folder), story.steps
+        disk = power_cuts.Disk(folder)
+        if first:
+            watched = shim.operations(lambda: act(story, make(folder), steps), folder)
+            *_, op = disk.follow(itertools.islice(watched, first))
+            watched.close()
+            done = judge(story, folder, done | dict(steps[: op.returned]), steps[op.returned])
+            steps = left_to_do(story, done)
+        ops = shim.operations(lambda: act(story, make(folder), steps), folder)
+        return [partial(point, *cut) for cut in power_cuts.after(ops, disk)]
 
 
 # ---- power cuts, real ones ----
-
-
-@contextlib.contextmanager
-def mounted(image: Path, place: Path, options: str) -> Iterator[None]:
-    """Mount an image for the time of a with statement."""
-    place.mkdir(exist_ok=True)
-    subprocess.run(["mount", "-o", f"loop,{options}", str(image), str(place)], check=True, capture_output=True)
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", str(place)], check=True)
 
 
 def cut_image(story: Story, options: str, every: int = 1, make=Checkpointer) -> Iterator[Callable[[], bool]]:
@@ -621,44 +409,22 @@ def cut_image(story: Story, options: str, every: int = 1, make=Checkpointer) -> 
         with image.open("wb") as file:
             file.truncate(24 << 20)
         subprocess.run(["mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0", str(image)], check=True)
-        with mounted(image, disk, options):
+        with power_cuts.mounted(image, disk, options):
             done = begin(story, disk / "x")
             os.sync()
 
-            def point(op: Operation) -> bool:
+            def point(op: shim.Operation) -> bool:
                 shutil.copyfile(image, copy)
-                with mounted(copy, Path(folder) / "mounted copy", options):
+                with power_cuts.mounted(copy, Path(folder) / "mounted copy", options):
                     after = done | dict(story.steps[: op.returned])
                     place = Path(folder) / "mounted copy" / "x"
                     judge_and_go_on(story, place, after, story.steps[op.returned], make)
                 return True
 
-            watched = operations(lambda: act(story, make(disk / "x"), story.steps), disk / "x")
+            watched = shim.operations(lambda: act(story, make(disk / "x"), story.steps), disk / "x")
             for number, op in enumerate(op for op in watched if op.kind != "write"):
                 if number % every == 0:
                     yield functools.partial(point, op)
-
-
-def can_mount() -> str:
-    """Say why no image can be mounted here, nothing if one can."""
-    if os.geteuid() != 0:
-        return "not root: no image can be mounted"
-    if not (shutil.which("mkfs.ext4") and shutil.which("mount")):
-        return "there is no mkfs.ext4 or mount"
-    # Mounts of our own, which end with this process, however it ends.
-    if ctypes.CDLL(None, use_errno=True).unshare(0x20000):  # CLONE_NEWNS
-        return f"no mounts of our own: {os.strerror(ctypes.get_errno())}"
-    if subprocess.run(["mount", "--make-rprivate", "/"], capture_output=True, check=False).returncode:
-        return "mounts can't be made private"
-    with tempfile.TemporaryDirectory(prefix="saves") as folder:
-        image = Path(folder) / "image"
-        image.write_bytes(bytes(4 << 20))
-        try:
-            subprocess.run(["mkfs.ext4", "-q", "-F", str(image)], check=True, capture_output=True)
-            with mounted(image, Path(folder) / "disk", MOUNTS[-1]):
-                return ""
-        except subprocess.CalledProcessError as error:
-            return f"no image can be mounted: {error.stderr.decode().strip()}"
 
 
 # ---- what is written besides ----
@@ -668,7 +434,7 @@ def write_options(folder: Path) -> None:
     """Write train_opt.json thrice, as three starts of a training do."""
     for number in (1, 2, 3):
         write_text(folder / "train_opt.json", json.dumps({"version": number, "text": "x" * 20_000}), needed=True)
-        control.returned += 1
+        shim.control.returned += 1
 
 
 def judge_options(folder: Path, returned: int, oldest: int) -> None:
@@ -688,7 +454,7 @@ def write_table(folder: Path) -> None:
     log = LossLog(folder)
     for number in (1, 2, 3):
         log.add({"total_iters": str(number), **{f"loss_{i}": "0.5" for i in range(number)}})
-        control.returned += 1
+        shim.control.returned += 1
 
 
 def judge_table(folder: Path, returned: int) -> None:
@@ -702,36 +468,49 @@ def kill_writing(write: Callable, check: Callable, mode: int, at: int) -> bool:
     """Kill what writes a file in its n-th operation."""
     with scratch() as folder:
         folder.mkdir()
-        if wait(fork(lambda: write(folder), folder, mode=mode, at=at)):
+        if shim.wait(shim.fork(lambda: write(folder), folder, mode=mode, at=at)):
             return False
-        check(folder, control.returned)
+        check(folder, shim.control.returned)
         return True
 
 
 def cut_options() -> list[Callable[[], bool]]:
     """Return a point for every folder that a power cut may leave while options are written; old ones may stand."""
 
-    def point(held: dict[str, File], half: bool, returned: int) -> bool:
+    def point(held: power_cuts.Folder, half: bool, returned: int) -> bool:
         with scratch() as folder:
-            lay_out(held, folder, half)
+            power_cuts.lay_out(held, folder, half)
             judge_options(folder, returned, oldest=0)
         return True
 
     with scratch() as folder:
         folder.mkdir()
-        return [partial(point, *cut) for cut in power_cuts(lambda: write_options(folder), folder)]
+        ops = shim.operations(lambda: write_options(folder), folder)
+        return [partial(point, *cut) for cut in power_cuts.after(ops, power_cuts.Disk(folder))]
+
+
+def count() -> None:
+    """Make a story's saves and print what the shim counted: process id, folder, operations."""
+    torch.set_num_threads(1)
+    shim.new_page()
+    with scratch() as folder:
+        begin(STORIES[0], folder)
+        pid = shim.fork(lambda: act(STORIES[0], Checkpointer(folder), STORIES[0].steps), folder)
+        shim.wait(pid)
+        print(pid, folder, shim.control.count)
 
 
 # ---- the table ----
 
 NAIVE = "for comparison, files written in place"
+POWER_CUT = "power cut, a copy of the mounted ext4 image"
 
 
-def points_of(story: Story) -> Iterator[tuple[str, list[Callable[[], bool]], int | None]]:
-    """Give out rows of the table: what is injected, its points, and how many of them are taken at random (None: all)."""
+def points_of(story: Story, quick: bool) -> Iterator[tuple[str, list[Callable[[], bool]], int | None]]:
+    """Give out rows of the table: what is injected, its points, and how many are taken at random (None: all)."""
     with scratch() as folder:
         begin(story, folder)
-        ops = list(operations(lambda: act(story, Checkpointer(folder), story.steps), folder))
+        ops = list(shim.operations(lambda: act(story, Checkpointer(folder), story.steps), folder))
     every = range(1, len(ops) + 1)
     writes = [n for n in every if ops[n - 1].kind == "write"]
     others = [n for n in every if ops[n - 1].kind != "write"]
@@ -742,12 +521,13 @@ def points_of(story: Story) -> Iterator[tuple[str, list[Callable[[], bool]], int
         partial(kill_again, story, n, partial(kill_next, story, mode, m))
         for n, mode, m in itertools.product(others, (KILL_BEFORE, KILL_WITHIN), later)
     ]
-    yield "killed, and killed again when going on", again, 600
+    yield "killed, and killed again when going on", again, 400
     names = ", ".join(errno.errorcode[error] for error in ERRORS)
     once = [partial(fail_from_start, story, at=n, mode=FAIL, error=e) for n, e in itertools.product(every, ERRORS)]
     yield f"the n-th operation fails: {names}", once, None
+    lasts = {"mode": FAIL, "forever": 1}
     lasting = [
-        partial(fail_from_start, story, e not in NO_REMOVING, at=n, mode=FAIL, error=e, kinds=bits(kinds), forever=1)
+        partial(fail_from_start, story, e not in NO_REMOVING, at=n, error=e, kinds=shim.bits(kinds), **lasts)
         for n, (e, kinds) in itertools.product(every, ERRORS.items())
     ]
     yield f"all fail from the n-th on: {names}", lasting, None
@@ -759,8 +539,13 @@ def points_of(story: Story) -> Iterator[tuple[str, list[Callable[[], bool]], int
         partial(kill_again, story, n, partial(fail, story, tidy=False, at=m, mode=FAIL, error=e, forever=forever))
         for n, e, forever, m in itertools.product(others, ERRORS, (0, 1), later)
     ]
-    yield f"killed, then {names} when going on", mixed, 600
+    yield f"killed, then {names} when going on", mixed, 400
     yield "power cut, by a model: what was not synced is lost in any combination", cut_power(story), None
+    commits = [n for n in others if ops[n - 1].kind == "rename" and ops[n - 1].target.name.endswith("_state.pth")]
+    wrecks = [n + step for n in commits[1:] for step in range(1, 5)]  # what the next save has to complete
+    wrecks = random.Random(0).sample(wrecks, 2 if quick else 10)
+    cuts = [point for n in wrecks for point in cut_power(story, first=n)]
+    yield "killed, then a power cut when going on, by the model", cuts, 400
     naive = [partial(kill, story, mode, n, InPlace) for mode in (KILL_BEFORE, KILL_WITHIN) for n in every]
     yield f"{NAIVE}: killed before or halfway into the n-th operation", naive, 100
     yield f"{NAIVE}: power cut, by the model", cut_power(story, InPlace), 100
@@ -783,15 +568,9 @@ def points_besides() -> Iterator[tuple[str, list[Callable[[], bool]], None]]:
 
 def images() -> Iterator[tuple[str, Iterable[Callable[[], bool]]]]:
     """Give out the rows of real power cuts."""
-    for make, what in ((Checkpointer, "power cut"), (InPlace, f"{NAIVE}: power cut")):
-        for story in STORIES:
-            for options in MOUNTS:
-                yield f"{what}, a copy of the mounted ext4 image", cut_image(story, options, 2, make)
-
-
-def bits(kinds: str) -> int:
-    """Return the mask of some kinds of operations."""
-    return sum(1 << KINDS.index(kind) for kind in kinds.split())
+    for make, what in ((Checkpointer, POWER_CUT), (InPlace, f"{NAIVE}: {POWER_CUT}")):
+        for story, options in itertools.product(STORIES, MOUNTS):
+            yield what, cut_image(story, options, 2 if make is Checkpointer else 8, make)
 
 
 def run(points: Iterable[Callable[[], bool]]) -> tuple[int, list[str]]:
@@ -814,7 +593,7 @@ def run_apart(points: list[Callable[[], bool]], workers: int) -> tuple[int, list
             if (pid := os.fork()) == 0:
                 status = 70
                 try:
-                    new_page()
+                    shim.new_page()
                     result = run(points[worker::workers])
                     (Path(folder) / str(worker)).write_text(json.dumps(result))
                     status = 0
@@ -823,7 +602,7 @@ def run_apart(points: list[Callable[[], bool]], workers: int) -> tuple[int, list
                 finally:
                     os._exit(status)
             children.append(pid)
-        if any([os.waitpid(pid, 0)[1] for pid in children]):
+        if sum([os.waitpid(pid, 0)[1] for pid in children]):
             raise RuntimeError("a process of the campaign failed")
         results = [json.loads((Path(folder) / str(worker)).read_text()) for worker in range(workers)]
     return sum(struck for struck, _ in results), [text for _, broken in results for text in broken]
@@ -855,24 +634,26 @@ class Table:
         return rows
 
 
-def work(quick: bool, workers: int) -> list[tuple[str, int, int, str]]:
+def work(quick: bool, only: str, workers: int) -> list[tuple[str, int, int, str]]:
     """Do the campaign in this process, which runs under the shim."""
     torch.set_num_threads(1)
-    new_page()
+    shim.new_page()
     table = Table()
     for story in STORIES:
         rehearse(story)
-    for rows in (*map(points_of, STORIES), points_besides()):
+    gc.freeze()  # forks then copy fewer pages
+    for rows in (*(points_of(story, quick) for story in STORIES), points_besides()):
         for name, points, limit in rows:
-            limit = min(QUICK if quick else limit or len(points), len(points))
-            chosen = random.Random(0).sample(points, limit)
-            table.add(name, lambda chosen=chosen: run_apart(chosen, workers))
-    if not quick:
-        if why := can_mount():
-            table.rows[f"power cut, a copy of the mounted ext4 image: skipped, {why}"] = (0, [], 0.0)
+            if only in name:
+                limit = min(QUICK if quick else limit or len(points), len(points))
+                table.add(name, partial(run_apart, random.Random(0).sample(points, limit), workers))
+    if not quick and only in POWER_CUT:
+        if why := power_cuts.can_mount():
+            table.rows[f"{POWER_CUT}: skipped, {why}"] = (0, [], 0.0)
         else:
             for name, points in images():
-                table.add(name, lambda points=points: run(points))
+                table.add(name, partial(run, points))
+    gc.unfreeze()
     return table.finished()
 
 
@@ -886,21 +667,25 @@ def rehearse(story: Story) -> None:
             judge(story, folder, done)
 
 
-def campaign(quick: bool = False, workers: int = 2) -> list[tuple[str, int, int, str]]:
-    """Break saves at all points, or at a few of each kind; return rows of (what, points, violations, remark)."""
-    if why := missing():
+def campaign(quick: bool = False, only: str = "", workers: int = 2) -> list[tuple[str, int, int, str]]:
+    """Break saves at all points, or at a few of each kind; return rows of (what, points, violations, remark).
+
+    Rows that begin with NAIVE show that the campaign finds what is wrong: theirs are no violations of this project's.
+    """
+    if why := shim.missing():
         return [(f"saves: skipped, {why}", 0, 0, "")]
-    return [tuple(row) for row in json.loads(under_shim(["--under-shim", str(int(quick)), str(workers)]))]
+    rows = shim.run_under(__file__, ["--under-shim", json.dumps([quick, only, workers])])
+    return [tuple(row) for row in json.loads(rows)]
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--under-shim"]:
-        print(json.dumps(work(bool(int(sys.argv[2])), int(sys.argv[3]))))
+        print(json.dumps(work(*json.loads(sys.argv[2]))))
     elif sys.argv[1:2] == ["--count"]:
         count()
     else:
-        begun = time.time()
-        rows = campaign(quick="--quick" in sys.argv)
+        begun, words = time.time(), [word for word in sys.argv[1:] if word != "--quick"]
+        rows = campaign("--quick" in sys.argv, *words)
         for row in rows:
             print("{:<90} {:>5} points {:>4} violations   {}".format(*row))
         print(f"{time.time() - begun:.0f} s")

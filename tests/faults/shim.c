@@ -1,7 +1,7 @@
 // Counts what a process does to the files of one folder, and makes the n-th operation go wrong (LD_PRELOAD).
 //
 // Orders stand in a page that forks share: whoever forks sets `pid` to the child that is to suffer, or the child does.
-// tests/faults/saves.py mirrors the structure and the two lists of names.
+// shim.py mirrors the structure and the two lists of names.
 
 #define _GNU_SOURCE
 #include <dirent.h>

@@ -1,0 +1,276 @@
+"""Loading runs no code: hostile, strange, cut and damaged files give one error that says which and what they are."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sys
+
+import pytest
+import torch
+from conftest import make_aligned
+from faults import checkpoints, hostile
+from faults.checkpoints import NET, STATE, Run, good, judge
+from terminal import TINY, copy_tree, type_fast, type_well
+
+from options.test_options import TestOptions
+from options.train_options import TrainOptions
+from util.util import UserError
+from util.weights_file import read
+
+
+def sample(trials, step):
+    return list(trials)[::step]
+
+
+# ---- files in forked processes, as the fault campaign reads them all ----
+
+
+def test_hostile_files_run_nothing_and_are_refused_with_what_they_are():
+    trials = list(checkpoints.hostile_networks())
+    report = judge(trials)
+    assert report.wrong == []
+    assert len(trials) > 300
+    assert report.loaded == 0
+
+
+def test_hostile_files_in_a_training_states_place_are_refused_too():
+    assert judge(sample(checkpoints.hostile_state_files(), 6)).wrong == []
+
+
+def test_networks_in_unusual_dress_load_whole_and_non_finite_weights_are_told():
+    report = judge(list(checkpoints.unusual_networks()))
+    assert report.wrong == []
+    assert report.loaded == len(report.outcomes) > 20
+
+
+def test_states_that_make_no_sense_are_refused_by_name_and_none_breaks_training_later():
+    assert judge(sample(checkpoints.strange_states(), 3)).wrong == []
+
+
+def test_files_cut_at_any_place_are_refused():
+    report = judge(list(checkpoints.truncations(25)))
+    assert report.wrong == []
+    assert report.loaded == 0
+
+
+def test_damaged_files_give_one_error_or_what_was_saved():
+    report = judge(list(checkpoints.mutants(300, seed=11)))
+    assert report.wrong == []
+    assert report.loaded < 80
+
+
+def test_the_trials_notice_code_that_runs_and_files_that_load(monkeypatch):
+    monkeypatch.setattr("util.checkpoint.read", lambda path, peek=False: torch.load(path, weights_only=False))
+    titles = ("call os.system", "call builtins.eval", "call shutil.rmtree", "protocol 4")
+    wrong = judge([trial for trial in checkpoints.hostile_networks() if trial.title in titles]).wrong
+    assert len(wrong) == len(titles)
+    assert all(f"{title}: executed" in what for title, what in zip(titles, wrong, strict=True))
+
+
+# ---- reading ----
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / NET
+
+
+def test_data_whose_sum_does_not_fit_are_damaged_and_their_tensor_is_named(path):
+    weights = {"a": torch.arange(1000.0), "deep.weight": torch.arange(5000.0, 7000.0)}
+    torch.save(weights, path)
+    content = path.read_bytes()
+    at = content.index(weights["deep.weight"].numpy().tobytes()[:400])
+    path.write_bytes(content[:at] + b"\x01" + content[at + 1 :])
+    with pytest.raises(UserError, match=f"{NET} can't be loaded .*the data at deep.weight are damaged"):
+        read(path)
+    assert read(path, peek=True)["a"][3] == 3  # reads no more than it must
+
+
+def test_a_file_without_checksums_loads(path, monkeypatch):
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save({"a": torch.ones(3)}, path)
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert torch.equal(read(path)["a"], torch.ones(3))
+
+
+def test_what_is_read_are_plain_dictionaries_lists_and_tensors_without_history(path):
+    weight = torch.nn.Parameter(torch.ones(2))
+    net = torch.nn.BatchNorm2d(2)
+    value = {"net": net.state_dict(), "w": weight, "again": weight, "n": [1, 2.5, None, "x", True, (1, 2)]}
+    torch.save(value, path)
+    found = read(path)
+    assert [type(item) for item in (found, found["net"], found["w"])] == [dict, dict, torch.Tensor]
+    assert not found["w"].requires_grad
+    assert found["again"] is found["w"]
+    assert found["n"] == value["n"]
+    assert list(found["net"]) == list(net.state_dict())
+
+
+@pytest.mark.parametrize("version", ["2.6.0", "2.9.1+cu128", "2.10.0", "2.15.0"])
+def test_files_from_elsewhere_are_told_of_where_pytorchs_own_safety_has_a_hole(tmp_path, monkeypatch, capsys, version):
+    monkeypatch.setattr(torch, "__version__", torch.torch_version.TorchVersion(version))
+    (tmp_path / NET).write_bytes(good()[NET])
+    Run(tmp_path, "net").load()
+    foreign = "load only files that you trust" in capsys.readouterr().err
+    assert foreign == (version < "2.9.9" and not version.startswith("2.1"))
+    (tmp_path / STATE).write_bytes(good()[STATE])
+    Run(tmp_path).load()
+    assert "trust" not in capsys.readouterr().err
+
+
+# ---- through the command line ----
+
+CASES = {
+    "call os.system": r"more than tensors and plain values \(os.system at",
+    "a whole network": r"torch.save\(net.state_dict\(\), FILE\) writes the weights alone",
+    "another program's checkpoint": r"holds epoch, state_dict, optimizer. torch.save\(torch.load\(.*\['state_dict'\]",
+    "a page of HTML": "a web page, not a network; download it again",
+    "a pointer of Git LFS": "`git lfs pull` fetches the file",
+    "zip of a network": "a packed archive; unpack it",
+    "a zip bomb of 10 GB": "its entries are compressed",
+    "nothing in it": "it is empty",
+}
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    """The program, and an experiment that was trained for an epoch."""
+    tree = copy_tree(tmp_path_factory.mktemp("tree"))
+    make_aligned(tree / "pairs", count=1)
+    once = "--netG unet_32 --n_epochs 1 --n_epochs_decay 0"
+    type_well(f"train.py --dataroot pairs --name good --model pix2pix {once} {TINY}", tree)
+    return tree
+
+
+def refused(done, path) -> str:
+    """See that a command ended with one error that names its file; return it."""
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert [line.startswith("error: ") for line in done.stderr.splitlines()] == [True]
+    assert str(path) in done.stderr
+    return done.stderr
+
+
+@pytest.fixture(scope="module")
+def files():
+    """Hostile files by name."""
+    return {name: content for name, content, _ in hostile.every(torch.nn.Conv2d(1, 1, 1).state_dict())}
+
+
+@pytest.mark.parametrize("title", CASES)
+def test_the_command_says_in_one_line_what_a_file_is_and_what_to_do(tree, files, title):
+    path = tree / "checkpoints/bad" / NET
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(files[title])
+    done = type_fast("test.py --dataroot pairs/test --name bad --model test --gpu_ids -1", tree)
+    assert re.search(CASES[title], refused(done, path.relative_to(tree)))
+    assert not (tree / hostile.CANARY).exists()
+
+
+def test_a_folder_and_a_pipe_in_a_networks_place_are_refused(tree):
+    folder = tree / "checkpoints/odd"
+    folder.mkdir()
+    (folder / NET).mkdir()
+    command = "test.py --dataroot pairs/test --name odd --model test --gpu_ids -1"
+    assert "it is a folder" in refused(type_fast(command, tree), f"odd/{NET}")
+    (folder / NET).rmdir()
+    os.mkfifo(folder / NET)
+    assert "no ordinary file" in refused(type_fast(command, tree), f"odd/{NET}")
+
+
+@pytest.mark.parametrize(
+    "change", [{"format": 99}, {"progress": None}, {"optimizers": [{"state": {0: {}}}] * 2}, {"more": id}]
+)
+def test_going_on_from_a_strange_state_is_refused_in_one_line(tree, change):
+    folder = tree / "checkpoints/strange"
+    shutil.copytree(tree / "checkpoints/good", folder, dirs_exist_ok=True)
+    state = torch.load(folder / STATE, weights_only=True)
+    (folder / STATE).unlink()  # a hard link
+    torch.save({**state, **change}, folder / STATE)
+    done = type_fast(f"train.py --dataroot pairs --name strange --continue_train --n_epochs 2 {TINY}", tree)
+    expected = "newer version" if "format" in change else "delete it" if "more" in change else next(iter(change))
+    assert expected in refused(done, f"strange/{STATE}")
+
+
+# ---- saved options ----
+
+OPTIONS = [
+    "",
+    "[" * 100_000,
+    '{"a":' * 100_000,
+    "[]",
+    "5",
+    "null",
+    '"pix2pix"',
+    '{"model": "pix2pix"',
+    '{"model": null}',
+    '{"model": 5}',
+    '{"model": ["pix2pix"]}',
+    '{"model": {"pix2pix": 1}}',
+    '{"model": "../../evil"}',
+    '{"model": "a.b"}',
+    '{"model": "pix2pix", "dataset_mode": "../evil"}',
+    '{"model": "pix2pix", "dataset_mode": 7}',
+    "\xff\xfe",
+    '{"model": "' + "x" * 1000 + '"}',
+    '{"model": "pix2pix", "ngf": ' + "9" * 5000 + "}",
+]
+VALUES = [[1], [[]], {"a": 1}, "sixty-four", "", True, 1.5, float("nan"), float("inf"), -1]
+FLAGS = ["ngf", "netG", "no_dropout", "direction", "preprocess", "crop_size", "lambda_L1"]
+
+
+def parse(options, folder, text):
+    """Parse a command of an experiment whose saved options are `text`; return the error that users see, if any."""
+    (folder / "x").mkdir(parents=True, exist_ok=True)
+    (folder / "x/train_opt.json").write_bytes(text.encode("latin-1"))
+    more = "--continue_train" if options is TrainOptions else ""
+    modules = set(sys.modules)
+    said = None
+    try:
+        options(f"--dataroot . --name x --checkpoints_dir {folder} --gpu_ids -1 {more}").parse()
+    except (UserError, SystemExit) as error:
+        said = str(error)
+    assert all(name.startswith(("models.", "data.")) for name in set(sys.modules) - modules)
+    return said
+
+
+@pytest.mark.parametrize("options", [TestOptions, TrainOptions])
+def test_damaged_saved_options_are_not_used_and_that_is_told(tmp_path, capsys, options):
+    for text in OPTIONS:
+        assert parse(options, tmp_path, text) is None
+        assert "train_opt.json is damaged and not used" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("options", [TestOptions, TrainOptions])
+def test_saved_values_of_any_type_give_no_traceback(tmp_path, capsys, options):
+    for name in FLAGS:
+        for value in VALUES:
+            parse(options, tmp_path, json.dumps({"model": "pix2pix", name: value}))
+    capsys.readouterr()
+    assert parse(options, tmp_path, '{"model": "pix2pix", "ngf": "64", "netG": 5}') is None
+    told = capsys.readouterr().err.splitlines()
+    assert sorted(told) == [
+        "warning: train_opt.json: netG can't be 5; it is taken as 'unet_256'",
+        "warning: train_opt.json: ngf can't be '64'; it is taken as 64",
+    ]
+
+
+@pytest.mark.parametrize("model", ["os", "sys", "evil", "base", "__init__", "networks", "test_model"])
+def test_saved_models_come_from_the_models_folder_alone(tmp_path, monkeypatch, model):
+    (tmp_path / "evil_model.py").write_text("raise SystemExit('imported')")
+    (tmp_path / "evil.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    said = parse(TestOptions, tmp_path, json.dumps({"model": model}))
+    assert "--model" in said
+
+
+def test_saved_options_that_are_no_file_are_not_waited_for(tmp_path, capsys):
+    (tmp_path / "x").mkdir()
+    os.mkfifo(tmp_path / "x/train_opt.json")
+    TestOptions(f"--dataroot . --name x --checkpoints_dir {tmp_path} --gpu_ids -1").parse()
+    assert "train_opt.json is damaged and not used" in capsys.readouterr().err
