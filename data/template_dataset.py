@@ -31,6 +31,8 @@ class TemplateDataset(BaseDataset):
     def __init__(self, opt):
         """List the files here; read them in __getitem__, which several processes call at once."""
         super().__init__(opt)  # keeps opt and self.root
+        if not opt.new_dataset_option >= 1:  # say what could not work before training begins, and what would
+            raise UserError(f"--new_dataset_option {opt.new_dataset_option}: at least 1 is needed.")
         if (opt.input_nc, opt.output_nc) != (3, 3):
             raise UserError("--dataset_mode template makes colour images: it needs --input_nc 3 --output_nc 3.")
         self.image_paths = find_images(Path(self.root, opt.phase), opt.max_dataset_size)

@@ -2,11 +2,13 @@
 # Sourced by the download scripts: fetch a file with curl or wget, and let it in only when it is whole.
 #
 # BASE_URL         where the files are, in place of the published address (a mirror of your own)
-# STALL_SECONDS    give up when nothing arrives for so long (default 60)
+# STALL_SECONDS    give up when less than 1000 bytes a second arrive for so long (default 60)
+# MOST_MEGABYTES   give up on a file larger than this (default 20000; the largest has 8000)
 # PYTHON           the Python (standard library alone) that unpacks and checks
 
 CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." || exit
 stall=${STALL_SECONDS:-60}
+most=${MOST_MEGABYTES:-20000}
 python=${PYTHON:-$(command -v python3 || command -v python || true)}
 
 die() {
@@ -42,14 +44,37 @@ bytes() {
   if [ -f "$1" ]; then wc -c <"$1" | tr -d ' '; else echo 0; fi
 }
 
+# bounded COMMAND...: become it; it ends when a file that it writes gets too large.
+bounded() {
+  ulimit -f $((most * 1024)) 2>/dev/null || true
+  exec "$@"
+}
+
+# nag PART PROCESS: end a process when PART grows too slowly, which wget itself does not notice.
+nag() {
+  local before now nap
+  before=$(bytes "$1")
+  trap 'kill "$nap" 2>/dev/null; exit' TERM
+  while
+    sleep "$stall" &
+    nap=$!
+    wait "$nap"
+  do
+    now=$(bytes "$1")
+    [ $((now - before)) -ge $((stall * 1000)) ] || kill "$2" 2>/dev/null || return 0
+    before=$now
+  done
+}
+
 # transfer URL PART: bring URL into PART, going on behind what is there.
 # Status 0: nothing is missing; 1: cut short; 2: the server cannot go on from there; 3: the server has no such file.
 transfer() {
   local status=0 code
   if command -v curl >/dev/null; then
-    local show=-sS
+    local show=-sS redirects='=http,https'
     [ ! -t 2 ] || show=-#
-    code=$(curl "$show" --fail --location --proto-redir '=http,https' --connect-timeout "$stall" \
+    case $1 in https:*) redirects='=https' ;; esac # not to what anyone on the way can change
+    code=$(bounded curl "$show" --fail --location --proto-redir "$redirects" --connect-timeout "$stall" \
       --speed-limit 1000 --speed-time "$stall" --continue-at - --output "$2" --write-out '%{http_code}' \
       --url "$1") || status=$?
     case "$status:$code" in
@@ -62,7 +87,15 @@ transfer() {
     local show=-nv
     [ ! -t 2 ] || show=-v
     # Kept connections fail on redirects by a server that closes them all the same.
-    wget "$show" --no-http-keep-alive --continue --tries=1 --timeout="$stall" -O "$2" -- "$1" || status=$?
+    bounded wget "$show" --no-http-keep-alive --continue --tries=1 --timeout="$stall" -O "$2" -- "$1" &
+    local wget=$! nag
+    nag "$2" "$wget" >/dev/null 2>&1 &
+    nag=$!
+    # shellcheck disable=SC2064  # their ids of now
+    trap "kill $wget $nag 2>/dev/null; exit 143" INT TERM
+    wait "$wget" 2>/dev/null || status=$? # bash remarks on what nag has ended
+    trap - INT TERM
+    kill "$nag" 2>/dev/null || true
     case "$status" in
       0) return 0 ;;
       8) return 3 ;;
@@ -81,6 +114,10 @@ bring() {
     [ "$round" -eq 1 ] || echo "going on from byte $size" >&2
     status=0
     transfer "$1" "$2" || status=$?
+    if [ "$(bytes "$2")" -ge $((most * 1048576)) ]; then
+      rm -f -- "$2"
+      die "$1 gives more than $most megabytes, which no such file has"
+    fi
     case $status in
       0 | 3) return $status ;;
       1) [ "$(bytes "$2")" -gt "$size" ] || return 1 ;;

@@ -17,13 +17,18 @@ PAGE = b"<!DOCTYPE html><html><body>Please sign in to this network</body></html>
 class Served:
     """A file of the server and how it is given out; `asked` collects the requests' Range headers.
 
-    cut: bytes after which a response breaks off (then `cuts` counts down). length: the Content-Length claimed.
+    cut: bytes after which a response breaks off (then `cuts` counts down); with `drip` the rest comes in single bytes,
+    so many seconds apart. length: the Content-Length claimed (None: the right one; "": none). location: where it
+    redirects to. stall: seconds of silence before it hangs up. raw: sent in place of any HTTP. endless: the body is
+    repeated for ever. lies: asked for a range, it gives another one.
     """
 
-    def __init__(self, data=b"", status=200, kind="application/zip", ranges=True, cut=None, cuts=99, length=None):
+    def __init__(self, data=b"", status=200, kind="application/zip", ranges=True, cut=None, cuts=99, **rest):
         self.data, self.status, self.kind, self.ranges = data, status, kind, ranges
-        self.cut, self.cuts, self.length = cut, cuts, length
-        self.location, self.stall, self.asked = None, 0, []
+        self.cut, self.cuts, self.asked = cut, cuts, []
+        self.length = self.location = self.raw = None
+        self.stall, self.drip, self.endless, self.lies = 0, 0, False, False
+        vars(self).update(rest)
 
 
 class Server(ThreadingHTTPServer):
@@ -45,6 +50,11 @@ class Handler(BaseHTTPRequestHandler):
         served.asked.append(self.headers.get("Range"))
         start = re.match(r"bytes=(\d+)-", self.headers.get("Range") or "")
         start = int(start[1]) if start and served.ranges and served.status == 200 else 0
+        if served.raw is not None:
+            self.close_connection = True
+            return self._give(served, served.raw)
+        if served.lies:
+            start = start and 1
         body = served.data[start:]
         if start and not body:
             self.send_response(416)
@@ -53,7 +63,8 @@ class Handler(BaseHTTPRequestHandler):
             return self.end_headers()
         self.send_response(206 if start else served.status)
         self.send_header("Content-Type", served.kind)
-        self.send_header("Content-Length", str(len(body) if served.length is None else served.length))
+        if served.length != "":
+            self.send_header("Content-Length", str(len(body) if served.length is None else served.length))
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(served.data) - 1}/{len(served.data)}")
         if served.location:
@@ -61,11 +72,20 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if served.cut is not None and served.cuts > 0:
             served.cuts -= 1
-            body = body[: served.cut]
-        self.wfile.write(body)
-        self.wfile.flush()
-        time.sleep(served.stall)
-        return None
+            return self._give(served, body[: served.cut], body[served.cut :])
+        return self._give(served, body)
+
+    def _give(self, served, body, rest=b""):
+        """Send a body, and perhaps the rest behind it, for as long as somebody listens."""
+        with contextlib.suppress(OSError):
+            self.wfile.write(body)
+            while served.endless:
+                self.wfile.write(body)
+            if served.drip:
+                for byte in rest:
+                    time.sleep(served.drip)
+                    self.wfile.write(bytes([byte]))
+            time.sleep(served.stall)
 
     def log_message(self, *args):
         """Say nothing."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import os
 import re
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -20,7 +22,7 @@ CYCLEGAN, PIX2PIX = "datasets/download_cyclegan_dataset.sh", "datasets/download_
 CYCLEGAN_MODEL, PIX2PIX_MODEL = "scripts/download_cyclegan_model.sh", "scripts/download_pix2pix_model.sh"
 FCN8S = "scripts/eval_cityscapes/download_fcn8s.sh"
 SCRIPTS = [CYCLEGAN, PIX2PIX, CYCLEGAN_MODEL, PIX2PIX_MODEL, FCN8S]
-NEEDED = ["bash", "cat", "dirname", "env", "grep", "head", "mkdir", "mv", "od", "rm", "rmdir", "tr", "wc"]
+NEEDED = ["bash", "cat", "dirname", "env", "grep", "head", "mkdir", "mv", "od", "rm", "rmdir", "sleep", "tr", "wc"]
 TOOLS = [tool for tool in ("curl", "wget") if shutil.which(tool)]
 # What a cut transfer may leave: a part to go on from, not a data set.
 PART = re.compile(r".*\.part")
@@ -258,6 +260,95 @@ REFUSALS = {
     "climbing names": (Served(zip_of({"maps/1.jpg": b"a", "../../evil": b"b"})), "leads out of the folder"),
     "an absolute name": (Served(tar_of({"maps/1.jpg": b"a", "/tmp/evil_download": b"b"})), "leads out of the folder"),
 }
+
+
+STRANGE = {
+    "no content": Served(b"", status=204),
+    "unauthorised": Served(PAGE, status=401),
+    "gone": Served(PAGE, status=410),
+    "bad gateway": Served(PAGE, status=502),
+    "hangs up": Served(raw=b""),
+    "no HTTP": Served(raw=b"220 smtp.example.com ready\r\n"),
+    "a binary answer": Served(raw=os.urandom(3_000)),
+    "endless headers": Served(raw=b"HTTP/1.0 200 OK\r\n" + b"X: y\r\n" * 300_000),
+    "one endless header": Served(raw=b"HTTP/1.0 200 OK\r\nX: " + b"y" * 3_000_000),
+    "half a header": Served(raw=b"HTTP/1.0 200 OK\r\nContent-Le"),
+    "a length below zero": Served(MAPS[:-500], length=-5),
+    "a length that is no number": Served(MAPS[:-500], length="many"),
+    "a length beyond all": Served(MAPS[:-500], length=2**70),
+    "no length, and a part": Served(MAPS[:-500], length=""),
+    "a broken chunk": Served(raw=b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffff\r\n" + MAPS[:999]),
+    "a chunk of no size": Served(raw=b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n" + MAPS),
+    "compressed on the way": Served(gzip.compress(MAPS)),
+    "to a file": Served(status=302, location="file:///etc/hostname"),
+    "to FTP": Served(status=302, location="ftp://127.0.0.1:9/maps.zip"),
+    "to nowhere": Served(status=302, location="http://127.0.0.1:9/maps.zip"),
+    "to no address": Served(status=302, location="http://[::1"),
+    "without an address": Served(status=302),
+}
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+@pytest.mark.parametrize("case", STRANGE)
+def test_a_server_that_misbehaves_is_an_error_in_time_and_no_data_set(house, server, tool, case):
+    server.files["/maps.zip"] = STRANGE[case]
+    done = fetch(house, CYCLEGAN, "maps", url=server.url, tool=tool, STALL_SECONDS="5")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("error: ")
+    assert nothing_came(house)
+    server.files["/maps.zip"] = Served(MAPS)
+    assert fetch(house, CYCLEGAN, "maps", url=server.url, tool=tool).returncode == 0
+    assert holds_maps(house)
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_a_wrong_range_does_not_spoil_the_file(house, server, tool):
+    (house / "datasets/maps.zip.part").write_bytes(MAPS[:50_000])
+    server.files["/maps.zip"] = Served(MAPS, lies=True)
+    done = fetch(house, CYCLEGAN, "maps", url=server.url, tool=tool)
+    assert (done.returncode == 0 and holds_maps(house)) or ("did not arrive" in done.stderr and nothing_came(house))
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_a_server_that_gives_a_byte_a_second_is_given_up(house, server, tool):
+    server.files["/maps.zip"] = Served(MAPS, cut=10, drip=0.5)
+    began = time.monotonic()
+    done = fetch(house, CYCLEGAN, "maps", url=server.url, tool=tool, STALL_SECONDS="1")
+    assert (done.returncode, time.monotonic() - began < 30) == (1, True)
+    assert "did not arrive; the same command goes on from where it stopped" in done.stderr
+    assert "Terminated" not in done.stderr
+    assert nothing_came(house)
+
+
+@pytest.mark.skipif(not shutil.which("openssl") or "curl" not in TOOLS, reason="no openssl makes a certificate")
+def test_https_does_not_lead_to_http(house, server, tmp_path):
+    words = "openssl req -x509 -newkey rsa:2048 -nodes -keyout key -out cert -subj /CN=localhost -days 9 -addext"
+    subprocess.run([*words.split(), "subjectAltName=IP:127.0.0.1"], cwd=tmp_path, check=True, capture_output=True)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(tmp_path / "cert", tmp_path / "key")
+    server.files["/maps.zip"] = Served(MAPS)
+    with serving() as secure:
+        secure.socket = tls.wrap_socket(secure.socket, server_side=True)
+        address = secure.url.replace("http:", "https:")
+        secure.files = {
+            "/down/maps.zip": Served(status=302, location=f"{server.url}/maps.zip"),
+            "/across/maps.zip": Served(status=302, location=f"{address}/maps.zip"),
+            "/maps.zip": Served(MAPS),
+        }
+        env = {"CURL_CA_BUNDLE": str(tmp_path / "cert")}
+        assert fetch(house, CYCLEGAN, "maps", url=f"{address}/down", **env).returncode == 1
+        assert nothing_came(house)
+        assert fetch(house, CYCLEGAN, "maps", url=f"{address}/across", **env).returncode == 0
+    assert holds_maps(house)
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_an_endless_file_is_given_up_and_does_not_stay(house, server, tool):
+    server.files["/maps.zip"] = Served(bytes(100_000), length="", endless=True)
+    done = fetch(house, CYCLEGAN, "maps", url=server.url, tool=tool, MOST_MEGABYTES="3")
+    assert done.returncode == 1
+    assert "gives more than 3 megabytes" in done.stderr
+    assert not list((house / "datasets").glob("*.part"))
 
 
 @pytest.mark.parametrize("tool", TOOLS)

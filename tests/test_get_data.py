@@ -5,16 +5,19 @@ from __future__ import annotations
 import builtins
 import re
 import sys
+import urllib.request
+from email.message import Message
 from pathlib import Path
+from urllib.error import HTTPError
 
 import pytest
 from file_server import PAGE, Served, serving, tar_of, zip_of
+from test_downloads import STRANGE
 
+from util import get_data
 from util.get_data import GetData
 from util.util import UserError
 
-pytest.importorskip("requests")
-pytest.importorskip("bs4")
 LIST = b"""<html><body><table><tr><td><a href="?C=N;O=D">Name</a></td></tr>
 <a href="/cyclegan/">Parent Directory</a> <a href="../../evil.zip.exe">no</a> <a href="maps.zip">maps.zip</a>
 <a href="/cyclegan/datasets/mini.tar.gz">mini</a> <a name="x">y</a></table></body></html>"""
@@ -99,7 +102,42 @@ def test_without_a_mirror_each_paper_has_its_own_address(monkeypatch):
     assert GetData("pix2pix").url == "http://efrosgans.eecs.berkeley.edu/pix2pix/datasets/"
 
 
-def test_a_missing_package_is_named(mirror, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "bs4", None)
-    with pytest.raises(UserError, match="pip install beautifulsoup4"):
-        GetData().get(tmp_path, "maps")
+def test_nothing_but_the_standard_library_is_needed(mirror, tmp_path, monkeypatch):
+    for name in ("requests", "bs4"):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert GetData(verbose=False).get(tmp_path, "maps") == str(tmp_path / "maps")
+
+
+def test_slow_and_endless_servers_are_given_up(mirror, tmp_path, monkeypatch):
+    monkeypatch.setattr(get_data, "TIMEOUT", 0.5)
+    monkeypatch.setattr(get_data, "LARGEST", 10**6)
+    monkeypatch.setattr(get_data, "LONGEST_LIST", 10**6)
+    slow, endless = Served(MAPS, cut=20, drip=0.1), Served(bytes(10**5), length="", endless=True)
+    for path, served, words in (
+        ("/maps.zip", slow, r"maps.zip is too slow: \d+ bytes in the last 0.5 seconds"),
+        ("/maps.zip", Served(MAPS, cut=20, stall=3), "Cannot get .*timed out"),
+        ("/maps.zip", endless, "maps.zip gave more than 1,000,000 bytes"),
+        ("/", endless, "gave more than 1,000,000 bytes"),
+    ):
+        kept, mirror.files[path] = mirror.files[path], served
+        with pytest.raises(UserError, match=words):
+            GetData(verbose=False).get(tmp_path / "sets", "maps")
+        mirror.files[path] = kept
+    assert [path.name for path in tmp_path.rglob("*")] in ([], ["sets"])
+
+
+@pytest.mark.parametrize("case", STRANGE)
+def test_a_server_that_misbehaves_is_an_error_that_leaves_nothing(mirror, tmp_path, case):
+    mirror.files["/maps.zip"] = STRANGE[case]
+    with pytest.raises(UserError, match=r"/maps.zip"):
+        GetData(verbose=False).get(tmp_path, "maps")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_https_does_not_lead_to_http(tmp_path):
+    request = urllib.request.Request("https://example.org/maps.zip")
+    follow = get_data._NoDowngrade().redirect_request
+    for target in ("http://example.org/maps.zip", "ftp://example.org/maps.zip", "file:///etc/passwd"):
+        with pytest.raises(HTTPError, match="not followed to"):
+            follow(request, None, 302, "Found", Message(), target)
+    assert follow(request, None, 302, "Found", Message(), "https://example.com/x").full_url == "https://example.com/x"

@@ -31,9 +31,10 @@ def write_tar(path, *members):
             info, data = (member, b"") if isinstance(member, tarfile.TarInfo) else member
             if isinstance(info, str):
                 info = tarfile.TarInfo(info)
-            if info.type == tarfile.REGTYPE:
+            if info.type == tarfile.REGTYPE and not info.size:
                 info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
+            archive.fileobj.write(info.tobuf(tarfile.GNU_FORMAT))
+            archive.fileobj.write(data + bytes(-len(data) % 512))
     return path
 
 
@@ -41,6 +42,13 @@ def special(name, kind, target=""):
     """A member of a tar that is no plain file."""
     info = tarfile.TarInfo(name)
     info.type, info.linkname, info.devmajor, info.devminor = kind, target, 1, 3
+    return info
+
+
+def sized(name, size, kind=tarfile.REGTYPE):
+    """A member of a tar that says how large it is, whatever follows."""
+    info = tarfile.TarInfo(name)
+    info.size, info.type = size, kind
     return info
 
 
@@ -118,6 +126,10 @@ HOSTILE |= {
     "a zero byte in a name": lambda path: with_zero_byte(write_zip(path, GOOD, ("d/a.png@../evil", b"e"))),
     "a long link": lambda path: write_zip(path, GOOD, ("d/link", b"x" * 5_000, ZIP_LINK)),
     "a bomb": lambda path: write_tar(path, ("d/bomb", bytes(60_000_000))),
+    "a bomb between files": lambda path: write_tar(path, GOOD, *[(f"d/{i}", bytes(4_000_000)) for i in range(9)]),
+    "a size beyond all": lambda path: write_tar(path, GOOD, (sized("d/1.png", 2**60), b"few")),
+    "a name of 20 MB": lambda path: write_tar(path, (sized("././@LongLink", 2 * 10**7, b"L"), b"n" * 2 * 10**7), GOOD),
+    "a header of 20 MB": lambda path: write_tar(path, (sized("pax", 2 * 10**7, b"x"), b"9 a=b\n" * 3_333_334), GOOD),
     "a claimed bomb": lambda path: in_directory(write_zip(path, GOOD, ("d/bomb", b"tick")), 24, 2**31 - 1),
     "a claim too large": lambda path: in_directory(write_zip(path, GOOD, ("d/bomb", b"tick")), 24, 5_000),
     "encrypted": lambda path: in_directory(write_zip(path, GOOD), 8, 1),

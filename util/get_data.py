@@ -5,11 +5,15 @@ The bash scripts in datasets/ do the same, and go on with what an interrupted do
 
 from __future__ import annotations
 
+import http.client
 import os
 import re
+import time
+import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from html.parser import HTMLParser
 from pathlib import Path
+from urllib.error import HTTPError
 
 from util.unpack import ArchiveError, unpack
 from util.util import UserError, did_you_mean
@@ -19,7 +23,9 @@ URLS = {
     "pix2pix": "http://efrosgans.eecs.berkeley.edu/pix2pix/datasets/",
 }
 ARCHIVE = re.compile(r"[\w-][\w.-]*\.(zip|tar\.gz)")
-TIMEOUT = (30, 60)  # seconds to connect, and between two pieces of data
+TIMEOUT = 60  # seconds to connect, between two pieces of data, and over which SLOWEST is measured
+SLOWEST = 1000  # bytes a second
+LONGEST_LIST, LARGEST = 10**7, 20 * 10**9  # bytes; the largest data set has 8 GB
 
 
 class GetData:
@@ -56,10 +62,9 @@ class GetData:
 
     def _archives(self) -> list[str]:
         """List the archives that the server's page links to."""
-        bs4 = _optional("bs4", "beautifulsoup4")
-        with self._request(self.url) as response:
-            links = bs4.BeautifulSoup(response.text, "html.parser").find_all("a", href=True)
-        names = {link["href"].rpartition("/")[2] for link in links}
+        page = _Links()
+        page.feed(b"".join(self._pieces(self.url, LONGEST_LIST)).decode("utf-8", "replace"))
+        names = {link.rpartition("/")[2] for link in page.links}
         return sorted(name for name in names if ARCHIVE.fullmatch(name))
 
     def _find(self, name: str) -> str:
@@ -89,7 +94,9 @@ class GetData:
         folder.parent.mkdir(parents=True, exist_ok=True)
         part = folder.parent / f"{archive}.get.part"  # another name than the scripts', which would go on with it
         try:
-            self._download(self.url + archive, part)
+            with part.open("wb") as file:
+                for piece in self._pieces(self.url + archive, LARGEST):
+                    file.write(piece)
             unpack(part, folder)
         except ArchiveError as error:
             raise UserError(f"{self.url}{archive} is not usable: {error}.") from error
@@ -97,34 +104,47 @@ class GetData:
             part.unlink(missing_ok=True)
         self._say(f"unpacked to {folder}")
 
-    def _download(self, url: str, path: Path) -> None:
-        with self._request(url) as response, path.open("wb") as file:
-            for piece in response.iter_content(2**20):
-                file.write(piece)
-            expected = response.headers.get("Content-Length")
-            # What a server compresses on the way has another length at the end.
-            if expected and "Content-Encoding" not in response.headers and file.tell() != int(expected):
-                raise UserError(f"{url} did not arrive whole: {file.tell():,} of {int(expected):,} bytes.")
-
-    @contextmanager
-    def _request(self, url: str) -> Iterator:
-        """Ask for a URL; the response's body arrives as it is read in the body. Raises UserError."""
-        requests = _optional("requests")
+    def _pieces(self, url: str, most: int) -> Iterator[bytes]:
+        """Yield what a URL gives, as it arrives; UserError unless it is whole, at most `most` bytes, and in time."""
+        got, before, mark = 0, 0, time.monotonic()
+        request = urllib.request.Request(url, headers={"User-Agent": "get_data", "Accept-Encoding": "identity"})
         try:
-            with requests.get(url, stream=True, timeout=TIMEOUT) as response:
-                response.raise_for_status()
-                yield response
-        except requests.RequestException as error:
+            with urllib.request.build_opener(_NoDowngrade).open(request, timeout=TIMEOUT) as response:
+                while piece := response.read1(2**16):
+                    yield piece
+                    got += len(piece)
+                    if got > most:
+                        raise UserError(f"{url} gave more than {most:,} bytes, which no such file has.")
+                    if time.monotonic() - mark > TIMEOUT:
+                        if got - before < TIMEOUT * SLOWEST:
+                            raise UserError(f"{url} is too slow: {got - before:,} bytes in the last {TIMEOUT} seconds.")
+                        before, mark = got, time.monotonic()
+                expected = response.headers.get("Content-Length", "")
+        except (OSError, http.client.HTTPException, ValueError) as error:
             raise UserError(f"Cannot get {url}: {error}.") from error
+        if expected.isdecimal() and got != int(expected):
+            raise UserError(f"{url} did not arrive whole: {got:,} of {int(expected):,} bytes.")
+
+
+class _NoDowngrade(urllib.request.HTTPRedirectHandler):
+    """Follow redirects on the web, but not from https to what anyone on the way can change."""
+
+    def redirect_request(self, req, fp, code, msg, headers, newurl):
+        if not newurl.startswith("https:" if req.full_url.startswith("https:") else ("http:", "https:")):
+            raise HTTPError(req.full_url, code, f"not followed to {newurl}", headers, fp)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+class _Links(HTMLParser):
+    """Collect where a page's links lead."""
+
+    def __init__(self):
+        super().__init__()
+        self.links: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        self.links += [value for name, value in attrs if tag == "a" and name == "href" and value]
 
 
 def _name(archive: str) -> str:
     return re.sub(r"\.(zip|tar\.gz)$", "", archive)
-
-
-def _optional(module: str, package: str | None = None):
-    """Import what only this file needs, or raise UserError with what to type."""
-    try:
-        return __import__(module)
-    except ImportError:
-        raise UserError(f"GetData needs {package or module}: pip install {package or module}") from None

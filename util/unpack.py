@@ -30,6 +30,8 @@ BROKEN = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, st
 BROKEN += (RuntimeError, OverflowError, LookupError)
 # Pictures hardly compress, so an archive that grows a hundredfold is a bomb; the slack is for small ones.
 MOST_GROWTH, SLACK = 100, 2**20
+MOST_FILES = 500_000  # the largest data set has 140,000, and each takes a kilobyte of memory
+PIECE = 2**16  # bytes read at a time; no header of a file is larger
 SPLITS = re.compile(r"(train|test|val)[AB]?")
 
 
@@ -84,13 +86,40 @@ def _open(archive: Path) -> Iterator[list[Member]]:
         with zipfile.ZipFile(archive) as box:
             yield [member for info in box.infolist() if (member := _zip_member(box, info))]
     elif magic[:2] == b"\x1f\x8b":
-        with tarfile.open(archive, "r:gz") as box:
-            members = [member for info in box if (member := _tar_member(box, info))]
-            while box.fileobj.read(SLACK):  # up to gzip's own checksum, which stands at the end
+        packed = archive.stat().st_size
+        with gzip.open(archive) as stream, tarfile.open(fileobj=_Bounded(stream, packed), mode="r:") as box:
+            members = []
+            for count, info in enumerate(box):
+                if count > MOST_FILES:
+                    raise ArchiveError(f"more than {MOST_FILES:,} files: no data set has so many")
+                members += [member for member in [_tar_member(box, info)] if member]
+            while box.fileobj.read(PIECE):  # up to gzip's own checksum, which stands at the end
                 pass
             yield members
     else:
         raise ArchiveError(f"{archive.name} is neither a zip nor a tar.gz archive")
+
+
+class _Bounded:
+    """What gzip unpacks, so long as it is neither a bomb nor asked for in a piece that would fill the memory."""
+
+    def __init__(self, stream: IO[bytes], packed: int):
+        self.stream, self.most = stream, MOST_GROWTH * packed + SLACK
+        self.tell = stream.tell
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= PIECE:
+            raise ArchiveError(f"a header of {size:,} bytes: no archive of pictures has that")
+        return self._within(self.stream.read(size), self.stream.tell())
+
+    def seek(self, place: int) -> int:
+        self._within(None, place)
+        return self.stream.seek(place)
+
+    def _within(self, result, place: int):
+        if place > self.most:
+            raise ArchiveError(f"it would unpack to more than {self.most:,} bytes: no archive of pictures does that")
+        return result
 
 
 def _zip_member(box: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member | None:
@@ -176,7 +205,7 @@ def _write(members: list[Member], work: Path) -> None:
             path = work.joinpath(*member.parts)
             path.parent.mkdir(parents=True, exist_ok=True)
             with member.open() as source, path.open("xb") as target:
-                shutil.copyfileobj(source, target, SLACK)
+                shutil.copyfileobj(source, target, PIECE)
             if path.stat().st_size != member.size:
                 raise ArchiveError(f"{'/'.join(member.parts)!r} is cut short")
     for member in members:

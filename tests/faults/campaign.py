@@ -23,7 +23,13 @@ from pathlib import Path
 TESTS = Path(__file__).resolve().parents[1]
 PARTS = ("saves", "resume", "signals", "checkpoints", "images")
 # What a small sample is, where a part has one.
-QUICK = {"saves": {"quick": True}, "signals": {"only": "TERM"}, "checkpoints": {"count": 300}, "images": {"count": 300}}
+QUICK = {
+    "saves": {"quick": True},
+    "resume": {"every": 20},
+    "signals": {"only": "TERM"},
+    "checkpoints": {"count": 300},
+    "images": {"count": 300},
+}
 RUN = """
 import importlib, json, sys
 part, arguments, file = sys.argv[1:]

@@ -205,12 +205,13 @@ def start(words: str, out: Path, ranks: int = 1, kill: Kill | None = None, doubl
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    children = []
+    children, temporary = [], tempfile.mkdtemp()
     for rank in range(ranks):
         if (pid := os.fork()) == 0:
             status = 1
             try:
                 signal.alarm(LIMIT)
+                tempfile.tempdir = temporary  # a killed process leaves its folders for pipes to its workers
                 names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "MASTER_PORT": port}
                 for name, value in names.items():
                     os.environ.pop(name, None) if ranks == 1 else os.environ.update({name: str(value)})
@@ -241,7 +242,9 @@ def start(words: str, out: Path, ranks: int = 1, kill: Kill | None = None, doubl
                 sys.stderr.flush()
                 os._exit(status)
         children.append(pid)
-    return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children]
+    statuses = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children]
+    shutil.rmtree(temporary, ignore_errors=True)
+    return statuses
 
 
 # ---- killing and going on ----

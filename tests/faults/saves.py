@@ -59,7 +59,8 @@ QUICK = 15  # points of each row of each story, where a few are enough
 
 # ---- what is saved ----
 
-Steps = tuple[tuple[str, int], ...]  # saves: a prefix, and the number of the generation
+Step = tuple[str, int]  # a save: a prefix, and the number of the generation
+Steps = tuple[Step, ...]
 
 
 class Story(NamedTuple):
@@ -226,14 +227,14 @@ def number_of(story: Story, name: str, net: nn.Module) -> int | None:
     return next((n for n in numbers if same(own, generation(story.networks, n).networks[name].state_dict())), None)
 
 
-def judge(story: Story, folder: Path, done: dict[str, int], begun: tuple[str, int] | None = None) -> dict[str, int]:
+def judge(story: Story, folder: Path, done: dict[str, int], *begun: Step) -> dict[str, int]:
     """Load every set of the folder and return their generations; raises Broken if one is not what it may be.
 
-    `done`: the last generation whose save returned, for each prefix; `begun`: the save that did not return.
+    `done`: the last generation whose save returned, for each prefix; `begun`: saves that did not return.
     """
     generations = {}
     for prefix in dict.fromkeys(prefix for prefix, _ in story.steps):
-        allowed = {done.get(prefix)} | ({begun[1]} if begun and begun[0] == prefix else set())
+        allowed = {done.get(prefix), *(number for other, number in begun if other == prefix)}
         number = found(story, folder, prefix)
         if number not in allowed:
             raise Broken(f"lost: {prefix} is of generation {number}, not of {allowed}")
@@ -258,9 +259,9 @@ def digest(path: Path) -> str | None:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
 
 
-def judge_and_go_on(story: Story, folder: Path, done: dict[str, int], step: tuple[str, int], make) -> None:
+def judge_and_go_on(story: Story, folder: Path, done: dict[str, int], step: Step, make, *begun: Step) -> None:
     """Judge a folder after a crash, then make the save that was cut short once more, and judge again."""
-    done = judge(story, folder, done, step)
+    done = judge(story, folder, done, step, *begun)
     prefix, number = step
     save(story, make(folder), prefix, number)
     judge(story, folder, {**done, prefix: number})
@@ -378,19 +379,23 @@ def cut_power(story: Story, make=Checkpointer, first: int | None = None) -> list
     """
 
     def point(held: power_cuts.Folder, half: bool, returned: int) -> bool:
+        # What the killed save left is certain to last only when a later save has returned.
+        now, also = (done | dict(steps[:returned]), ()) if returned else (sure, begun)
         with scratch() as folder:
             power_cuts.lay_out(held, folder, half)
-            judge_and_go_on(story, folder, done | dict(steps[:returned]), steps[returned], make)
+            judge_and_go_on(story, folder, now, steps[returned], make, *also)
         return True
 
     with scratch() as folder:
-        done, steps = begin(story, folder), story.steps
+        done = sure = begin(story, folder)
+        steps, begun = story.steps, ()
         disk = power_cuts.Disk(folder)
         if first:
             watched = shim.operations(lambda: act(story, make(folder), steps), folder)
             *_, op = disk.follow(itertools.islice(watched, first))
             watched.close()
-            done = judge(story, folder, done | dict(steps[: op.returned]), steps[op.returned])
+            sure, begun = done | dict(steps[: op.returned]), (steps[op.returned],)
+            done = judge(story, folder, sure, *begun)
             steps = left_to_do(story, done)
         ops = shim.operations(lambda: act(story, make(folder), steps), folder)
         return [partial(point, *cut) for cut in power_cuts.after(ops, disk)]
@@ -542,10 +547,10 @@ def points_of(story: Story, quick: bool) -> Iterator[tuple[str, list[Callable[[]
     yield f"killed, then {names} when going on", mixed, 400
     yield "power cut, by a model: what was not synced is lost in any combination", cut_power(story), None
     commits = [n for n in others if ops[n - 1].kind == "rename" and ops[n - 1].target.name.endswith("_state.pth")]
-    wrecks = [n + step for n in commits[1:] for step in range(1, 5)]  # what the next save has to complete
-    wrecks = random.Random(0).sample(wrecks, 2 if quick else 10)
+    wrecks = [n + step for n in commits[1:] for step in range(1, 7)]  # what the next save has to complete
+    wrecks = random.Random(0).sample(wrecks, 2 if quick else 16)
     cuts = [point for n in wrecks for point in cut_power(story, first=n)]
-    yield "killed, then a power cut when going on, by the model", cuts, 400
+    yield "killed, then a power cut when going on, by the model", cuts, 800
     naive = [partial(kill, story, mode, n, InPlace) for mode in (KILL_BEFORE, KILL_WITHIN) for n in every]
     yield f"{NAIVE}: killed before or halfway into the n-th operation", naive, 100
     yield f"{NAIVE}: power cut, by the model", cut_power(story, InPlace), 100
