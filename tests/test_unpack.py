@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import io
 import os
 import re
 import signal
@@ -278,6 +277,14 @@ def test_a_stopped_run_leaves_nothing_or_all(place):
     else:
         assert run.returncode == 143
         assert snapshot(place / "home") == {}
+
+
+def test_an_archive_of_endless_files_is_refused(place, monkeypatch):
+    monkeypatch.setattr("util.unpack.MOST_FILES", 5)
+    archive = write_tar(place / "archive", *[(f"d/{i}.png", b"x") for i in range(7)])
+    with pytest.raises(ArchiveError, match="more than 5 files"):
+        unpack(archive, place / "home/set")
+    assert snapshot(place / "home") == {}
 
 
 def test_a_gzip_that_is_no_tar_is_refused(place):

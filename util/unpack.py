@@ -92,7 +92,8 @@ def _open(archive: Path) -> Iterator[list[Member]]:
             for count, info in enumerate(box):
                 if count > MOST_FILES:
                     raise ArchiveError(f"more than {MOST_FILES:,} files: no data set has so many")
-                members += [member for member in [_tar_member(box, info)] if member]
+                if member := _tar_member(box, info):
+                    members.append(member)
             while box.fileobj.read(PIECE):  # up to gzip's own checksum, which stands at the end
                 pass
             yield members
