@@ -340,6 +340,8 @@ class BaseOptions:
             return
         print("\n".join(lines))
         folder = experiment_folder(opt)
+        if self.isTrain and not opt.continue_train and any(folder.glob("*_net_*.pth")):
+            warn(f"{folder} has networks of an earlier run, which this run replaces; --continue_train goes on with it")
         if self.isTrain or folder.is_dir():  # an experiment that is not there: loading its networks will say so
             stem = opt.phase if self.isTrain or opt.phase != "train" else "test_train"  # don't replace training's own
             write_text(folder / f"{stem}_opt.txt", "\n".join(lines) + "\n", needed=self.isTrain)

@@ -28,6 +28,7 @@ SHORT = f"--name exp {TINY} --netG resnet_6blocks --n_epochs 1 --n_epochs_decay 
 TRAIN = {
     "pix2pix": f"--dataroot pairs --model pix2pix {SHORT}",
     "cycle_gan": f"--dataroot two --model cycle_gan {SHORT}",
+    "colorization": f"--dataroot pairs --model colorization {SHORT}",
     "template": f"--dataroot pairs --model template --dataset_mode template {SHORT}",
 }
 TEST = {
@@ -191,7 +192,7 @@ def check(said: SimpleNamespace, words: list[str]) -> None:
 
 
 QUICK = settings(
-    max_examples=50,
+    max_examples=40,
     derandomize=True,
     deadline=None,
     database=None,

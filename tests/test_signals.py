@@ -307,8 +307,7 @@ def test_all_processes_of_a_second_run_leave(trainer):
     with (folder / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         run = trainer.run("taken", ranks=2)
-    assert run.statuses[0] == 1
-    assert run.statuses[1] in (1, -15)  # torchrun may be faster
+    assert set(run.statuses) in ({1}, {1, -signal.SIGTERM})  # torchrun may be faster with the other
     assert f"error: another run is training in {folder}. Type another --name" in run.errors
     assert [path.name for path in folder.iterdir()] == [".lock"]
 

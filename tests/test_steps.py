@@ -1,6 +1,8 @@
 """One step of the optimizers: accumulated gradients, averaged weights, what is not finite, no memory left."""
 
+import errno
 import math
+import os
 
 import pytest
 import torch
@@ -339,3 +341,14 @@ def test_out_of_memory_names_the_flags_that_help(error):
 def test_other_runtime_errors_are_not_taken_for_it():
     with pytest.raises(RuntimeError, match="shape"), explained_errors():
         raise RuntimeError("shape mismatch")
+
+
+# ---- no room left ----
+
+
+def test_a_disk_error_that_names_no_file_is_one_message():
+    with pytest.raises(SystemExit) as exit, explained_errors():
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+    assert str(exit.value).startswith("error: File too large")
+    with pytest.raises(OSError, match="Bad file descriptor"), explained_errors():
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))

@@ -82,7 +82,7 @@ class Health:
         )
         return (
             f"{what} is not finite: it was not applied to the weights, and training stopped "
-            f"({where or 'its images are not known any more'}). The last checkpoint is intact.\n"
+            f"({where or 'its images are not known any more'}). What was saved before is intact.\n"
             "  Broken or flat images do that: look at the ones named, and try python scripts/doctor.py with the same "
-            "arguments. If they are fine, go on from the last checkpoint (--continue_train) with a lower --lr."
+            "arguments. If they are fine, a lower --lr may help; --continue_train goes on from the last save."
         )

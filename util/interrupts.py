@@ -96,7 +96,7 @@ class Interrupts:
         if not self.number:
             self.number, self.heard = number, time.monotonic()
             _tell(f"{what}: finishing the step and saving; again to stop at once")
-        elif time.monotonic() - self.heard > TOGETHER:
+        elif time.monotonic() - self.heard > (TOGETHER if relayed(number) else 0.1):
             _tell(f"{what}: stopped at once")
             os._exit(128 + number)  # without the usual end, which may be what hangs
 
@@ -115,6 +115,11 @@ class Interrupts:
         name = signal.Signals(self.agreed).name
         _tell(f"stopped by {name} after the step; --continue_train goes on from the last save")
         sys.exit(128 + self.agreed)
+
+
+def relayed(number: int) -> bool:
+    """Whether one wish to stop may arrive as several signals: all but Ctrl-C in a terminal without torchrun."""
+    return number != signal.SIGINT or "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def _tell(line: str) -> None:

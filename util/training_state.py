@@ -231,17 +231,16 @@ class Saver:
     def __init__(self, model):
         self.model = model
         self.failed: SaveError | None = None  # the last save's error
-        self.done: tuple | None = None  # what was saved last, whether or not that failed
+        self.done: tuple | None = None  # what was saved last
 
     def __call__(self, prefix: str | int) -> None:
         """Save networks and training state under a prefix, once for the same progress; every process calls this."""
         this = (prefix, self.model.progress.epoch, self.model.progress.total_iters)
         if this == self.done:
             return
-        self.done = this
         try:
             self.model.save_networks(prefix)
-            self.failed = None
+            self.failed, self.done = None, this
         except SaveError as error:
             self.failed = error
             warn(f"{error}. Training goes on, and the next save will try again")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import errno
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,6 +14,9 @@ import torch
 from PIL import Image
 
 from util import runtime
+
+# Of a write, which names no file.
+DISK_ERRORS = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EIO") if hasattr(errno, name)}
 
 
 class UserError(Exception):
@@ -34,7 +38,9 @@ def explained_errors():
         sys.exit(f"error: {error}")
     except OSError as error:
         if error.filename is None:
-            raise
+            if error.errno not in DISK_ERRORS:
+                raise
+            sys.exit(f"error: {error.strerror}: what was written before is as it was")
         sys.exit(f"error: {error.filename}: {error.strerror}")
     except (RuntimeError, MemoryError) as error:
         if not _out_of_memory(error):

@@ -28,7 +28,7 @@ QUICK = {
     "resume": {"every": 20},
     "signals": {"only": "TERM"},
     "checkpoints": {"count": 300},
-    "images": {"count": 300},
+    "images": {},
 }
 RUN = """
 import importlib, json, sys
