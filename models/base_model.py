@@ -15,8 +15,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from models import networks
 from util import runtime, training_state
-from util.checkpoint import Checkpointer, load_weights, prefix_of, read, sources, unwrap
+from util.checkpoint import Checkpointer, load_weights, prefix_of, read, unwrap
 from util.health import Health
+from util.sources import sources
 from util.util import UserError, warn
 
 

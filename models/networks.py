@@ -17,7 +17,7 @@ from torch.nn import init
 
 from models.losses import GAN_MODES, GANLoss, cal_gradient_penalty
 from models.schedulers import POLICIES, get_scheduler
-from util.checkpoint import without_wrappers
+from util.state_dict import without_wrappers
 from util.util import UserError, did_you_mean
 
 __all__ = [

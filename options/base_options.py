@@ -23,7 +23,8 @@ from models import networks
 from options.architecture import Shown, misfit, misfits, summary
 from options.legacy import modernise
 from util import lock, runtime
-from util.checkpoint import Checkpointer, saved_options
+from util.checkpoint import Checkpointer
+from util.sources import saved_options
 from util.util import UserError, did_you_mean, printable, warn
 
 # Options whose values are closed lists, and the tables that hold them. A plug-in adds an entry to the table; a model

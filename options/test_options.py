@@ -7,7 +7,8 @@ import argparse
 import models
 from options.architecture import NETWORKS, Shown, shown_by
 from options.base_options import BaseOptions, size_or_inf
-from util.checkpoint import generator_of, prefix_of
+from util.checkpoint import prefix_of
+from util.sources import generator_of
 
 
 class TestOptions(BaseOptions):

@@ -8,7 +8,8 @@ import models
 from options.architecture import DISCRIMINATOR, GENERATOR, NETWORKS, PIX2PIX, Shown, shown_by
 from options.base_options import BaseOptions, listed, without
 from util import runtime
-from util.checkpoint import find_source, prefix_of, saved_options, sources
+from util.checkpoint import prefix_of
+from util.sources import find_source, saved_options, sources
 from util.util import UserError
 
 # What a run that goes on does not take from its first start.

@@ -13,7 +13,6 @@ import contextlib
 import errno
 import functools
 import hashlib
-import json
 import os
 import re
 from collections.abc import Iterable
@@ -22,10 +21,10 @@ from pathlib import Path
 import torch
 import torch.nn as nn
 
+from util.state_dict import load_weights
 from util.util import UserError, did_you_mean, warn
-from util.weights_file import read, shown
+from util.weights_file import read
 
-MAX_OPTIONS = 1 << 20  # bytes of train_opt.json
 SLIM_BYTES = 100_000  # a state file without moments and pools is smaller than this
 
 
@@ -321,7 +320,7 @@ class Checkpointer:
 
     def _load_networks(self, prefix: str, networks: dict[str, nn.Module], sums: dict[str, str], explain) -> None:
         if not sums:
-            _warn_of_foreign(self.folder / prefix)
+            warn_of_foreign(self.folder / prefix)
         for name, net in networks.items():
             path = self.find(prefix, name, sums)
             if not os.path.lexists(path):
@@ -365,150 +364,8 @@ class Checkpointer:
         return max((int(epoch) for epoch in epochs if epoch.isdigit()), default=None)
 
 
-# ---- where a training begins ----
-
-
-def saved_options(folder: Path) -> dict:
-    """Return the options that an experiment was trained with; nothing for the reference's networks, or a download.
-
-    A damaged file is as good as none.
-    """
-    path = folder / "train_opt.json"
-    try:
-        if not path.is_file() or path.stat().st_size > MAX_OPTIONS:
-            return {}
-        saved = json.loads(path.read_text(encoding="utf-8"))
-        names = [saved["model"], saved.get("dataset_mode", "unaligned")]
-        return saved if all(name.isidentifier() and len(name) <= 100 for name in names) else {}
-    except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
-        return {}
-
-
-def generator_of(folder: Path, direction: str) -> str:
-    """Return which generator of a CycleGAN translates in a direction: G_A in the one it was trained with, else G_B."""
-    return "G_A" if direction == saved_options(folder).get("direction", "AtoB") else "G_B"
-
-
-def find_source(where: str, checkpoints_dir: str) -> Path:
-    """Return the folder or file that `--init_from` means: an experiment's name, a folder, or a .pth file.
-
-    Raises UserError, listing what there is.
-    """
-    experiment, path = Path(checkpoints_dir) / where, Path(where)
-    for found in (experiment, path):
-        if found.is_dir() or found.is_file():
-            return found
-    if path.suffix == ".pth":
-        folder = next((f.parent for f in (path, experiment) if f.parent.is_dir()), path.parent)
-        files = [file.name for file in folder.glob("*.pth")]
-        hint = did_you_mean(path.name, files)
-        raise UserError(f"--init_from {where}: there is no such file.{hint} {Checkpointer(folder).contents()}")
-    raise UserError(f"--init_from {where}: {Checkpointer(experiment).contents()}")
-
-
-def sources(where: Path | str, prefix: str, names: list[str], direction: str = "AtoB") -> dict[str, Path]:
-    """Choose the file that each network begins with, of an experiment's folder or of one file; some may have none.
-
-    G begins with a CycleGAN's generator for `direction`, and the other way round: a CycleGAN's with G.
-    Raises UserError when no network has a file, or when one is damaged.
-    """
-    where, sums = Path(where), {}
-    if where.is_file():
-        own = where.stem.partition("_net_")[2].removesuffix("_ema")
-        role = own if own in names or own in ("D", "D_A", "D_B") else "G" if "G" in names else "G_A"
-        files = {role: where} if role in names else {}
-    else:
-        checkpoints, files = Checkpointer(where), {}
-        sums = (checkpoints.load_state(prefix, peek=True) or {}).get("networks", {})
-        same = saved_options(where).get("direction", direction) == direction
-        other = {"G": generator_of(where, direction), "G_A" if same else "G_B": "G"}
-        for name in names:
-            there = [n for n in (name, other.get(name)) if n and checkpoints.there(prefix, n)]
-            if there and (path := checkpoints.find(prefix, there[0], sums)).is_file():
-                files[name] = path
-    if not files:
-        held = f"; {Checkpointer(where).contents()}" if where.is_dir() else ""
-        raise UserError(f"{where} fills none of the networks {', '.join(names)} ({prefix}){held}")
-    if not sums:
-        _warn_of_foreign(where)
-    return files
-
-
 @functools.cache
-def _warn_of_foreign(what: Path) -> None:
+def warn_of_foreign(what: Path) -> None:
     """Say once that a file has come from elsewhere, where PyTorch's own safety has a hole (CVE-2026-24747)."""
     if torch.__version__ < "2.10":
         warn(f"{what} was not saved by this project; with PyTorch below 2.10, load only files that you trust")
-
-
-# ---- weights into a network ----
-
-
-def without_wrappers(state: dict, own=()) -> dict:
-    """Return a state dict without the prefixes of DataParallel and torch.compile, until it has some of `own` keys."""
-    for _ in range(4):  # wrappers in each other; a file may have keys that are nothing but prefixes
-        prefix = next((p for p in ("module.", "_orig_mod.") if all(key.startswith(p) for key in state)), None)
-        if not state or prefix is None or not state.keys().isdisjoint(own):
-            break
-        state = {key.removeprefix(prefix): value for key, value in state.items()}
-    return state
-
-
-def load_weights(net: nn.Module, state: dict, path: Path | str, explain=None) -> None:
-    """Load a state dict of any age into a network: `module.` prefixes and old instance norms' statistics are removed.
-
-    Raises UserError when the architecture differs, with what `explain(net, state)` says of it, or None.
-    """
-    values = list(state.values()) if isinstance(state, dict) else []
-    named = bool(values) and all(isinstance(key, str) for key in state)
-    if not named or any(isinstance(v, dict) for v in values) or not any(isinstance(v, torch.Tensor) for v in values):
-        raise UserError(f"{path} holds no state dict (names with tensors){_held(state)}")
-    given, state = state, without_wrappers(state, own=net.state_dict())
-    state = dict(state)  # and no _metadata, whose versions would have torch skip the counters of norms
-    for name, module in net.named_modules():
-        if type(module).__name__.startswith("InstanceNorm"):  # written before PyTorch 0.4
-            for stat in ("running_mean", "running_var"):
-                if getattr(module, stat, None) is None:
-                    state.pop(f"{name}.{stat}", None)
-            state.pop(f"{name}.num_batches_tracked", None)
-    try:
-        net.load_state_dict(state)
-    except RuntimeError as error:
-        reason = explain and explain(net, given)
-        text = f"{path} does not fit: {reason}" if reason else _explain_mismatch(net, state, path)
-        raise UserError(text) from error
-    for key, value in state.items():
-        if isinstance(value, torch.Tensor) and value.is_floating_point() and not value.float().isfinite().all():
-            warn(f"{path}: {key} has values that are not finite: training had diverged; take an earlier checkpoint")
-            break
-
-
-def _held(state) -> str:
-    """Say what a file holds instead of a state dict, and how to get at one that is inside."""
-    if not isinstance(state, dict) or not state:
-        return f"; it holds {'nothing' if state == {} else f'a {type(state).__name__}'}"
-    nets = [key for key, value in state.items() if isinstance(value, dict) and isinstance(key, str)]
-    nets = [key for key in nets if any(isinstance(value, torch.Tensor) for value in state[key].values())]
-    hint = f". torch.save(torch.load(THIS, map_location='cpu')[{shown(nets[0])!r}], FILE) takes it out" if nets else ""
-    return f"; it holds {', '.join(map(shown, list(state)[:5]))}{', ...' * (len(state) > 5)}{hint}"
-
-
-def _explain_mismatch(net: nn.Module, state: dict, path: Path | str) -> str:
-    mine = {key: tuple(getattr(value, "shape", ())) for key, value in net.state_dict().items()}
-    theirs = {key: tuple(getattr(value, "shape", ())) for key, value in state.items()}
-    lines = [f"{path} is of another architecture than the network it should fill:"]
-    shapes = [f"{k}: {theirs[k]} in the file, {mine[k]} here" for k in mine if k in theirs and mine[k] != theirs[k]]
-    for title, found in (
-        ("of another shape", shapes),
-        ("only in the file", [shown(key) for key in theirs if key not in mine]),
-        ("only here", [key for key in mine if key not in theirs]),
-    ):
-        if found:
-            lines.append(
-                f"  {title}: {'; '.join(found[:3])}" + (f" and {len(found) - 3} more" if len(found) > 3 else "")
-            )
-    lines.append(
-        "Give the flags that it was trained with: --netG, --netD, --norm, --ngf, --ndf, --input_nc, --output_nc, "
-        "and --no_dropout if it has no dropout (CycleGAN's have none)"
-    )
-    return "\n".join(lines)

@@ -1,0 +1,77 @@
+"""Where a training begins: the options of other experiments, and the files that `--init_from` means."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from util.checkpoint import Checkpointer, warn_of_foreign
+from util.util import UserError, did_you_mean
+
+MAX_OPTIONS = 1 << 20  # bytes of train_opt.json
+
+
+def saved_options(folder: Path) -> dict:
+    """Return the options that an experiment was trained with; nothing for the reference's networks, or a download.
+
+    A damaged file is as good as none.
+    """
+    path = folder / "train_opt.json"
+    try:
+        if not path.is_file() or path.stat().st_size > MAX_OPTIONS:
+            return {}
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        names = [saved["model"], saved.get("dataset_mode", "unaligned")]
+        return saved if all(name.isidentifier() and len(name) <= 100 for name in names) else {}
+    except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
+        return {}
+
+
+def generator_of(folder: Path, direction: str) -> str:
+    """Return which generator of a CycleGAN translates in a direction: G_A in the one it was trained with, else G_B."""
+    return "G_A" if direction == saved_options(folder).get("direction", "AtoB") else "G_B"
+
+
+def find_source(where: str, checkpoints_dir: str) -> Path:
+    """Return the folder or file that `--init_from` means: an experiment's name, a folder, or a .pth file.
+
+    Raises UserError, listing what there is.
+    """
+    experiment, path = Path(checkpoints_dir) / where, Path(where)
+    for found in (experiment, path):
+        if found.is_dir() or found.is_file():
+            return found
+    if path.suffix == ".pth":
+        folder = next((f.parent for f in (path, experiment) if f.parent.is_dir()), path.parent)
+        files = [file.name for file in folder.glob("*.pth")]
+        hint = did_you_mean(path.name, files)
+        raise UserError(f"--init_from {where}: there is no such file.{hint} {Checkpointer(folder).contents()}")
+    raise UserError(f"--init_from {where}: {Checkpointer(experiment).contents()}")
+
+
+def sources(where: Path | str, prefix: str, names: list[str], direction: str = "AtoB") -> dict[str, Path]:
+    """Choose the file that each network begins with, of an experiment's folder or of one file; some may have none.
+
+    G begins with a CycleGAN's generator for `direction`, and the other way round: a CycleGAN's with G.
+    Raises UserError when no network has a file, or when one is damaged.
+    """
+    where, sums = Path(where), {}
+    if where.is_file():
+        own = where.stem.partition("_net_")[2].removesuffix("_ema")
+        role = own if own in names or own in ("D", "D_A", "D_B") else "G" if "G" in names else "G_A"
+        files = {role: where} if role in names else {}
+    else:
+        checkpoints, files = Checkpointer(where), {}
+        sums = (checkpoints.load_state(prefix, peek=True) or {}).get("networks", {})
+        same = saved_options(where).get("direction", direction) == direction
+        other = {"G": generator_of(where, direction), "G_A" if same else "G_B": "G"}
+        for name in names:
+            there = [n for n in (name, other.get(name)) if n and checkpoints.there(prefix, n)]
+            if there and (path := checkpoints.find(prefix, there[0], sums)).is_file():
+                files[name] = path
+    if not files:
+        held = f"; {Checkpointer(where).contents()}" if where.is_dir() else ""
+        raise UserError(f"{where} fills none of the networks {', '.join(names)} ({prefix}){held}")
+    if not sums:
+        warn_of_foreign(where)
+    return files
