@@ -6,22 +6,36 @@
 Results go to {results_dir}/{name}/{phase}_{epoch}/. docs/options.md describes every option.
 """
 
+import argparse
+import time
+from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 from data import create_dataset
 from models import create_model
-from options.test_options import TestOptions
+from options.test_options import TestOptions, loading_processes
 from util import runtime
+from util.batches import batch_size, in_batches
 from util.dashboards import start_wandb
 from util.html import HTML
 from util.interrupts import unbreakable_output
+from util.results import Results
 from util.util import explained_errors
-from util.visualizer import save_images
 
 
-def translate(opt):
-    """Translate up to `num_test` images one by one; the page is complete after each."""
-    dataset = create_dataset(opt)
+class Translation(NamedTuple):
+    """What a run of test.py came to."""
+
+    images: int
+    seconds: float  # from the first image's loading until the last picture is on disk
+    busy: float  # the share of them in which the device ran the network
+
+
+def translate(opt) -> Translation:
+    """Translate up to `num_test` images; others are loaded and written while the network runs."""
+    one_by_one = argparse.Namespace(**{**vars(opt), "batch_size": 1, "num_threads": loading_processes(opt)})
+    dataset = create_dataset(one_by_one)
     model = create_model(opt)
     model.setup(opt)
     if opt.eval:
@@ -34,25 +48,24 @@ def translate(opt):
     webpage = HTML(web_dir, f"Experiment = {opt.name}, Phase = {opt.phase}, Epoch = {opt.epoch}")
     count = min(opt.num_test, len(dataset))
     print(f"translating {count} of {len(dataset)} images" + (" (--num_test)" if count < len(dataset) else ""))
+    size = batch_size(model, opt.batch_size)
 
-    for i, batch in enumerate(dataset):
-        if i >= count:
-            break
-        runtime.seed_all(opt.seed, "test", i)  # dropout, which stays on without --eval
-        model.set_input(batch)
-        model.test()
-        if i % 5 == 0:
-            print(f"processing ({i:04d})-th image... {model.get_image_paths()}")
-        save_images(
-            webpage,
-            model.get_current_visuals(),
-            model.get_image_paths(),
-            aspect_ratio=opt.aspect_ratio,
-            width=opt.display_winsize,
-            use_wandb=opt.use_wandb,
-        )
-        webpage.save()
-    print(f"{count} of {len(dataset)} images: {web_dir / 'index.html'}")
+    start = time.perf_counter()
+    with Results(webpage, model.device, opt.aspect_ratio, opt.display_winsize, opt.use_wandb) as results:
+        for first, batch in in_batches(islice(dataset, count), size):
+            runtime.seed_all(opt.seed, "test", first)  # dropout, which stays on without --eval
+            model.set_input(batch)
+            with results.running():
+                model.test()
+            paths = model.get_image_paths()
+            for i in range(-first % 5, len(paths) if size > 1 else 1, 5):
+                print(f"processing ({first + i:04d})-th image... {paths[i : i + 1] if size > 1 else paths}")
+            results.add(model.get_current_visuals(), paths)
+    seconds = time.perf_counter() - start
+    done = Translation(count, seconds, results.busy / seconds)
+    speed = f"{count / seconds:.1f} images/s; the network ran {done.busy:.0%} of the time"
+    print(f"{count} of {len(dataset)} images in {seconds:.1f} s ({speed}): {web_dir / 'index.html'}")
+    return done
 
 
 if __name__ == "__main__":

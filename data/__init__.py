@@ -19,6 +19,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
 
 from data.base_dataset import BaseDataset
+from data.byte_reader import create_reader
+from data.cache import fork_context
+from data.prefetch import prefetched
 from data.sampler import EpochSampler
 from util import runtime
 from util.plugins import find_class
@@ -56,6 +59,9 @@ class CustomDatasetDataLoader:
             raise UserError(f"dataset [{type(self.dataset).__name__}] is empty: --dataroot {opt.dataroot}.")
         if runtime.is_main():
             print(f"dataset [{type(self.dataset).__name__}] was created")
+        if reader := create_reader(opt, self.dataset):
+            self.dataset.byte_reader = reader
+        self.device = torch.device(getattr(opt, "device", None) or "cpu")
         seed = getattr(opt, "seed", 0)
         self.sampler = EpochSampler(
             len(self),
@@ -66,6 +72,7 @@ class CustomDatasetDataLoader:
             world_size=runtime.world_size(),
             grad_accum=getattr(opt, "grad_accum", 1),
         )
+        shares_memory = getattr(self.dataset.byte_reader, "cache", None) and int(opt.num_threads) > 0
         self.dataloader = DataLoader(
             SeededItems(self.dataset, seed),
             batch_sampler=self.sampler,
@@ -73,7 +80,8 @@ class CustomDatasetDataLoader:
             collate_fn=collate,
             worker_init_fn=_outlive_signals,
             persistent_workers=int(opt.num_threads) > 0,
-            pin_memory=getattr(getattr(opt, "device", None), "type", "cpu") == "cuda",
+            multiprocessing_context=fork_context() if shares_memory else None,
+            pin_memory=self.device.type == "cuda",
             generator=torch.Generator(),  # of its own: by default the loader draws from the training's
         )
         self.begun = False
@@ -93,11 +101,14 @@ class CustomDatasetDataLoader:
         return int(min(len(self.dataset), self.opt.max_dataset_size))
 
     def __iter__(self):
-        """Yield the batches of an epoch. A loop that never calls `set_epoch` gets another epoch each time."""
+        """Yield the batches of an epoch, their images on the device.
+
+        A loop that never calls `set_epoch` gets another epoch each time.
+        """
         if self.begun:
             self.set_epoch(self.sampler.epoch + 1)
         self.begun = True
-        for number, batch in enumerate(self._batches()):
+        for number, batch in enumerate(prefetched(self._batches(), self.device)):
             if isinstance(batch, UserError):
                 # A new one: an exception that its own frame holds is freed late, and then the workers take 5 s to end.
                 raise DataError(*batch.args)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
@@ -38,25 +39,43 @@ class AlignedDataset(BaseDataset):
         swap = opt.direction == "BtoA"
         self.input_nc = opt.output_nc if swap else opt.input_nc
         self.output_nc = opt.input_nc if swap else opt.output_nc
+        self.image_count = 2 * len(self.AB_paths)
 
     def __getitem__(self, index):
         """Return A and B (C, H, W) in [-1, 1], and their paths (one and the same for a side-by-side file)."""
-        A_path = B_path = self.AB_paths[index]
-        if self.B_paths is None:
-            A, B = split(image_io.load(A_path), A_path, resized="resize" in self.opt.preprocess)
-        else:
-            B_path = self.B_paths[index]
-            A, B = image_io.load(A_path), image_io.load(B_path)
-            if A.size != B.size:
-                raise UserError(
-                    f"the images of a pair must have one size: {printable(A_path)} is {A.width}x{A.height}, "
-                    f"{printable(B_path)} is {B.width}x{B.height}."
-                )
-        params = get_params(self.opt, A.size)
+        A_path = self.AB_paths[index]
+        B_path = self.B_paths[index] if self.B_paths else A_path
+        if self.byte_reader:
+            return self._bytes(index, A_path, B_path)
+        (A, B), size = self._load(A_path, B_path)
+        params = get_params(self.opt, size)
         with about(A_path):
             A = get_transform(self.opt, params, grayscale=self.input_nc == 1)(A)
             B = get_transform(self.opt, params, grayscale=self.output_nc == 1)(B)
         return {"A": A, "B": B, "A_paths": A_path, "B_paths": B_path}
+
+    def _bytes(self, index: int, A_path: str, B_path: str) -> dict:
+        """Return the item as bytes, see ByteReader."""
+        reader, greys = self.byte_reader, (self.input_nc == 1, self.output_nc == 1)
+        load = partial(self._load, A_path, B_path, reader.towards)
+        (A, B), size = reader.read((2 * index, 2 * index + 1), A_path, load, greys)
+        params = get_params(self.opt, size)
+        with about(A_path):
+            images = {"A": reader.cut(A, params), "B": reader.cut(B, params)}
+        return reader.item(images, A_paths=A_path, B_paths=B_path)
+
+    def _load(self, A_path: str, B_path: str, towards=None):
+        """Read a pair; also return the (width, height) of each. Side by side, it can't be shrunk: A and B would mix."""
+        if self.B_paths is None:
+            A, B = split(image_io.load(A_path), A_path, resized="resize" in self.opt.preprocess)
+            return (A, B), A.size
+        (A, size), (B, B_size) = (image_io.load_shrunk(path, towards) for path in (A_path, B_path))
+        if size != B_size:
+            raise UserError(
+                f"the images of a pair must have one size: {printable(A_path)} is {size[0]}x{size[1]}, "
+                f"{printable(B_path)} is {B_size[0]}x{B_size[1]}."
+            )
+        return (A, B), size
 
     def __len__(self):
         return len(self.AB_paths)

@@ -15,6 +15,8 @@ from util.util import UserError, printable
 class BaseDataset(torch.utils.data.Dataset, ABC):
     """A dataset that `--dataset_mode` can name. It needs `__len__` and `__getitem__`; everything else is optional."""
 
+    byte_reader = None  # the loader gives one to built-in data sets, for --fast and --cache
+
     def __init__(self, opt):
         """Keep the options and the data folder."""
         self.opt = opt

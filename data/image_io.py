@@ -31,6 +31,9 @@ MOST_BYTES = 2**30  # while one image is read; Pillow itself refuses more than 1
 FORMAT_BYTES = {"WEBP": 17, "AVIF": 17, "progressive JPEG": 12}
 MODE_BYTES, OTHER_BYTES = {"RGB": 4, "L": 5, "P": 5, "1": 5}, 9
 MOST_SCANS = 100  # of a progressive JPEG: each goes over the whole image again, and takes a few bytes. Usual are 10.
+# A shrunk JPEG has at least so many times the sides wanted, so that bicubic resizing gives the same bytes within 3:
+# tried with 1/f noise, white noise and hard edges in all colours. With 6, edges differ by 8, with 3, by 15.
+ENOUGH = 12
 DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")  # grey with more than 8 bits
 ORIENTATION = 0x0112  # EXIF's tag; 1 is upright
 # How files begin that are found under images' names.
@@ -65,25 +68,38 @@ def load(path: str | Path) -> Image.Image:
     Of an animation it is the first frame. Grey with more than 8 bits is scaled down, transparency is dropped.
     UserError for a file that is none of FORMATS, damaged or too large, with its path and the reason.
     """
+    return load_shrunk(path, None)[0]
+
+
+def load_shrunk(path: str | Path, towards: tuple[int, int] | None) -> tuple[Image.Image, tuple[int, int]]:
+    """Read an image file as `load` does; also return its (width, height).
+
+    A JPEG many times larger than `towards` (width, height), to which the caller will resize it, is decoded at a half, a
+    quarter or an eighth of its size, which takes less time.
+    """
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - a pipe would be waited for, a device has no end
             raise UserError("it is not a file.")
-        image = _decode(path)
+        image, size = _decode(path, towards)
         if image.mode in DEEP_MODES:
             image = to_8_bits(image, path)
         if image.mode == "RGBa":  # colours multiplied by their transparency, as TIFF may have them
             image = image.convert("RGBA")
-        return image if image.mode == "RGB" else image.convert("RGB")
+        return (image if image.mode == "RGB" else image.convert("RGB")), size
     except UserError as error:
         raise UserError(f"cannot read {printable(path)}: {error}") from None
     except Exception as error:  # on a broken file decoders raise nearly anything: OSError, SyntaxError, zlib.error, ...
         raise UserError(f"cannot read {printable(path)}: {_reason(error, path).rstrip('.')}.") from error
 
 
-def _decode(path: str | Path) -> Image.Image:
-    """Read an image in its own mode; UserError if it would take too much memory or time."""
+def _decode(path: str | Path, towards: tuple[int, int] | None) -> tuple[Image.Image, tuple[int, int]]:
+    """Read an image in its own mode, and its size; UserError if it would take too much memory or time."""
     with Image.open(path, formats=FORMATS) as image:
         _check_size(image, path)
+        width, height = image.size
+        shrink = _shrink(image.size, towards) if towards and image.format == "JPEG" else 1
+        if shrink > 1:
+            image.draft(None, (width // shrink, height // shrink))
         with _libtiff_silenced() if image.format == "TIFF" else contextlib.nullcontext():
             image.load()
         with contextlib.suppress(Exception):  # broken EXIF is no reason to refuse the pixels
@@ -92,9 +108,18 @@ def _decode(path: str | Path) -> Image.Image:
                     "rotation",
                     path,
                     f"notes how it is to be turned (EXIF), which viewers do and training does not: "
-                    f"it is taken as stored, {image.width}x{image.height}.",
+                    f"it is taken as stored, {width}x{height}.",
                 )
-        return image
+        return image, (width, height)
+
+
+def _shrink(size: tuple[int, int], towards: tuple[int, int]) -> int:
+    """Return by how much a JPEG's decoder may shrink an image of `size`: 1, 2, 4 or 8."""
+    for shrink in (8, 4, 2):
+        # Of a side that can't be divided, the last pixel would be a part of one, and all others shifted.
+        if all(side % shrink == 0 and side >= ENOUGH * shrink * to for side, to in zip(size, towards, strict=True)):
+            return shrink
+    return 1
 
 
 @contextlib.contextmanager

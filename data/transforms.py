@@ -8,7 +8,7 @@ from functools import partial
 
 from PIL import Image, ImageOps
 from torchvision import transforms as T
-from torchvision.transforms.functional import InterpolationMode, get_dimensions
+from torchvision.transforms.functional import InterpolationMode
 
 from util.util import UserError, did_you_mean
 
@@ -102,21 +102,29 @@ def scale_width(image: Image.Image, load_size: int, crop_size: int, method=Inter
 
     The new height is a multiple of nothing: generators pad what they cannot divide.
     """
-    width, height = image.size
-    if width == load_size and height >= crop_size:
-        return image
+    size = resized_size("scale_width", load_size, crop_size, image.size)
+    return image if image.size == size else image.resize(size, FILTERS.get(method, method))
+
+
+def resized_size(preprocess: str, load_size: int, crop_size: int, size: tuple[int, int]) -> tuple[int, int]:
+    """Return what an image of `size` is resized to, before it is cropped; UserError if that would be too large."""
+    if "resize" in preprocess:
+        return load_size, load_size
+    if "scale_width" not in preprocess:
+        return size
+    width, height = size
     new_height = int(max(load_size * height / width, crop_size))
     if load_size * new_height > MOST_PIXELS:
         raise UserError(
             f"the image is {width}x{height}, a narrow strip: made {load_size} wide (--load_size) it would be "
             f"{new_height:,} high. Leave it out, or choose another --preprocess."
         )
-    return image.resize((load_size, new_height), FILTERS.get(method, method))
+    return load_size, new_height
 
 
 def check_fits(image, crop_size: int):
     """Return the image if a `crop_size` square fits into it, else raise UserError."""
-    _, height, width = get_dimensions(image)
+    width, height = image.size if isinstance(image, Image.Image) else image.shape[:-3:-1]
     if min(width, height) < crop_size:
         raise UserError(
             f"the image is {width}x{height}, smaller than --crop_size {crop_size}. "

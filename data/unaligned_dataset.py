@@ -24,16 +24,22 @@ class UnalignedDataset(BaseDataset):
         check_channels(opt.output_nc, "--output_nc")
         # The model swaps A and B for BtoA, so the channels of its input belong to the dataset's B then.
         swap = opt.direction == "BtoA"
-        self.transform_A = get_transform(opt, grayscale=(opt.output_nc if swap else opt.input_nc) == 1)
-        self.transform_B = get_transform(opt, grayscale=(opt.input_nc if swap else opt.output_nc) == 1)
+        self.grey_A = (opt.output_nc if swap else opt.input_nc) == 1
+        self.grey_B = (opt.input_nc if swap else opt.output_nc) == 1
+        self.transform_A = get_transform(opt, grayscale=self.grey_A)
+        self.transform_B = get_transform(opt, grayscale=self.grey_B)
+        self.image_count = self.A_size + self.B_size
 
     def __getitem__(self, index):
         """Return an A and a B (C, H, W) in [-1, 1] and their paths; B is a random one, unless `--serial_batches`."""
-        A_path = self.A_paths[index % self.A_size]
-        if self.opt.serial_batches:
-            B_path = self.B_paths[index % self.B_size]
-        else:  # so that no A always meets the same B
-            B_path = self.B_paths[random.randint(0, self.B_size - 1)]
+        index_A, index_B = index % self.A_size, index % self.B_size
+        if not self.opt.serial_batches:  # so that no A always meets the same B
+            index_B = random.randint(0, self.B_size - 1)
+        A_path, B_path = self.A_paths[index_A], self.B_paths[index_B]
+        if self.byte_reader:
+            A = self.byte_reader.image(index_A, A_path, self.grey_A)
+            B = self.byte_reader.image(self.A_size + index_B, B_path, self.grey_B)
+            return self.byte_reader.item({"A": A, "B": B}, A_paths=A_path, B_paths=B_path)
         A, B = image_io.load(A_path), image_io.load(B_path)
         with about(A_path):
             A = self.transform_A(A)

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from models import networks
-from util import runtime, training_state
+from util import capture, runtime, speed, training_state
+from util.averages import Average, load_averages
 from util.checkpoint import Checkpointer, load_weights, prefix_of, read, unwrap
 from util.health import Health
 from util.sources import sources
-from util.util import UserError, warn
+from util.util import UserError
 
 
 class BaseModel(ABC):
@@ -50,7 +50,8 @@ class BaseModel(ABC):
         self.image_paths: list[str] = []
         self.progress = training_state.Progress(epoch=getattr(opt, "epoch_count", 1))
         self.place = training_state.Place()  # how the batch at hand counts
-        self.averages: dict[str, AveragedModel] = {}  # of the generators' weights (--ema)
+        self.averages: dict[str, Average] = {}  # of the generators' weights (--ema)
+        self.scales: list[speed.Scale | None] = []  # of the optimizers' gradients, in float16
         self.health = Health(self)
         self.checkpoints = Checkpointer(self.save_dir)
 
@@ -85,26 +86,37 @@ class BaseModel(ABC):
             self.load_networks(prefix)
         elif getattr(opt, "init_from", ""):
             self.load_from(opt.init_from, prefix)
+        self.scales = speed.make_scales(opt, self.optimizers, self.device)
         for name, net in self.networks().items():
             net = net.to(self.device)
             if self.isTrain and getattr(opt, "ema", 0) and name.startswith("G"):
-                self.averages[name] = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(opt.ema))
+                self.averages[name] = Average(net, opt.ema)
+            networks.checkpoint_stages(net, self.isTrain and getattr(opt, "grad_checkpoint", False))
+            speed.accelerate(net, opt, self.device, self.scale_of(net))
             net = runtime.distribute(net, lambda: self.place.share) if self.isTrain else net
             setattr(self, "net" + name, net)
         if self.isTrain:
-            for optimizer in self.optimizers:
-                self.watch(optimizer)
+            for optimizer, scale in zip(self.optimizers, self.scales, strict=True):
+                self.watch(optimizer, scale)
             state = training_state.restore(self, prefix) if resume else {}
             self.schedulers = [networks.get_scheduler(optimizer, opt) for optimizer in self.optimizers]
             training_state.restore_plateaus(self.schedulers, state.get("plateaus", []))
             if resume and self.averages:
-                self.load_averages(prefix)
+                load_averages(self.averages, self.checkpoints, prefix)
+            if speed.has(opt, "capture"):
+                capture.install(self)
         self.print_networks(opt.verbose)
 
-    def watch(self, optimizer):
+    def scale_of(self, net):
+        """Return the Scale of the optimizer that trains a network, None without one."""
+        for optimizer, scale in zip(self.optimizers, self.scales, strict=True):
+            if trains(optimizer, net):
+                return scale
+        return None
+
+    def watch(self, optimizer, scale=None):
         """Check what `optimizer` applies, whoever calls its step, and average the generators that it trains."""
-        trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
-        averaged = [name for name in self.averages if any(id(p) in trained for p in self.networks()[name].parameters())]
+        averaged = [name for name in self.averages if trains(optimizer, self.networks()[name])]
 
         def complete(*_):
             if not self.place.last:
@@ -115,10 +127,10 @@ class BaseModel(ABC):
 
         def average(*_):
             for name in averaged:
-                self.averages[name].update_parameters(unwrap(self.networks()[name]))
+                self.averages[name].update(unwrap(self.networks()[name]))
 
         optimizer.register_step_pre_hook(complete)
-        self.health.watch(optimizer)
+        self.health.watch(optimizer, scale)
         if averaged:
             optimizer.register_step_post_hook(average)
 
@@ -261,17 +273,6 @@ class BaseModel(ABC):
         backwards = name.startswith("G_B") and "G_A" in self.model_names  # CycleGAN's, from output_nc to input_nc
         return networks.explain_misfit(net, state, backwards)
 
-    def load_averages(self, prefix):
-        """Go on with the saved averages of weights; without saved ones they begin with the weights as they are."""
-        averages = {f"{name}_ema": average for name, average in self.averages.items()}
-        missing = [name for name in averages if not self.checkpoints.net_path(prefix, name).is_file()]
-        if missing:
-            warn(f"{prefix}: no averages were saved ({', '.join(missing)}); they begin with the weights as they are")
-        else:
-            self.checkpoints.load_networks(prefix, {name: average.module for name, average in averages.items()})
-        for average in averages.values():
-            average.n_averaged.fill_(1)
-
     def load_from(self, where, prefix):
         """Begin with weights of another experiment or of a file; a network that has none there starts afresh."""
         files = sources(where, prefix, list(self.networks()), self.opt.direction)
@@ -281,6 +282,12 @@ class BaseModel(ABC):
                 load_weights(net, read(files[name]), files[name], partial(self.explain_misfit, name))
             else:
                 print(f"network {name} begins afresh: {where} has none")
+
+
+def trains(optimizer, net) -> bool:
+    """Whether an optimizer changes a network's weights."""
+    trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    return any(id(p) in trained for p in net.parameters())
 
 
 def scale_gradients(optimizer, factor: float):

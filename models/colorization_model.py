@@ -11,6 +11,8 @@ from models.pix2pix_model import Pix2PixModel
 class ColorizationModel(Pix2PixModel):
     """The losses and networks are pix2pix's; only the pictures differ."""
 
+    capturable = Pix2PixModel.capturable
+
     @staticmethod
     def modify_commandline_options(parser, is_train=True):
         parser = Pix2PixModel.modify_commandline_options(parser, is_train)

@@ -19,6 +19,8 @@ class CycleGANModel(BaseModel):
         + lambda_identity * (lambda_B |G_A(B) - B| + lambda_A |G_B(A) - A|)                            (section 5.2)
     """
 
+    capturable = ("real_A", "real_B")  # what a step takes (util.capture)
+
     @staticmethod
     def modify_commandline_options(parser, is_train=True):
         parser.set_defaults(no_dropout=True)
@@ -86,15 +88,29 @@ class CycleGANModel(BaseModel):
         self.image_paths = input[A + "_paths"]
 
     def forward(self):
+        if self.identities_come_along():  # G_A(B) and G_B(A)
+            self.fake_B, self.idt_A = networks.together(self.netG_A, self.real_A, self.real_B)
+            self.fake_A, self.idt_B, self.rec_A = networks.together(self.netG_B, self.real_B, self.real_A, self.fake_B)
+            self.rec_B = self.netG_A(self.fake_A)
+            return
         self.fake_B = self.netG_A(self.real_A)  # G_A(A)
         self.rec_A = self.netG_B(self.fake_B)  # G_B(G_A(A))
         self.fake_A = self.netG_B(self.real_B)  # G_B(B)
         self.rec_B = self.netG_A(self.fake_A)  # G_A(G_B(B))
 
+    def identities_come_along(self) -> bool:
+        """Whether what only the identity loss wants shares passes with the rest: the same in three passes, not six."""
+        ours = all(getattr(type(self), name) is getattr(CycleGANModel, name) for name in ("forward", "backward_G"))
+        if not (ours and self.isTrain and self.opt.lambda_identity > 0):
+            return False
+        nets = (self.netG_A, self.netG_B)
+        return all(networks.can_share_a_pass(net, self.real_A, self.real_B) for net in nets)
+
     def backward_D_basic(self, netD, real, fake):
         """Half the sum of D's losses on real images and on fakes; return it after its backward pass."""
-        loss_D_real = self.criterionGAN(netD(real), True)
-        loss_D_fake = self.criterionGAN(netD(fake.detach()), False)
+        judged_real, judged_fake = networks.together(netD, real, fake.detach())
+        loss_D_real = self.criterionGAN(judged_real, True)
+        loss_D_fake = self.criterionGAN(judged_fake, False)
         loss_D = (loss_D_real + loss_D_fake + self.gradient_penalty(netD, real, fake)) * 0.5
         loss_D.backward()
         return loss_D
@@ -112,8 +128,9 @@ class CycleGANModel(BaseModel):
         lambda_A, lambda_B, lambda_idt = self.opt.lambda_A, self.opt.lambda_B, self.opt.lambda_identity
         self.loss_idt_A = self.loss_idt_B = 0
         if lambda_idt > 0:
-            self.idt_A = self.netG_A(self.real_B)
-            self.idt_B = self.netG_B(self.real_A)
+            if not self.identities_come_along():
+                self.idt_A = self.netG_A(self.real_B)
+                self.idt_B = self.netG_B(self.real_A)
             self.loss_idt_A = self.criterionIdt(self.idt_A, self.real_B) * lambda_B * lambda_idt  # |G_A(B) - B|
             self.loss_idt_B = self.criterionIdt(self.idt_B, self.real_A) * lambda_A * lambda_idt  # |G_B(A) - A|
         self.loss_G_A = self.criterionGAN(self.netD_A(self.fake_B), True)

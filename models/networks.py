@@ -7,6 +7,7 @@ State-dict keys are an interface: checkpoints of many years load by them.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 
 import torch
@@ -14,9 +15,12 @@ import torch.distributed as dist
 import torch.nn as nn
 import torch.nn.functional as F
 from torch.nn import init
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
 
 from models.losses import GAN_MODES, GANLoss, cal_gradient_penalty
 from models.schedulers import POLICIES, get_scheduler
+from util.checkpoint import unwrap
 from util.state_dict import without_wrappers
 from util.util import UserError, did_you_mean
 
@@ -89,13 +93,14 @@ class SyncBatchNorm(nn.BatchNorm2d):
     def forward(self, x):
         if not (self.training and dist.is_initialized() and dist.get_world_size() > 1):
             return super().forward(x)
-        self.num_batches_tracked.add_(1)
         count = x.new_tensor([x.numel() / x.shape[1]])
         sums = _SumOverProcesses.apply(torch.cat([x.sum((0, 2, 3)), x.square().sum((0, 2, 3)), count]))
         n = sums[-1]
         mean, square = (sums[:-1] / n).chunk(2)  # (C,) each
         var = square - mean.square()
         with torch.no_grad():
+            if self.num_batches_tracked is not None:
+                self.num_batches_tracked.add_(1)
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(var * n / (n - 1), self.momentum)
         scale = self.weight * (var + self.eps).rsqrt()
@@ -106,9 +111,33 @@ def _sync_norm(num_features: int) -> nn.Module:
     return nn.SyncBatchNorm(num_features) if torch.cuda.is_available() else SyncBatchNorm(num_features)
 
 
+class InstanceNorm2d(nn.InstanceNorm2d):
+    """Instance norm whose statistics are float32, and which leaves images in channels_last.
+
+    PyTorch's own would round statistics to bfloat16 on a CPU, and rearrange images twice.
+    """
+
+    def forward(self, x):
+        channels_last = not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+        narrow = x.device.type == "cpu" and x.dtype in (torch.bfloat16, torch.float16)
+        if not (channels_last or narrow):
+            return super().forward(x)
+        if torch.compiler.is_compiling():  # and makes one kernel of this
+            var, mean = torch.var_mean(x.float(), (2, 3), correction=0, keepdim=True)
+            return ((x - mean) * (var + self.eps).rsqrt()).to(x.dtype)
+        # Statistics have the type of a scale and a shift.
+        affine = (x.new_ones(x.shape[1], dtype=torch.float32), x.new_zeros(x.shape[1], dtype=torch.float32))
+        affine = affine if narrow else (None, None)
+        if not channels_last:
+            return F.instance_norm(x, None, None, *affine, eps=self.eps)
+        # Of one image, they are those of the batch.
+        images = [F.batch_norm(image, None, None, *affine, training=True, eps=self.eps) for image in x.split(1)]
+        return torch.cat(images) if len(images) > 1 else images[0]
+
+
 NORMS = {
     "batch": functools.partial(nn.BatchNorm2d, affine=True, track_running_stats=True),
-    "instance": functools.partial(nn.InstanceNorm2d, affine=False, track_running_stats=False),
+    "instance": functools.partial(InstanceNorm2d, affine=False, track_running_stats=False),
     "syncbatch": _sync_norm,
     "none": _no_norm,
 }
@@ -123,7 +152,8 @@ def get_norm_layer(norm_type: str = "instance"):
 
 def _uses_bias(norm_layer) -> bool:
     """Whether convolutions in front of the norm have a bias: an affine norm has its own."""
-    return getattr(norm_layer, "func", norm_layer) is nn.InstanceNorm2d
+    layer = getattr(norm_layer, "func", norm_layer)
+    return isinstance(layer, type) and issubclass(layer, nn.InstanceNorm2d)
 
 
 # ---- initialisation ----
@@ -160,6 +190,61 @@ def init_net(net: nn.Module, init_type: str = "normal", init_gain: float = 0.02,
 # ---- generators ----
 
 
+class Layers(nn.Sequential):
+    """Layers in sequence which, with `checkpoint`, keep for the backward pass only what their stages begin with.
+
+    A stage is a residual block, or a convolution with the norm and the activation behind it; it is then computed twice.
+    """
+
+    checkpoint = False
+
+    def forward(self, x):
+        if not (self.checkpoint and torch.is_grad_enabled()):
+            return super().forward(x)
+        for stage in self.stages():
+            x = stage(x) if isinstance(stage[0], NOT_TWICE) else twice(stage, x)
+        return x
+
+    def stages(self) -> list[nn.Sequential]:
+        """Group the layers, each stage beginning with a convolution, its padding, or a block."""
+        stages, padded = [[]], False
+        for layer in self:
+            pads = isinstance(layer, (nn.ReflectionPad2d, nn.ReplicationPad2d))
+            begins = pads or (isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)) and not padded)
+            if begins or isinstance(layer, (ResnetBlock, UnetSkipConnectionBlock)):
+                stages.append([])
+            stages[-1].append(layer)
+            padded = pads
+        return [nn.Sequential(*stage) for stage in stages if stage]
+
+
+def twice(stage: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Run a stage that forgets what it has computed on the way, and computes it again in the backward pass."""
+    draws = any(isinstance(module, nn.Dropout) for module in stage.modules())
+
+    @contextlib.contextmanager
+    def again():  # running statistics have seen this batch: they stay
+        norms = [norm for norm in stage.modules() if isinstance(norm, _BatchNorm)]
+        former = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+        for norm in norms:
+            norm.momentum, norm.num_batches_tracked = 0.0, None
+        try:
+            yield
+        finally:
+            for norm, (momentum, count) in zip(norms, former, strict=True):
+                norm.momentum, norm.num_batches_tracked = momentum, count
+
+    contexts = lambda: (contextlib.nullcontext(), again())  # noqa: E731
+    return checkpoint(stage, x, use_reentrant=False, preserve_rng_state=draws, context_fn=contexts)
+
+
+def checkpoint_stages(net: nn.Module, on: bool) -> None:
+    """Have a network of ours keep less for the backward pass, and compute its stages twice (Chen et al. 2016)."""
+    for layers in net.modules():
+        if isinstance(layers, Layers):
+            layers.checkpoint = on
+
+
 def pad_borders(x: torch.Tensor, multiple: int, smallest: int) -> torch.Tensor:
     """Repeat the right and bottom borders of (N, C, H, W) until both sides are multiples and no smaller than asked."""
     bottom, right = (max(smallest - side, -side % multiple) for side in x.shape[-2:])
@@ -170,9 +255,12 @@ class ReflectionPad2d(nn.ReflectionPad2d):
     """Reflect the borders; under `--deterministic` by slices, since CUDA's own gradient adds up in any order."""
 
     def forward(self, x):
-        if not (torch.are_deterministic_algorithms_enabled() and x.is_cuda):
-            return super().forward(x)
-        return reflect(x, self.padding[0])
+        if torch.are_deterministic_algorithms_enabled() and x.is_cuda:
+            return reflect(x, self.padding[0])
+        if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):  # which would have it in float32
+            with torch.autocast("cpu", enabled=False):
+                return super().forward(x)
+        return super().forward(x)
 
 
 def reflect(x: torch.Tensor, pad: int) -> torch.Tensor:
@@ -207,7 +295,7 @@ class ResnetGenerator(nn.Module):
             up = nn.ConvTranspose2d(nc, nc // 2, 3, stride=2, padding=1, output_padding=1, bias=bias)
             layers += [up, norm_layer(nc // 2), nn.ReLU(True)]
         layers += [ReflectionPad2d(3), nn.Conv2d(ngf, output_nc, 7), nn.Tanh()]
-        self.model = nn.Sequential(*layers)
+        self.model = Layers(*layers)
 
     def forward(self, x):  # (N, input_nc, H, W) -> (N, output_nc, H, W)
         height, width = x.shape[-2:]
@@ -300,12 +388,15 @@ class UnetSkipConnectionBlock(nn.Module):
         else:
             layers = [leaky, down, norm_layer(inner_nc), submodule, relu, up, norm_layer(outer_nc)]
             layers += [nn.Dropout(0.5)] if use_dropout else []
-        self.model = nn.Sequential(*layers)
+        self.model = Layers(*layers)
 
     def forward(self, x):
         # The first layer rectifies x in place; the ReLU after the skip makes that the same as skipping x itself.
         return torch.cat([x, self.model(x)], 1) if self.skip else self.model(x)
 
+
+# What keeps its result anyway: activations in place, and blocks that consist of stages themselves.
+NOT_TWICE = (nn.ReLU, nn.LeakyReLU, UnetSkipConnectionBlock)
 
 GENERATORS = {
     "resnet_9blocks": functools.partial(ResnetGenerator, n_blocks=9),
@@ -348,7 +439,7 @@ class NLayerDiscriminator(nn.Module):
             conv = nn.Conv2d(widths[k - 1], widths[k], 4, stride=stride, padding=1, bias=bias)
             layers += [conv, norm_layer(widths[k]), nn.LeakyReLU(0.2, True)]
         layers.append(nn.Conv2d(widths[n_layers], 1, 4, padding=1))
-        self.model = nn.Sequential(*layers)
+        self.model = Layers(*layers)
         self.smallest = 3 * 2**n_layers  # the side that leaves one logit
 
     def forward(self, x):  # (N, input_nc, H, W) -> (N, 1, h, w)
@@ -361,7 +452,7 @@ class PixelDiscriminator(nn.Module):
     def __init__(self, input_nc: int, ndf: int = 64, norm_layer=nn.BatchNorm2d):
         super().__init__()
         bias = _uses_bias(norm_layer)
-        self.net = nn.Sequential(
+        self.net = Layers(
             nn.Conv2d(input_nc, ndf, 1),
             nn.LeakyReLU(0.2, True),
             nn.Conv2d(ndf, 2 * ndf, 1, bias=bias),
@@ -389,6 +480,36 @@ def define_D(input_nc, ndf, netD, n_layers_D=3, norm="batch", init_type="normal"
     """Make and initialise the discriminator that `netD` names in DISCRIMINATORS."""
     net = _choose(DISCRIMINATORS, netD, "netD")(input_nc, ndf, n_layers_D, get_norm_layer(norm))
     return init_net(net, init_type, init_gain, gpu_ids)
+
+
+# ---- running them ----
+
+
+# What treats each image of a batch by itself, whatever its mode; batch norm and dropout do in evaluation.
+PER_IMAGE = (
+    *(nn.Conv2d, nn.ConvTranspose2d, nn.InstanceNorm2d, nn.ReLU, nn.LeakyReLU, nn.Tanh),
+    *(nn.ReflectionPad2d, nn.ReplicationPad2d, Identity, nn.Sequential),
+    *(ResnetGenerator, ResnetBlock, UnetGenerator, UnetSkipConnectionBlock, NLayerDiscriminator, PixelDiscriminator),
+)
+
+
+def together(net: nn.Module, *batches: torch.Tensor) -> list[torch.Tensor]:
+    """Return what a network makes of each batch (N, C, H, W); in one pass where that is the same, to rounding."""
+    if can_share_a_pass(net, *batches):
+        return list(net(torch.cat(batches)).split([len(batch) for batch in batches]))
+    return [net(batch) for batch in batches]
+
+
+def can_share_a_pass(net: nn.Module, *batches: torch.Tensor) -> bool:
+    """Whether the images of several batches get in one pass what they would get in passes of their own."""
+    if len({batch.shape[1:] for batch in batches}) > 1:
+        return False
+    return all(
+        type(m) in PER_IMAGE
+        or isinstance(m, (Layers, InstanceNorm2d, ReflectionPad2d))
+        or (not m.training and isinstance(m, (nn.BatchNorm2d, nn.Dropout)))
+        for m in unwrap(net).modules()
+    )
 
 
 # ---- what a state dict was made with ----

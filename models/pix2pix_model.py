@@ -14,6 +14,8 @@ class Pix2PixModel(BaseModel):
     D sees the input beside the image that it judges. The noise z of the paper is dropout within G.
     """
 
+    capturable = ("real_A", "real_B")  # what a step takes (util.capture)
+
     @staticmethod
     def modify_commandline_options(parser, is_train=True):
         parser.set_defaults(norm="batch", netG="unet_256", dataset_mode="aligned")
@@ -67,8 +69,9 @@ class Pix2PixModel(BaseModel):
     def backward_D(self):
         """Half the sum of the losses on fake and real pairs; the half slows D down (section 3.3)."""
         fake, real = self.seen_by_D(self.fake_B.detach()), self.seen_by_D(self.real_B)
-        self.loss_D_fake = self.criterionGAN(self.netD(fake), False)
-        self.loss_D_real = self.criterionGAN(self.netD(real), True)
+        judged_fake, judged_real = networks.together(self.netD, fake, real)
+        self.loss_D_fake = self.criterionGAN(judged_fake, False)
+        self.loss_D_real = self.criterionGAN(judged_real, True)
         self.loss_D = (self.loss_D_fake + self.loss_D_real + self.gradient_penalty(self.netD, real, fake)) * 0.5
         self.loss_D.backward()
 

@@ -22,7 +22,7 @@ from data.transforms import PREPROCESS
 from models import networks
 from options.architecture import Shown, misfit, misfits, summary
 from options.legacy import modernise
-from util import lock, runtime
+from util import lock, runtime, speed
 from util.checkpoint import Checkpointer
 from util.sources import saved_options
 from util.util import UserError, did_you_mean, printable, warn
@@ -38,6 +38,7 @@ CHOICES = {
     "lr_policy": networks.POLICIES,
     "direction": ("AtoB", "BtoA"),
     "preprocess": PREPROCESS,
+    "precision": speed.DTYPES,
 }
 NOT_OPTIONS = ("typed", "given", "device")
 
@@ -110,6 +111,14 @@ class BaseOptions:
         g.add_argument("--crop_size", type=int, default=256, help="then crop them to this size")
         g.add_argument("--no_flip", action="store_true", help="no random left-right flips")
         g.add_argument("--max_dataset_size", type=size_or_inf, default=math.inf, help="use this many images at most")
+
+        g = parser.add_argument_group("speed", "docs/performance.md has what each gives and costs")
+        g.add_argument(
+            "--fast", action="store_true", help="whatever is fastest for this model on this machine, and say what"
+        )
+        g.add_argument(
+            "--precision", type=str, default="fp32", help=f"arithmetic within networks: {listed('precision')}"
+        )
 
         g = parser.add_argument_group("display")
         g.add_argument("--display_winsize", type=int, default=256, help="width of images on the pages")
@@ -234,7 +243,7 @@ class BaseOptions:
             )
 
     def parse(self, begin: bool = True):
-        """Parse, check, print and save the options; return them with isTrain, seed, gpu_ids, device and given set.
+        """Parse, check, print and save the options; return them with what follows from them (device, speed, ...).
 
         Without `begin` the experiment's folder is left as it is: for who only wants to know.
         """
@@ -247,10 +256,14 @@ class BaseOptions:
         ids = self._gpu_ids(opt)
         if begin and self.isTrain and self.argv is None:  # a notebook, which gives argv, would keep the lock for good
             lock.claim(experiment_folder(opt))
+        device = runtime.choose_device(ids)
+        opt.speed, why = speed.choose(opt, device, self.saved.get("speed") if self.isTrain else None)
         if begin:
             self.print_options(opt)
-        opt.device = runtime.choose_device(ids)
-        opt.gpu_ids = [opt.device.index] if opt.device.type == "cuda" else []
+        for line in why if runtime.is_main() else ():
+            print(line)
+        opt.device = device
+        opt.gpu_ids = [device.index] if device.type == "cuda" else []
         return opt
 
     def finish(self, opt):
@@ -266,7 +279,7 @@ class BaseOptions:
         }
         for name, allowed in CHOICES.items():
             value = getattr(opt, name, None)
-            binding = ours["data"] if name in ("direction", "preprocess") else ours["model"]
+            binding = name == "precision" or ours["data" if name in ("direction", "preprocess") else "model"]
             if binding and value is not None and value not in allowed:
                 self.parser.error(f"--{name} {value}: allowed are {', '.join(allowed)}.{did_you_mean(value, allowed)}")
         for name in ("batch_size", "ngf", "ndf", "input_nc", "output_nc", "n_layers_D", "crop_size", "load_size"):

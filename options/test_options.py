@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import multiprocessing
+import shutil
+from pathlib import Path
 
+import data
 import models
 from options.architecture import NETWORKS, Shown, shown_by
 from options.base_options import BaseOptions, size_or_inf
 from util.checkpoint import prefix_of
+from util.preflight import core_count
 from util.sources import generator_of
 
 
@@ -90,14 +95,33 @@ class TestOptions(BaseOptions):
         return {**super().defaults_from_networks(parser), **suffix}
 
     def finish(self, opt):
-        """Translate images one by one, in order, as they are."""
+        """Translate images in order, as they are, and one by one unless a batch is asked for."""
         if "crop_size" in opt.given and "load_size" not in opt.given and "resize" in opt.preprocess:
             opt.load_size = opt.crop_size
         if opt.seed is None:
             opt.seed = 0
-        opt.num_threads, opt.batch_size, opt.serial_batches, opt.no_flip, opt.display_id = 0, 1, True, True, -1
+        for name, value in {"num_threads": 0, "batch_size": 1}.items():
+            if name not in opt.given:  # what a model or a data set sets as its default is for training
+                setattr(opt, name, value)
+        opt.serial_batches, opt.no_flip, opt.display_id = True, True, -1
 
     def check(self, opt):
         super().check(opt)
         if not 0.01 <= opt.aspect_ratio <= 100:
             self.parser.error(f"--aspect_ratio {opt.aspect_ratio}: from 0.01 to 100; results are stretched by it")
+
+
+def loading_processes(opt) -> int:
+    """Return how many processes load test images: as many as typed, or what pays for the time that they need to start.
+
+    A data set that is not ours may count on being asked in one process, in order: it is, unless more are typed.
+    """
+    if "num_threads" in getattr(opt, "given", ("num_threads",)) or opt.dataset_mode not in data.BUILT_IN:
+        return opt.num_threads
+    method = multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
+    enough = 8 if method == "fork" else 250  # images for each; elsewhere a process imports PyTorch, for seconds
+    side = 4096 if opt.preprocess in ("none", "scale_width") else max(opt.load_size, opt.crop_size)  # a guess at most
+    pair = 2 * 3 * 4 * side**2  # bytes of A and B; of each process two pairs wait and one is being made
+    shared = Path("/dev/shm")  # through which they pass; a container may have 64 MiB
+    room = shutil.disk_usage(shared).free // (3 * pair) if shared.is_dir() else 8
+    return int(min(8, max(1, core_count() // 2), min(opt.num_test, 10_000) // enough, room))

@@ -46,6 +46,9 @@ class TrainOptions(BaseOptions):
         g.add_argument("--lr_policy", type=str, default="linear", help=f"learning rate: {listed('lr_policy')}")
         g.add_argument("--lr_decay_iters", type=int, default=50, help="for lr_policy step: divide by 10 each N epochs")
 
+        g.add_argument("--grad_checkpoint", action="store_true", help="less memory for large images, slower steps")
+        g.add_argument("--cache", action="store_true", help="keep decoded images in memory")
+
         g = parser.add_argument_group("saving", "all counts are images, unless they say epochs")
         g.add_argument("--save_latest_freq", type=int, default=5000, help="save the latest networks each N images")
         g.add_argument("--save_epoch_freq", type=int, default=5, help="save the epoch's networks each N epochs")

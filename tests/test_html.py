@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
 import tracemalloc
 from html.parser import HTMLParser
 from pathlib import Path
@@ -129,6 +130,22 @@ def test_a_page_saved_as_it_goes_keeps_no_rows_in_memory(tmp_path):
         tracemalloc.stop()
     assert grown < 5_000  # bytes, for 400 rows of 1000 bytes
     assert len(Page(tmp_path).texts["h3"]) == 450
+
+
+def test_a_disk_that_is_full_leaves_the_page_whole(tmp_path):
+    page = HTML(tmp_path, "t")
+    page.add_header("one")
+    page.save()
+    before = (tmp_path / "index.html").read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 50, hard))  # a part of what follows still fits
+    try:
+        page.add_images(["a.png"] * 3, ["fake"] * 3, ["a.png"] * 3)
+        with pytest.raises(OSError, match=r"No space left.*index\.html"):
+            page.save()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (tmp_path / "index.html").read_bytes() == before
 
 
 def test_whoever_saves_once_at_the_end_gets_the_same_page(tmp_path):

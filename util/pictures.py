@@ -32,11 +32,20 @@ def to_pictures(visual: object) -> list[np.ndarray]:
     One channel becomes grey; two stand side by side, each grey; of more than three the first three are shown.
     """
     if isinstance(visual, torch.Tensor):
-        items = visual.detach()
-        items = items[None] if items.dim() == 3 else items
-        return [three_channels(tensor2im(items[i : i + 1])) for i in range(len(items))]
+        return [three_channels(item) for item in to_bytes(visual).cpu().numpy()]
     array = tensor2im(np.asarray(visual))
     return [three_channels(item) for item in (array if array.ndim == 4 else array[None])]
+
+
+def to_bytes(visual: torch.Tensor) -> torch.Tensor:
+    """Turn (N, C, H, W) or (C, H, W) in [-1, 1] into uint8 (N, H, W, C), C at most 3, on its own device.
+
+    Value for value what `tensor2im` computes: clamped and truncated.
+    """
+    items = visual.detach()
+    items = items[None] if items.dim() == 3 else items
+    items = (items[:, :3].float() + 1).div_(2).mul_(255).clamp_(0, 255)
+    return items.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
 def three_channels(image: np.ndarray) -> np.ndarray:
@@ -46,6 +55,14 @@ def three_channels(image: np.ndarray) -> np.ndarray:
     if channels == 2:
         image = np.concatenate([image[:, :, :1], image[:, :, 1:]], axis=1)
     return np.ascontiguousarray(image[:, :, :3] if channels > 3 else np.broadcast_to(image, (*image.shape[:2], 3)))
+
+
+def stretched(picture: np.ndarray, aspect_ratio: float) -> Image.Image:
+    """Return the picture (H, W, 3); `aspect_ratio` r > 1 makes it taller, < 1 wider, as `save_image` does."""
+    image = Image.fromarray(picture)
+    height, width = image.height, image.width
+    size = (width, int(height * aspect_ratio)) if aspect_ratio > 1 else (int(width / aspect_ratio), height)
+    return image if size == image.size else image.resize(size, Image.Resampling.BICUBIC)
 
 
 def contact_sheet(rows: list[list[tuple[str, np.ndarray]]], side: int = 512) -> Image.Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import inspect
 import os
@@ -60,6 +61,8 @@ def start_processes() -> None:
 def stop_processes() -> None:
     """Leave the process group, if there is one."""
     if dist.is_initialized():
+        # What is left of networks holds the group, and its threads, which call Python: they must end before Python does.
+        gc.collect()
         dist.destroy_process_group()
 
 
@@ -133,9 +136,13 @@ def _arrange_buckets(net: DistributedDataParallel) -> None:
     A sum over three or more processes depends, in its last bits, on where in a bucket a gradient lies. Were that pass
     the first training step's, the first step of every start would have other buckets, and going on would not be exact.
     """
-    net.module.forward = lambda: sum((p * 0).sum() for p in net.module.parameters() if p.requires_grad)
+    module = net.module
+    own = vars(module).get("forward")  # util.speed's
+    module.forward = lambda: sum((p * 0).sum() for p in module.parameters() if p.requires_grad)
     net().backward()
-    del net.module.forward
+    del module.forward
+    if own:
+        module.forward = own
     net.zero_grad(set_to_none=True)
 
 
@@ -179,4 +186,7 @@ def seed_all(*key: int | str) -> None:
     number = int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=8).digest(), "little")
     random.seed(number)
     np.random.seed(number % 2**32)
-    torch.manual_seed(number % 2**63)
+    if torch.cuda.is_initialized() or torch.backends.mps.is_available():
+        torch.manual_seed(number % 2**63)
+    else:  # which would note down the seed for GPUs that may yet come, traceback and all: a millisecond
+        torch.default_generator.manual_seed(number % 2**63)

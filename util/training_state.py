@@ -73,6 +73,7 @@ def collect(model) -> dict:
         "optimizers": [_plain(optimizer.state_dict()) for optimizer in model.optimizers],
         "plateaus": plateaus,
         "metric": _plain(vars(model).get("metric")),
+        "scales": [scale.state() for scale in getattr(model, "scales", []) if scale],
         "pools": runtime.gather({name: pool.state_dict() for name, pool in _pools(model).items()}),
     }
 
@@ -106,6 +107,8 @@ def restore(model, prefix: str) -> dict:
         _restore_pools(_pools(model), pools, model.device)
     if state.get("metric") is not None:
         model.metric = state["metric"]
+    for scale, old in zip(filter(None, getattr(model, "scales", [])), state.get("scales", []), strict=False):
+        scale.restore(old)
     return state
 
 
@@ -139,6 +142,7 @@ PARTS = {
     "optimizers": lambda value: _listed(lambda saved: all(isinstance(v, dict) for v in saved["state"].values()), value),
     "plateaus": lambda value: _listed(_is_plateau, value),
     "metric": lambda value: value is None or _is_number(value),
+    "scales": lambda value: _listed(lambda pair: len(pair) == 2 and all(map(_is_number, pair)), value),
     "slim": lambda value: type(value) is bool,
     "pools": lambda value: _listed(lambda pools: all(map(_is_pool, pools.values())), value),
 }
@@ -168,6 +172,7 @@ def _restore_optimizers(optimizers: list, saved: list[dict], path: Path) -> None
             _check_moments(optimizer, old["state"])
             fresh = optimizer.state_dict()["param_groups"]
             optimizer.load_state_dict({"state": old["state"], "param_groups": fresh})
+            _lay_out_moments(optimizer)
     except (ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
         raise UserError(
             f"{path} has other optimizers than this model ({error}); delete it to start new ones"
@@ -181,6 +186,14 @@ def _check_moments(optimizer: torch.optim.Optimizer, state: dict) -> None:
         shapes = {values[name].shape for name in ("exp_avg", "exp_avg_sq")}
         if shapes != {parameters[index].shape} or not _is_number(values["step"]):
             raise ValueError(f"parameter {index} is {tuple(parameters[index].shape)} here")
+
+
+def _lay_out_moments(optimizer: torch.optim.Optimizer) -> None:
+    """Give moments the memory layout of their parameters; a fused optimizer on a CPU takes that for granted."""
+    for p, values in optimizer.state.items():
+        for name, value in values.items():
+            if isinstance(value, torch.Tensor) and value.shape == p.shape and value.stride() != p.stride():
+                values[name] = torch.empty_like(p, dtype=value.dtype, requires_grad=False).copy_(value)
 
 
 def restore_plateaus(schedulers: list, saved: list[dict]) -> None:

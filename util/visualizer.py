@@ -10,43 +10,11 @@ from pathlib import Path
 
 from util import preflight, runtime
 from util.console import LossLog, Meter
-from util.dashboards import Guard, TensorboardSink, VisdomSink, WandbSink, need, wandb_images
-from util.html import HTML
-from util.pictures import Step, batch_sheet, file_label, to_pictures
+from util.dashboards import Guard, TensorboardSink, VisdomSink, WandbSink
+from util.pictures import Step, batch_sheet, to_pictures
+from util.results import save_images  # noqa: F401 - loops import it from here
 from util.training_page import TrainingPage
-from util.util import save_image, warn
-
-
-def save_images(
-    webpage: HTML,
-    visuals: dict[str, object],
-    image_path: list[str] | str,
-    aspect_ratio: float = 1.0,
-    width: int = 256,
-    use_wandb: bool = False,
-) -> list[str]:
-    """Write a test batch's images as <name>_<label>.png, add a row for each item, and return the items' names.
-
-    `visuals`: label -> tensor (N, C, H, W) in [-1, 1] or array (H, W, C); `image_path`: a file for each item. A name is
-    the file's stem; when the page has it already, folders and a number keep the older images safe.
-    """
-    paths = [image_path] if isinstance(image_path, (str, Path)) else list(image_path)
-    pictures = {label: to_pictures(visual) for label, visual in visuals.items()}
-    names = []
-    for i in range(max(map(len, pictures.values()), default=0)):
-        name = webpage.unique_name(paths[min(i, len(paths) - 1)])
-        labels = [label for label, images in pictures.items() if i < len(images)]
-        files = [f"{name}_{file_label(label)}.png" for label in labels]
-        for label, file in zip(labels, files, strict=True):
-            save_image(pictures[label][i], Path(webpage.get_image_dir()) / file, aspect_ratio=aspect_ratio)
-        webpage.add_header(name)
-        webpage.add_images(files, labels, files, width=width)
-        names.append(name)
-    if use_wandb:
-        wandb = need("wandb", "wandb", "--use_wandb")
-        if wandb.run is not None:
-            Guard("wandb", print)(wandb.log, wandb_images(wandb, pictures))
-    return names
+from util.util import warn
 
 
 class Visualizer:

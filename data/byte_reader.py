@@ -1,0 +1,134 @@
+"""Images as bytes, for `--fast` and `--cache`: what workers then hand over, finished on the device (data/prefetch.py).
+
+Every random draw is the one that data/transforms.py would make, in its order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.nn import functional as F
+from torchvision.transforms import RandomCrop
+
+from data import image_io, transforms
+from data.base_dataset import about
+from data.cache import create_cache
+from data.prefetch import FLIPS
+
+DATASETS = ("aligned", "unaligned", "single")  # which have their images read by a ByteReader, if they are given one
+
+MOST_COPIED = 2**25  # pixels: of larger images a copy would take too much memory: Pillow resizes them
+
+Sized = tuple[tuple[Image.Image, ...], tuple[int, int]]  # images, and the (width, height) stored in their file
+
+
+def create_reader(opt, dataset) -> ByteReader | None:
+    """Return what is to read a data set's images; None without `--fast` and `--cache`, and for plug-ins."""
+    fast, cached = getattr(opt, "fast", False), getattr(opt, "cache", False)
+    ours = opt.dataset_mode in DATASETS
+    if cached and not ours:
+        print(f"--cache: --dataset_mode {opt.dataset_mode} reads its images in its own way, and none is kept")
+    if not (ours and (fast or cached)):
+        return None
+    # Of unresized and of scaled images the sizes vary.
+    bytes_each = opt.load_size**2 * max(opt.input_nc, opt.output_nc) if "resize" in opt.preprocess else None
+    cache = create_cache(dataset.image_count, bytes_each, int(opt.num_threads)) if cached else None
+    return ByteReader(opt.preprocess, opt.load_size, opt.crop_size, not opt.no_flip, fast, cache)
+
+
+class ByteReader:
+    """Reads, resizes, keeps and crops images as bytes. Which of them are to be mirrored travels beside them."""
+
+    def __init__(self, preprocess: str, load_size: int, crop_size: int, flip=True, fast=False, cache=None):
+        transforms.check(preprocess, load_size, crop_size)
+        self.sizes = (preprocess, load_size, crop_size)
+        self.crop_size = crop_size if "crop" in preprocess else None
+        self.flip, self.fast, self.cache = flip, fast, cache
+        # Image files may be shrunk towards this. A width scaled to load_size leaves a height of crop_size or more.
+        self.towards = None
+        if fast and "resize" in preprocess:
+            self.towards = (load_size, load_size)
+        elif fast and "scale_width" in preprocess:
+            self.towards = (load_size, crop_size)
+
+    def image(self, key: int, path: str, grey: bool) -> tuple[torch.Tensor, bool]:
+        """Return file number `key` as (C, H, W), with a crop of its own, and whether it is to be mirrored."""
+        (pixels,), _ = self.read((key,), path, partial(self._load, path), (grey,))
+        with about(path):
+            return self.cut(pixels)
+
+    def _load(self, path: str) -> Sized:
+        image, size = image_io.load_shrunk(path, self.towards)
+        return (image,), size
+
+    def read(self, keys, path: str, load: Callable[[], Sized], greys) -> tuple[list[np.ndarray], tuple[int, int]]:
+        """Return resized images (H, W, C) and the size of their file: those kept as `keys`, or else `load()`'s.
+
+        `greys` tells which get one channel. A UserError of resizing begins with `path`.
+        """
+        if self.cache:
+            kept = [self.cache.get(key) for key in keys]
+            if all(kept):
+                return [pixels for pixels, _ in kept], kept[0][1]
+        images, size = load()
+        with about(path):
+            resized = [self._resize(image, size, grey) for image, grey in zip(images, greys, strict=True)]
+        if self.cache:
+            for key, pixels in zip(keys, resized, strict=True):
+                self.cache.put(key, pixels, size)
+        return resized, size
+
+    def _resize(self, image: Image.Image, file_size: tuple[int, int], grey: bool) -> np.ndarray:
+        """Make an image grey, if asked to, and resize it as `--preprocess` says; (H, W, C)."""
+        image = image.convert("L") if grey else image
+        target = transforms.resized_size(*self.sizes, file_size)
+        if image.size == target:
+            pixels = np.array(image)
+        elif self.fast:
+            pixels = resize_fast(image, target)
+        else:
+            pixels = np.array(image.resize(target, Image.Resampling.BICUBIC))
+        return pixels.reshape(*pixels.shape[:2], -1)
+
+    def cut(self, pixels: np.ndarray, params: dict | None = None) -> tuple[torch.Tensor, bool]:
+        """Crop resized pixels to a tensor (C, H, W), and tell whether it is to be mirrored, as `params` says.
+
+        Without `params`, crop and flip are drawn from torch's generator.
+        """
+        image = torch.from_numpy(pixels).permute(2, 0, 1)
+        if self.crop_size:
+            transforms.check_fits(image, self.crop_size)
+            if params is None:
+                y, x, *_ = RandomCrop.get_params(image, (self.crop_size, self.crop_size))
+            else:
+                x, y = params["crop_pos"]
+            image = image[:, y : y + self.crop_size, x : x + self.crop_size]
+        flip = self.flip and (bool(torch.rand(1) < 0.5) if params is None else params["flip"])
+        return image, flip
+
+    @staticmethod
+    def item(images: dict[str, tuple[torch.Tensor, bool]], **paths: str) -> dict:
+        """Return a data set's item of images that were `cut`, {"A": (tensor, flip)}, and of their paths."""
+        tensors = {name: image for name, (image, _) in images.items()}
+        return {**tensors, **paths, FLIPS: {name: flip for name, (_, flip) in images.items()}}
+
+
+def resize_fast(image: Image.Image, size: tuple[int, int]) -> np.ndarray:
+    """Resize to `size` (width, height) by Pillow's bicubic filter, in torch's vector instructions; (H, W[, C]).
+
+    Both compute in integers, rounded a little differently: a byte differs by 2 at most, seldom at all.
+    """
+    # Pillow 13 begins with the height where that shrinks more, torch always with the width. In between both cut off
+    # what is beyond 0 and 255, so that another order gives other edges.
+    height_first = image.height > size[1] and image.height * size[0] > image.width * size[1]
+    if height_first or image.width * image.height > MOST_COPIED:
+        return np.array(image.resize(size, Image.Resampling.BICUBIC))
+    pixels = np.array(image)  # (H, W[, C])
+    tensor = torch.from_numpy(pixels.reshape(1, *pixels.shape[:2], -1)).permute(0, 3, 1, 2)
+    tensor = tensor.contiguous(memory_format=torch.channels_last)  # as it lies in memory, but with strides that say so
+    tensor = F.interpolate(tensor, size[::-1], mode="bicubic", antialias=True)  # (1, C, H, W)
+    return tensor[0].permute(1, 2, 0).numpy()

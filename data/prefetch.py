@@ -1,0 +1,90 @@
+"""Batches brought to the device and finished there, the next one while the model works on this one."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator
+
+import torch
+
+FLIPS = "flips of bytes"  # a batch's entry that says: its images are bytes, and which of them are to be mirrored
+
+
+def prefetched(batches: Iterable, device: torch.device) -> Iterator:
+    """Yield the batches with their images on `device`; on CUDA the next one is copied meanwhile, on its own stream.
+
+    Only copies from pinned memory overlap. On other devices nothing is loaded before it is asked for.
+    """
+    if device.type != "cuda":
+        yield from (to_device(batch, device) for batch in batches)
+        return
+    stream = copying_stream(device)
+
+    def begin(batch):
+        with torch.cuda.stream(stream):
+            batch = to_device(batch, device)
+        return batch, stream.record_event()
+
+    for batch, copied in one_ahead(batches, begin):
+        current = torch.cuda.current_stream(device)
+        current.wait_event(copied)
+        for image in images_of(batch).values():
+            image.record_stream(current)  # its memory was taken for the other stream, which must not reuse it too early
+        yield batch
+
+
+@functools.cache
+def copying_stream(device: torch.device) -> torch.cuda.Stream:
+    """Return the one stream for copies: memory freed on a stream is reused on that stream alone."""
+    return torch.cuda.Stream(device)
+
+
+def one_ahead(batches: Iterable, begin: Callable) -> Iterator:
+    """Yield `begin(batch)` of each batch, called before the batch in front of it is yielded.
+
+    What iterating raises is raised in its turn, after all that came before.
+    """
+    batches, begun, failure = iter(batches), [], None
+    while failure is None:
+        try:
+            begun.append(begin(next(batches)))
+        except StopIteration:
+            break
+        except Exception as error:
+            failure = error
+        if len(begun) > 1:
+            yield begun.pop(0)
+    while begun:
+        yield begun.pop(0)
+    if failure is not None:
+        try:
+            raise failure
+        finally:
+            del failure  # its traceback holds this frame: both would be freed late
+
+
+def images_of(batch) -> dict[str, torch.Tensor]:
+    """Return the entries of a batch that are images (N, C, H, W). What else a plug-in has is left as it is."""
+    entries = batch.items() if isinstance(batch, dict) else ()
+    return {name: value for name, value in entries if torch.is_tensor(value) and value.dim() == 4}
+
+
+def to_device(batch, device: torch.device):
+    """Move a batch's images to `device`; bytes of our data sets become floats in [-1, 1], mirrored as drawn."""
+    for name, image in images_of(batch).items():
+        batch[name] = image.to(device, non_blocking=device.type == "cuda")
+    if isinstance(batch, dict):
+        for name, flips in batch.pop(FLIPS, {}).items():
+            batch[name] = finish(batch[name], flips.tolist())
+    return batch
+
+
+def finish(images: torch.Tensor, flips: list[bool]) -> torch.Tensor:
+    """Turn bytes (N, C, H, W) into floats in [-1, 1] as T.ToTensor and T.Normalize do, bit for bit, and mirror some."""
+    for image, flip in zip(images, flips, strict=True):
+        if flip:
+            image.copy_(image.flip(-1))
+    dtype = torch.get_default_dtype()
+    # By a number, GPUs would not divide but multiply by its rounded inverse.
+    most = torch.full((), 255, dtype=dtype, device=images.device)
+    return images.to(dtype).div_(most).sub_(0.5).mul_(2)

@@ -1,0 +1,200 @@
+"""Recorded steps compute what steps computed operation by operation do. The recorder stands in for a CUDA graph."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from test_steps import batch, make_model
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from util import capture, runtime
+from util.health import Health
+from util.image_pool import ImagePool
+from util.util import UserError
+
+
+class Operations(TorchDispatchMode):
+    """Note down every operation on tensors, and what the tensors written to held before."""
+
+    def __init__(self):
+        super().__init__()
+        self.list, self.before, self.made = [], {}, set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func is torch.ops.aten._local_scalar_dense.default:
+            raise RuntimeError("the device was waited for, which a recording can't do")
+        for argument, value in zip(func._schema.arguments, args, strict=False):
+            written = argument.alias_info is not None and argument.alias_info.is_write
+            if (written or argument.name in ("running_mean", "running_var")) and value is not None:
+                for tensor in value if isinstance(value, (list, tuple)) else [value]:
+                    if tensor.untyped_storage().data_ptr() not in self.made:
+                        self.before.setdefault(id(tensor), (tensor, tensor.clone()))
+        inputs = {tensor.untyped_storage().data_ptr() for tensor in tensors_in((args, kwargs))}
+        out = func(*args, **kwargs)
+        new = [t for t in tensors_in(out) if t.untyped_storage().data_ptr() not in inputs]
+        self.made |= {t.untyped_storage().data_ptr() for t in new}
+        self.list.append((func, args, kwargs, out if new else None))
+        return out
+
+
+def tensors_in(tree):
+    return [leaf for leaf in torch.utils._pytree.tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
+
+
+class Recorder:
+    """As a CUDA graph does, repeat operations on the same memory, and know nothing of what Python did between them."""
+
+    def record(self, step):
+        seen = Operations()
+        with torch.random.fork_rng():
+            try:
+                with seen:
+                    step()
+            finally:
+                with torch.no_grad():
+                    for tensor, value in seen.before.values():
+                        tensor.copy_(value)  # a recording executes nothing
+        self.operations = seen.list
+
+    def replay(self):
+        with torch.no_grad():
+            for func, args, kwargs, out in self.operations:
+                again = func(*args, **kwargs)
+                if out is not None:
+                    for old, new in zip(tensors_in(out), tensors_in(again), strict=True):
+                        old.copy_(new)
+
+    @staticmethod
+    def warm_up(step):
+        step()
+
+
+@pytest.fixture
+def in_float64(monkeypatch):
+    """Compute in float64, and leave out bad steps on the device, as on CUDA."""
+    former = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    monkeypatch.setattr(Health, "can_skip", lambda self, optimizer, device: True)
+    yield
+    torch.set_default_dtype(former)
+
+
+def images_for(model, size, seed):
+    images = batch(size, seed)
+    channels = {"A": model.opt.input_nc, "B": model.opt.output_nc}
+    return {**images, **{name: images[name][:, :nc].contiguous() for name, nc in channels.items()}}
+
+
+def train(model, sizes):
+    """Take a step on each batch, the learning rate falling; return the losses."""
+    losses = []
+    for number, size in enumerate(sizes):
+        runtime.seed_all(1, "step", number)
+        model.set_input(images_for(model, size, number))
+        model.optimize_parameters()
+        losses.append(model.get_current_losses())
+        if number % 3 == 2:
+            model.update_learning_rate()
+    return losses
+
+
+TINY = "--dataroot nowhere --ngf 2 --ndf 2 --load_size 32 --crop_size 32 --gpu_ids -1 --seed 3 --lr 0.000244140625"
+TINY += " --n_epochs 1 --n_epochs_decay 7"
+
+
+def pools(model):
+    return [value for value in vars(model).values() if isinstance(value, ImagePool)]
+
+
+def assert_same_run(eager, captured):
+    """Compare weights, running statistics, averages and pools of two models, and the weights' moments."""
+    for name, net in eager.networks().items():
+        theirs = captured.networks()[name].state_dict()
+        apart = {key: float((value - theirs[key]).abs().max()) for key, value in net.state_dict().items()}
+        assert {key: distance for key, distance in apart.items() if distance > 1e-9} == {}
+    for name, average in eager.averages.items():
+        pairs = zip(average.module.parameters(), captured.averages[name].module.parameters(), strict=True)
+        assert all((p - q).abs().max() <= 1e-9 for p, q in pairs)
+    for mine, theirs in zip(pools(eager), pools(captured), strict=True):
+        assert len(mine.images) == len(theirs.images) == mine.num_imgs == theirs.num_imgs
+        assert all((a - b).abs().max() <= 1e-9 for a, b in zip(mine.images, theirs.images, strict=True))
+
+
+@pytest.mark.usefixtures("in_float64")
+@pytest.mark.parametrize(
+    ("words", "sizes"),
+    [
+        ("--model pix2pix --netG unet_32", [2] * 9),
+        ("--model pix2pix --netG resnet_6blocks --norm instance --no_dropout --gan_mode lsgan --ema 0.9", [1] * 8),
+        ("--model colorization --netG unet_32 --norm instance", [2] * 6),
+        ("--model cycle_gan --netG resnet_6blocks --pool_size 2", [1] * 10),
+        ("--model cycle_gan --netG resnet_6blocks --pool_size 3 --lambda_identity 0", [3, 3, 3, 3, 3, 2, 3, 3, 1, 3]),
+        ("--model cycle_gan --netG unet_32 --norm batch --pool_size 5", [2] * 9),
+    ],
+)
+def test_replayed_steps_compute_what_eager_ones_do(words, sizes, tmp_path):
+    eager = make_model(f"{TINY} {words} --name eager", tmp_path)
+    captured = make_model(f"{TINY} {words} --name captured", tmp_path)
+    capture.install(captured, Recorder)
+    for mine, theirs in zip(train(eager, sizes), train(captured, sizes), strict=True):
+        assert mine == pytest.approx(theirs, rel=1e-6)
+    assert captured.optimize_parameters.images  # it was recorded
+    assert_same_run(eager, captured)
+    assert captured.health.steps == eager.health.steps == 2 * len(sizes)
+    assert captured.optimizers[0].param_groups[0]["lr"] == eager.optimizers[0].param_groups[0]["lr"]
+
+
+@pytest.mark.usefixtures("in_float64")
+def test_a_bad_batch_of_a_replayed_step_is_named_and_skipped(tmp_path):
+    model = make_model(f"{TINY} --model pix2pix --netG unet_32 --norm instance --name bad", tmp_path)
+    capture.install(model, Recorder)
+    train(model, [2] * 5)
+    before = [p.detach().clone() for p in model.netG.parameters()]
+    bad = batch(2)
+    bad["A"][0, 0, 0, 0] = float("nan")
+    bad["A_paths"] = ["fine.png", "bad.png"]
+    for images in (bad, batch(2)):
+        model.set_input(images)
+        model.optimize_parameters()
+    assert all(torch.equal(p, q) for p, q in zip(model.netG.parameters(), before, strict=True))
+    with pytest.raises(UserError, match=r"'fine\.png', 'bad\.png'"):
+        model.get_current_losses()
+
+
+@pytest.mark.usefixtures("in_float64")
+def test_a_step_that_waits_for_the_device_is_not_recorded_and_training_goes_on(tmp_path, capsys):
+    eager, other = (make_model(f"{TINY} --model pix2pix --netG unet_32 --name {n}", tmp_path) for n in "ab")
+    criterion = other.criterionL1
+    other.criterionL1 = lambda a, b: criterion(a, b) * (1.0 if criterion(a, b).item() >= 0 else 2.0)
+    capture.install(other, Recorder)
+    assert train(eager, [1] * 6)[-1] == pytest.approx(train(other, [1] * 6)[-1], rel=1e-9)
+    assert "can't be captured" in capsys.readouterr().err
+    assert other.optimize_parameters.graph is None
+    assert_same_run(eager, other)
+
+
+def test_a_subclass_is_not_captured_unless_it_says_so(tmp_path, capsys, monkeypatch):
+    model = make_model(f"{TINY} --model pix2pix --netG unet_32 --name sub", tmp_path)
+    monkeypatch.setattr(model, "__class__", type("Foreign", (type(model),), {}))
+    capture.install(model, Recorder)
+    assert "optimize_parameters" not in vars(model)
+    assert "Foreign are not captured" in capsys.readouterr().out
+
+
+def test_plans_of_a_batch_are_what_swapping_one_by_one_gives():
+    for seed in range(200):
+        rng = random.Random(seed)
+        size, count = rng.randint(1, 4), rng.randint(1, 6)
+        one_by_one, planned = ImagePool(size, rng=random.Random(seed)), ImagePool(size, rng=random.Random(seed))
+        images = torch.arange(count * 12.0).view(12, count, 1, 1, 1)
+        one_by_one.query(images[0])
+        planned.query(images[0])
+        asked = []
+        on_device = capture.PoolOnDevice(planned, count, asked)
+        for batch_of_images in images[1:]:
+            on_device.prepare()
+            assert torch.equal(on_device(batch_of_images), one_by_one.query(batch_of_images))
+            assert torch.equal(torch.cat(planned.images), torch.cat(one_by_one.images))

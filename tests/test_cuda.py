@@ -1,0 +1,134 @@
+"""What only a CUDA GPU can show: real recordings, copies on a stream of their own, compiled kernels, memory."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from conftest import make_aligned, make_unaligned, type_command
+from data_options import data_options
+from test_capture import train
+from test_steps import batch, make_model
+
+from data import create_dataset
+from util import capture
+from util.util import UserError
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+
+SMALL = "--dataroot nowhere --ngf 8 --ndf 8 --load_size 64 --crop_size 64 --gpu_ids 0 --seed 3 --n_epochs 1"
+MODELS = [
+    ("--model pix2pix --netG unet_64", [2] * 9),
+    ("--model pix2pix --netG resnet_6blocks --norm instance --no_dropout --gan_mode lsgan --ema 0.9", [1] * 8),
+    ("--model cycle_gan --netG resnet_6blocks --pool_size 2", [1] * 10),
+    ("--model cycle_gan --netG resnet_6blocks --pool_size 3 --lambda_identity 0", [3, 3, 3, 3, 3, 2, 3, 3, 1, 3]),
+]
+
+
+@pytest.fixture
+def exact(monkeypatch):
+    """The same kernels in every run, with all of float32's digits."""
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    make_aligned(folder / "pairs", count=6, side=64)
+    make_unaligned(folder / "two", count_A=6, count_B=5, side=64)
+    return folder
+
+
+@pytest.mark.usefixtures("exact")
+@pytest.mark.parametrize(("words", "sizes"), MODELS)
+def test_captured_steps_are_eager_ones(words, sizes, tmp_path):
+    eager, captured = (make_model(f"{SMALL} {words} --name {name}", tmp_path) for name in ("eager", "captured"))
+    torch.backends.cudnn.benchmark = False
+    capture.install(captured)
+    for mine, theirs in zip(train(eager, sizes), train(captured, sizes), strict=True):
+        assert mine == pytest.approx(theirs, rel=1e-2, abs=1e-3)
+    assert captured.optimize_parameters.images  # it was recorded
+    assert captured.optimize_parameters.graph is not None
+    assert captured.health.steps == eager.health.steps
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize(("words", "sizes"), MODELS)
+def test_everything_that_fast_does_trains_near_float32(words, sizes, precision, tmp_path, capsys):
+    plain = make_model(f"{SMALL} {words} --name plain", tmp_path)
+    fast = make_model(f"{SMALL} {words} --name fast --fast --precision {precision}", tmp_path)
+    first, *later = zip(train(plain, sizes), train(fast, sizes), strict=True)
+    assert first[0] == pytest.approx(first[1], rel=0.03, abs=0.02)
+    for mine, theirs in later:
+        assert mine == pytest.approx(theirs, rel=0.3, abs=0.1)
+    assert fast.optimize_parameters.graph is not None
+    assert "can't be captured" not in capsys.readouterr().err
+
+
+def test_a_bad_batch_of_a_captured_step_is_named_and_skipped(tmp_path):
+    model = make_model(f"{SMALL} --model pix2pix --netG unet_64 --norm instance --name bad --fast", tmp_path)
+    train(model, [2] * 6)
+    before = [p.detach().clone() for p in model.netG.parameters()]
+    bad = {**batch(2), "A_paths": ["fine.png", "bad.png"]}
+    bad["A"][0, 0, 0, 0] = float("nan")
+    for images in (bad, batch(2)):
+        model.set_input(images)
+        model.optimize_parameters()
+    assert all(torch.equal(p, q) for p, q in zip(model.netG.parameters(), before, strict=True))
+    with pytest.raises(UserError, match=r"'fine\.png', 'bad\.png'"):
+        model.get_current_losses()
+
+
+@pytest.mark.parametrize("flags", [{}, {"fast": True}, {"cache": True}, {"fast": True, "cache": True}])
+def test_batches_on_the_device_are_those_on_the_cpu(data, flags):
+    """Over three epochs, with the device kept busy meanwhile."""
+    loaders = [
+        create_dataset(data_options(data / "two", "unaligned", batch_size=2, num_threads=2, device=device, **flags))
+        for device in (torch.device("cpu"), torch.device("cuda", 0))
+    ]
+    busy = torch.randn(2000, 2000, device="cuda")
+    for _ in range(3):
+        for on_cpu, on_gpu in zip(*loaders, strict=True):
+            for _ in range(20):
+                busy = busy @ busy / 100
+            assert on_gpu["A"].is_cuda
+            assert on_gpu["A_paths"] == on_cpu["A_paths"]
+            for name in ("A", "B"):
+                assert torch.equal(on_gpu[name].cpu(), on_cpu[name])
+
+
+def test_checkpointed_stages_take_less_memory(tmp_path):
+    peaks = []
+    for flags in ("", "--grad_checkpoint"):
+        words = f"--model pix2pix --netG resnet_9blocks --ngf 32 --name m{len(peaks)} {flags}"
+        model = make_model(f"{SMALL} {words}", tmp_path)
+        images = {name: torch.rand(1, 3, 512, 512) for name in ("A", "B")}
+        torch.cuda.reset_peak_memory_stats()
+        model.set_input({**images, "A_paths": ["a"], "B_paths": ["b"]})
+        model.optimize_parameters()
+        peaks.append(torch.cuda.max_memory_allocated())
+        del model
+    assert peaks[1] < 0.7 * peaks[0]
+
+
+@pytest.mark.parametrize("model", ["pix2pix", "cycle_gan"])
+def test_a_fast_run_trains_goes_on_and_translates(data, tmp_path, model):
+    folder = data / ("two" if model == "cycle_gan" else "pairs")
+    net = "--netG resnet_6blocks" if model == "cycle_gan" else "--netG unet_64"
+    line = f"--dataroot {folder} --name run --checkpoints_dir {tmp_path} --gpu_ids 0"
+    size = "--ngf 8 --ndf 8 --load_size 72 --crop_size 64 --n_epochs_decay 0 --no_html --print_freq 1 --display_id -1"
+    gpu = {"CUDA_VISIBLE_DEVICES": "0"}
+    words = f"train.py {line} --model {model} {net} {size} --fast --cache --n_epochs 2"
+    done = type_command(*words.split(), env=gpu)
+    assert done.returncode == 0, done.stderr
+    assert "captured steps" in done.stdout
+    assert "can't be captured" not in done.stderr
+    done = type_command(*f"train.py {line} --continue_train --n_epochs 3".split(), env=gpu)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "run/train_opt.json").read_text())["speed"].endswith("capture cuda")
+    words = f"test.py {line} --fast --results_dir {tmp_path / 'results'}"
+    done = type_command(*words.split(), env=gpu)
+    assert done.returncode == 0, done.stderr
+    assert list((tmp_path / "results/run/test_latest/images").glob("*.png"))

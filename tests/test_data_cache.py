@@ -1,0 +1,246 @@
+"""`--cache`: the very batches of every day, from memory that the workers share."""
+
+from __future__ import annotations
+
+import pickle
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_aligned, make_image, make_unaligned
+from data_options import data_options
+
+from data import byte_reader, cache, create_dataset, image_io
+from data.cache import ImageCache, create_cache, what_fits
+from data.transforms import PREPROCESS
+from util.util import DataError, UserError
+
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+LAYOUTS = ("side by side", "two folders", "unaligned", "single")
+
+
+@pytest.fixture
+def layout(tmp_path):
+    """`layout("two folders")` writes five images, of odd sizes, and returns their options."""
+
+    def write(name, count=5, **changes):
+        for i in range(count):
+            if name == "side by side":
+                make_image(tmp_path / f"train/{i}.png", 107, 41, seed=i)
+            elif name == "single":
+                make_image(tmp_path / f"{i}.png", 53, 41, seed=i)
+            else:
+                make_image(tmp_path / f"trainA/{i}.png", 53, 41, seed=i)
+                make_image(tmp_path / f"trainB/{i}.png", 53, 41, seed=50 + i)
+        mode = {"side by side": "aligned", "two folders": "aligned"}.get(name, name)
+        return data_options(tmp_path, mode, **changes)
+
+    return write
+
+
+def epochs(opt, count=2):
+    loader = create_dataset(opt)
+    batches = []
+    for epoch in range(count):
+        loader.set_epoch(epoch)
+        batches += list(loader)
+    return batches
+
+
+def assert_equal(batches, expected):
+    assert len(batches) == len(expected) > 0
+    for batch, other in zip(batches, expected, strict=True):
+        assert batch.keys() == other.keys() <= {"A", "B", "A_paths", "B_paths"}
+        for key, value in batch.items():
+            if torch.is_tensor(value):
+                assert value.dtype == other[key].dtype == torch.float32
+                assert torch.equal(value, other[key])
+            else:
+                assert value == other[key]
+
+
+@pytest.mark.parametrize("preprocess", PREPROCESS)
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_cached_batches_are_the_default_ones_bit_for_bit(layout, name, preprocess):
+    for grey in ({}, {"input_nc": 1}, {"output_nc": 1, "direction": "BtoA", "no_flip": True}):
+        opt = layout(name, preprocess=preprocess, batch_size=2, **grey)
+        expected = epochs(opt)
+        opt.cache = True
+        assert_equal(epochs(opt), expected)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_workers_fill_one_memory_and_give_the_default_batches(layout, name):
+    opt = layout(name, batch_size=2, num_threads=2)
+    expected = epochs(opt)
+    opt.cache = True
+    loader = create_dataset(opt)
+    batches = []
+    for epoch in range(2):
+        loader.set_epoch(epoch)
+        batches += list(loader)
+    assert_equal(batches, expected)
+    kept = loader.dataset.byte_reader.cache
+    if cache.fork_context() and name != "unaligned":  # whose B are drawn, perhaps not all of them
+        assert all(kept.get(key) for key in range(loader.dataset.image_count))
+
+
+@pytest.mark.parametrize(("name", "files"), [("side by side", 5), ("two folders", 10), ("unaligned", 10)])
+def test_each_file_is_read_once(layout, name, files, monkeypatch):
+    read = Counter()
+
+    def count(path, towards, load=image_io.load_shrunk):
+        read[path] += 1
+        return load(path, towards)
+
+    monkeypatch.setattr(image_io, "load_shrunk", count)
+    epochs(layout(name, cache=True, serial_batches=True), 3)
+    assert (len(read), set(read.values())) == (files, {1})
+
+
+def test_images_of_several_sizes_are_kept_as_they_are(tmp_path):
+    for i in range(4):
+        make_image(tmp_path / f"trainA/{i}.png", 40 + 7 * i, 50 - 3 * i, seed=i)
+        make_image(tmp_path / f"trainB/{i}.png", 44 + i, 60, seed=9 + i)
+    for preprocess in ("none", "crop", "scale_width", "scale_width_and_crop"):
+        opt = data_options(tmp_path, "unaligned", preprocess=preprocess)
+        expected = epochs(opt)
+        opt.cache = True
+        assert_equal(epochs(opt), expected)
+
+
+# ---- the bounds of memory ----
+
+
+def test_what_does_not_fit_is_read_each_time_and_nothing_exceeds_the_room(layout, monkeypatch):
+    opt = layout("side by side")
+    expected = epochs(opt)
+    monkeypatch.setattr(cache, "main_memory", lambda: (10**6, 2 * 40 * 40 * 3 * 5 + 99))  # its half: 5 of 10 images
+    opt.cache = True
+    loader = create_dataset(opt)
+    loader.set_epoch(0)
+    first = list(loader)
+    loader.set_epoch(1)
+    assert_equal(first + list(loader), expected)
+    kept = loader.dataset.byte_reader.cache
+    assert sum(kept.get(key) is not None for key in range(10)) == 5
+    assert kept.used[0] == 5 * 40 * 40 * 3 <= kept.room <= kept.memory.size
+
+
+def test_a_cache_gives_back_what_it_was_given_until_it_is_full():
+    kept = ImageCache(4, 100)
+    pixels = [np.full((3, 5, 3), value, np.uint8) for value in (1, 2)] + [np.full((2, 5, 1), 3, np.uint8)]
+    for key, array in enumerate(pixels):
+        assert kept.get(key) is None
+        kept.put(key, array, (7, 9 + key))
+    kept.put(0, pixels[1], (1, 1))  # too late: another one was first
+    kept.put(3, pixels[2], (1, 1))
+    assert [kept.get(key) is None for key in range(4)] == [False, False, False, True]
+    for key, array in enumerate(pixels):
+        assert np.array_equal(kept.get(key)[0], array)
+        assert kept.get(key)[1] == (7, 9 + key)
+
+
+def test_the_room_is_half_of_what_is_free_shared_out_over_processes(monkeypatch, capsys):
+    monkeypatch.setattr(cache, "main_memory", lambda: (64 * 10**9, 16 * 10**6))
+    assert create_cache(10, 10**6, 2).room == 8 * 10**6
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert create_cache(3, 10**6, 2).room == 3 * 10**6
+    monkeypatch.setattr(cache, "fork_context", lambda: None)
+    assert create_cache(10, None, 4).room == 10**6
+    monkeypatch.setattr(cache, "main_memory", lambda: (0, 0))
+    assert create_cache(10, None, 0).room == 2**29
+    assert capsys.readouterr().out.splitlines() == [
+        "--cache: room for 8.0 MB: 8 of 10 images",
+        "--cache: room for 4.0 MB: all 3 images",
+        "--cache: room for 1.0 MB, which 10 images may fill, in each of 4 workers",
+        "--cache: room for 537 MB, which 10 images may fill",
+    ]
+
+
+def test_memory_that_the_system_refuses_is_an_error_in_words(monkeypatch):
+    def refuse(*_):
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(cache, "main_memory", lambda: (64 * 10**9, 16 * 10**6))
+    monkeypatch.setattr(cache.mmap, "mmap", refuse)
+    with pytest.raises(UserError, match=r"--cache: the system does not give 8.0 MB of memory \(Cannot all"):
+        create_cache(10, None, 0)
+
+
+def test_what_fits_is_said_in_numbers():
+    assert what_fits(4000, 10**6, 1_200_000_000) == "room for 1.2 GB: 1,200 of 4,000 images"
+    assert what_fits(400, 10**6, 5_200_000_000) == "room for 5.2 GB: all 400 images"
+
+
+def test_a_spawned_worker_begins_with_an_empty_cache_and_gives_the_same_items(layout):
+    opt = layout("side by side", cache=True)
+    items = create_dataset(opt).dataloader.dataset
+    expected = items[1, 2]
+    copy = pickle.loads(pickle.dumps(items))
+    kept = copy.dataset.byte_reader.cache
+    assert kept.get(4) is None
+    assert (kept.count, kept.room) == (10, 10 * 40 * 40 * 3)
+    assert torch.equal(copy[1, 2]["A"], expected["A"])
+
+
+# ---- errors, plug-ins ----
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("flag", ["cache", "fast"])
+def test_a_broken_file_is_named(tmp_path, workers, flag):
+    make_aligned(tmp_path, phases=("train",), count=5)
+    (tmp_path / "train/03.png").write_bytes(b"no image")
+    loader = create_dataset(data_options(tmp_path, num_threads=workers, serial_batches=True, **{flag: True}))
+    message = ""
+    try:
+        list(loader)
+    except DataError as error:
+        message = str(error)
+    assert message.startswith(f"cannot read {tmp_path}/train/03.png: it is damaged, or none of JPEG, PNG, ")
+
+
+@pytest.mark.parametrize("flag", ["cache", "fast"])
+def test_an_image_that_can_not_be_cropped_or_resized_is_named(tmp_path, flag):
+    for folder, preprocess, size in (("a", "crop", (70, 20)), ("b", "scale_width", (1, 30000))):
+        path = make_image(tmp_path / folder / "trainA/a.png", *size)
+        make_image(tmp_path / folder / "trainB/a.png", *size)
+        for mode in ("aligned", "unaligned"):
+            opt = data_options(tmp_path / folder, mode, preprocess=preprocess, load_size=6000)
+            messages = []
+            for on in (False, True):
+                setattr(opt, flag, on)
+                try:
+                    epochs(opt, 1)
+                except DataError as error:
+                    messages.append(str(error))
+            assert messages == messages[:1] * 2
+            assert messages[0].startswith(f"{path}: the image is ")
+
+
+def test_other_data_sets_load_as_ever_and_say_so(tmp_path, capsys):
+    make_unaligned(tmp_path, phases=("train",))
+    make_aligned(tmp_path, phases=("train",))
+    opt = data_options(tmp_path, "template")
+    expected = epochs(opt)
+    opt.fast = opt.cache = True
+    capsys.readouterr()
+    loader = create_dataset(opt)
+    assert capsys.readouterr().out == (
+        "dataset [TemplateDataset] was created\n"
+        "--cache: --dataset_mode template reads its images in its own way, and none is kept\n"
+    )
+    assert loader.dataset.byte_reader is None
+    for batch, other in zip(epochs(opt), expected, strict=True):
+        assert torch.equal(batch["A"], other["A"])
+
+
+def test_a_subclass_of_a_built_in_data_set_gets_floats(layout):
+    opt = layout("side by side", fast=True, cache=True)
+    from data.aligned_dataset import AlignedDataset
+
+    mine = type("MineDataset", (AlignedDataset,), {})(opt)
+    assert byte_reader.create_reader(data_options("", "mine", fast=True, cache=True), mine) is None
+    assert mine[0]["A"].dtype == torch.float32

@@ -1,0 +1,278 @@
+"""`--fast`: nearly the default pixels, of exactly the default crops; batches brought to the device one ahead."""
+
+from __future__ import annotations
+
+import contextlib
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_aligned, make_image
+from data_options import data_options
+from PIL import Image, ImageDraw
+from torchvision import transforms as T
+
+import data
+from data import create_dataset, image_io, prefetch
+from data.byte_reader import resize_fast
+from data.transforms import PREPROCESS
+from util.util import DataError, UserError
+
+LEVEL = 2 / 255  # of images in [-1, 1]
+
+
+def picture(kind, width, height, seed=0):
+    rng = np.random.default_rng(seed)
+    if kind == "smooth":
+        return Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)).resize((width, height), 3)
+    if kind == "white noise":
+        return Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
+    if kind == "photo":  # amplitudes of natural images fall with their frequency
+        frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))[..., None]
+        frequency[0, 0] = 1
+        grey, colour = rng.normal(size=(height, width, 1)), rng.normal(size=(height, width, 3))
+        waves = np.fft.rfft2(grey + 0.4 * colour, axes=(0, 1)) / frequency
+        values = np.fft.irfft2(waves, s=(height, width), axes=(0, 1))
+        return Image.fromarray(np.clip(120 + 50 * values / values.std(), 0, 255).astype(np.uint8))
+    image = Image.new("RGB", (width, height), (240, 235, 220))  # a map: areas and lines of full contrast
+    draw = ImageDraw.Draw(image)
+    for _ in range(60):
+        x, y, a, b = (rng.random(4) * (width, height, width, height)).astype(int).tolist()
+        draw.rectangle((x, y, x + width // 12, y + height // 20), fill=tuple(rng.integers(0, 256, 3).tolist()))
+        draw.line((x, y, a, b), fill=tuple(rng.integers(0, 256, 3).tolist()), width=max(1, width // 100))
+    return image
+
+
+KINDS = ("smooth", "photo", "map", "white noise")
+
+
+def epochs(opt, count=2):
+    loader = create_dataset(opt)
+    batches = []
+    for epoch in range(count):
+        loader.set_epoch(epoch)
+        batches += list(loader)
+    return batches
+
+
+def assert_close(batches, expected):
+    """The bounds: 1 of 255 levels on average, 3 at most."""
+    assert len(batches) == len(expected) > 0
+    for batch, other in zip(batches, expected, strict=True):
+        assert batch.keys() == other.keys()
+        for key, value in batch.items():
+            if not torch.is_tensor(value):
+                assert value == other[key]
+                continue
+            assert (value.dtype, value.shape) == (torch.float32, other[key].shape)
+            difference = (value - other[key]).abs() / LEVEL
+            assert difference.max() < 3.01
+            assert difference.mean() < 0.1  # where JPEGs are not shrunk
+
+
+@pytest.mark.parametrize(("kind", "preprocess"), product(KINDS, PREPROCESS))
+def test_fast_batches_have_the_default_crops_and_pixels_within_the_bounds(tmp_path, kind, preprocess):
+    for i, suffix in enumerate(("png", "jpg", "jpg")):
+        (tmp_path / "train").mkdir(exist_ok=True)
+        picture(kind, 107 + 40, 41, seed=i).save(tmp_path / f"train/{i}.{suffix}")
+        for side in "AB":
+            make_image(tmp_path / f"unpaired/train{side}/{i}.{suffix}", 90, 70, seed=i)
+    for root, mode in ((tmp_path, "aligned"), (tmp_path / "unpaired", "unaligned")):
+        for changes in ({"load_size": 60, "crop_size": 37}, {"input_nc": 1}):
+            opt = data_options(root, mode, preprocess=preprocess, **changes)
+            expected = epochs(opt)
+            opt.fast = True
+            assert_close(epochs(opt), expected)
+            opt.cache = True
+            assert_close(epochs(opt), expected)
+
+
+def test_the_number_of_workers_changes_nothing_of_fast_batches(tmp_path):
+    make_aligned(tmp_path, phases=("train",), count=5)
+    expected = epochs(data_options(tmp_path, fast=True, batch_size=2))
+    batches = epochs(data_options(tmp_path, fast=True, batch_size=2, num_threads=2))
+    for batch, other in zip(batches, expected, strict=True):
+        assert all(torch.equal(batch[side], other[side]) for side in "AB")
+
+
+@pytest.mark.parametrize(("kind", "mode"), product(KINDS, ("RGB", "L")))
+def test_images_are_resized_as_pillow_does_within_the_bounds(kind, mode):
+    sides = (31, 77, 190, 191, 320)
+    for width, height in product(sides, sides):
+        image = picture(kind, width, height).convert(mode)
+        for size in ((190, 190), (77, 200), (320, 31), (1, 1)):
+            expected = np.array(image.resize(size, Image.Resampling.BICUBIC)).astype(int)
+            difference = np.abs(resize_fast(image, size).reshape(expected.shape) - expected)
+            assert difference.max() <= 2
+            assert difference.mean() < 0.1 or size == (1, 1)
+
+
+@pytest.mark.parametrize(("kind", "quality", "shrink"), product(KINDS, (75, 95), (2, 4, 8)))
+def test_a_jpeg_that_is_decoded_smaller_stays_within_the_bounds(tmp_path, kind, quality, shrink):
+    side, to = 12 * 16 * shrink, 16
+    picture(kind, side, side).save(tmp_path / "a.jpg", quality=quality)
+    image, size = image_io.load_shrunk(tmp_path / "a.jpg", (to, to))
+    assert (image.size, size) == ((side // shrink, side // shrink), (side, side))
+    expected = image_io.load(tmp_path / "a.jpg").resize((to, to), Image.Resampling.BICUBIC)
+    difference = np.abs(resize_fast(image, (to, to)) - np.asarray(expected).astype(int))
+    assert difference.max() <= 3
+    assert difference.mean() <= 1
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "towards"),
+    [
+        ("a.jpg", (480, 480), (21, 20)),  # not large enough
+        ("a.jpg", (481, 480), (20, 20)),  # a side that can't be halved
+        ("a.png", (480, 480), (20, 20)),
+        ("a.jpg", (480, 480), None),
+    ],
+)
+def test_other_files_are_decoded_as_they_are(tmp_path, name, size, towards):
+    picture("photo", *size).save(tmp_path / name)
+    image, stored = image_io.load_shrunk(tmp_path / name, towards)
+    assert image.size == stored == size
+    assert image.tobytes() == image_io.load(tmp_path / name).tobytes()
+
+
+def test_a_pair_of_a_shrunk_and_a_whole_file_is_drawn_by_the_stored_size(tmp_path):
+    (tmp_path / "trainA").mkdir()
+    (tmp_path / "trainB").mkdir()
+    picture("photo", 800, 768).save(tmp_path / "trainA/a.jpg")
+    picture("photo", 800, 768).save(tmp_path / "trainB/a.png")
+    for preprocess in ("resize", "resize_and_crop", "scale_width", "scale_width_and_crop"):
+        opt = data_options(tmp_path, preprocess=preprocess, load_size=32, crop_size=28)
+        expected = epochs(opt, 6)
+        opt.fast = True
+        for batch, other in zip(epochs(opt, 6), expected, strict=True):
+            assert all((batch[side] - other[side]).abs().max() < 3.01 * LEVEL for side in "AB")
+
+
+# ---- bytes to floats ----
+
+
+def test_bytes_become_the_floats_that_torchvision_makes_of_them():
+    values = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16).repeat(3, 3, 1, 1)
+    whole = T.Compose([T.ToTensor(), T.Normalize((0.5,), (0.5,))])(values[0].permute(1, 2, 0).numpy())
+    floats = prefetch.finish(values, [False, True, False])
+    assert torch.equal(floats, torch.stack([whole, whole.flip(-1), whole]))
+
+
+def test_a_plug_ins_batch_goes_through_as_it_is():
+    class Own(dict):
+        pass
+
+    image, label = torch.rand(2, 3, 4, 4), torch.tensor([1, 2])
+    batches = [Own(A=image, label=label, name=["a", "b"]), [image, label], label, UserError("broken")]
+    through = list(prefetch.prefetched(batches, torch.device("cpu")))
+    assert all(after is before for after, before in zip(through, batches, strict=True))
+    assert through[0]["A"] is image
+
+
+def test_images_are_moved_and_nothing_else():
+    batch = {"A": torch.rand(2, 3, 4, 4), "label": torch.tensor([1, 2]), "A_paths": ["a", "b"]}
+    (moved,) = prefetch.prefetched([batch], torch.device("meta"))
+    assert (moved["A"].device.type, moved["label"].device.type) == ("meta", "cpu")
+
+
+# ---- one batch ahead ----
+
+
+def test_each_batch_is_begun_before_the_one_in_front_of_it_is_used():
+    log = []
+
+    def begin(batch):
+        log.append(f"begin {batch}")
+        return batch
+
+    for batch in prefetch.one_ahead(range(3), begin):
+        log.append(f"use {batch}")
+    assert log == ["begin 0", "begin 1", "use 0", "begin 2", "use 1", "use 2"]
+    assert list(prefetch.one_ahead([], begin)) == []
+    assert list(prefetch.one_ahead([7], begin)) == [7]
+
+
+@pytest.mark.parametrize("good", [0, 1, 2, 5])
+def test_an_error_comes_after_all_batches_before_it(good):
+    def batches():
+        yield from range(good)
+        raise KeyError("four")
+
+    seen = []
+    with pytest.raises(KeyError, match="four"):
+        seen.extend(prefetch.one_ahead(batches(), lambda batch: batch))
+    assert seen == list(range(good))
+
+
+def test_on_cuda_the_model_waits_for_its_own_batch_alone_and_memory_is_kept_until_then(monkeypatch):
+    log = []
+
+    class Stream:
+        def record_event(self):
+            log.append(f"copied {sum(line.startswith('copied') for line in log)}")
+            return log[-1]
+
+        def wait_event(self, event):
+            log.append(f"wait until {event}")
+
+    class Image:
+        def record_stream(self, stream):
+            log.append("in use by the model" if stream is model else "in use by whom?")
+
+    copies, model = Stream(), Stream()
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: model)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext() if stream is copies else None)
+    monkeypatch.setattr(prefetch, "copying_stream", lambda device: copies)
+    monkeypatch.setattr(prefetch, "to_device", lambda batch, device: batch)
+    monkeypatch.setattr(prefetch, "images_of", lambda batch: batch)
+    for _ in prefetch.prefetched([{"A": Image()}, {"A": Image()}], torch.device("cuda")):
+        log.append("step")
+    assert log == [
+        *("copied 0", "copied 1"),
+        *("wait until copied 0", "in use by the model", "step"),
+        *("wait until copied 1", "in use by the model", "step"),
+    ]
+
+
+@pytest.fixture
+def ahead(monkeypatch):
+    """Load one ahead as on CUDA."""
+
+    def here(batches, device):
+        return prefetch.one_ahead(batches, lambda batch: prefetch.to_device(batch, device))
+
+    monkeypatch.setattr(data, "prefetched", here)
+
+
+def places(opt):
+    loader = create_dataset(opt)
+    loader.set_epoch(1, start=2)
+    return [(batch["A_paths"], batch["A"].tolist(), loader.place) for batch in loader]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_loading_ahead_changes_neither_batches_nor_their_places(tmp_path, workers, request):
+    make_aligned(tmp_path, phases=("train",), count=9, side=8)
+    opt = data_options(tmp_path, batch_size=2, num_threads=workers, grad_accum=3, load_size=8, crop_size=8)
+    expected = places(opt)
+    assert [place.last for _, _, place in expected] == [False, False, True, True]
+    request.getfixturevalue("ahead")
+    assert places(opt) == expected
+    opt.cache = True
+    assert places(opt) == expected
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_loading_ahead_a_broken_file_ends_the_epoch_in_its_turn(tmp_path, workers, ahead):
+    make_aligned(tmp_path, phases=("train",), count=5)
+    (tmp_path / "train/03.png").write_bytes(b"no image")
+    loader = create_dataset(data_options(tmp_path, num_threads=workers, serial_batches=True))
+    seen, message = [], ""
+    try:
+        for batch in loader:
+            seen.append(batch["A_paths"][0][-6:])
+    except DataError as error:
+        message = str(error)
+    assert seen == ["00.png", "01.png", "02.png"]
+    assert "03.png" in message

@@ -1,0 +1,388 @@
+"""Precision, memory layout, compilation, shared passes and checkpointed stages against plain float32 steps."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+from argparse import Namespace
+
+import pytest
+import torch
+from conftest import ROOT, make_aligned, make_unaligned
+from terminal import TINY, equal, type_fast, type_well, weights
+from test_steps import batch, make_model
+from torch import nn
+
+from models import networks
+from models.cycle_gan_model import CycleGANModel
+from util import runtime, speed
+
+SMALL = "--dataroot nowhere --ngf 4 --ndf 4 --load_size 32 --crop_size 32 --gpu_ids -1 --seed 3"
+MODELS = {
+    "pix2pix": "--model pix2pix --netG unet_32",
+    "cycle_gan": "--model cycle_gan --netG resnet_6blocks --pool_size 2",
+}
+
+
+@pytest.fixture
+def in_float64():
+    former = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(former)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    make_aligned(folder / "pairs", count=3)
+    make_unaligned(folder / "two", count_A=3, count_B=3)
+    return folder
+
+
+def made_fast(words, folder, speed_words, monkeypatch):
+    """Make a model as for `opt.speed = speed_words`."""
+    with monkeypatch.context() as patched:
+        patched.setattr(speed, "choose", lambda opt, device, saved=None: (speed_words, []))
+        return make_model(f"{SMALL} {words} --name {speed_words.replace(' ', '_')}", folder)
+
+
+def train(model, steps=4, size=2):
+    losses = []
+    for number in range(steps):
+        runtime.seed_all(1, "step", number)
+        model.set_input(batch(size, seed=number))
+        model.optimize_parameters()
+        losses.append(model.get_current_losses())
+    return losses
+
+
+# ---- precision ----
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("words", ["bf16", "fp16", "bf16 channels_last", "fp32 channels_last"])
+def test_reduced_precision_trains_near_float32(name, words, tmp_path, monkeypatch):
+    plain = train(made_fast(MODELS[name], tmp_path, "fp32", monkeypatch))
+    model = made_fast(MODELS[name], tmp_path, words, monkeypatch)
+    first, *later = zip(train(model), plain, strict=True)
+    assert first[0] == pytest.approx(first[1], rel=0.02, abs=0.01)
+    for mine, theirs in later:  # Adam's steps are as large for small gradients as for great ones
+        assert mine == pytest.approx(theirs, rel=0.2, abs=0.05)
+    fakes = [getattr(model, visual) for visual in model.visual_names]
+    assert all(image.dtype == torch.float32 for image in fakes)
+    assert all(p.dtype == p.grad.dtype == torch.float32 for net in model.networks().values() for p in net.parameters())
+    assert all(getattr(model, f"loss_{loss}").dtype == torch.float32 for loss in model.loss_names)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("norm", ["instance", "batch"])
+def test_norms_take_their_statistics_in_float32(norm, layout):
+    """A mean far from 0 beside a small deviation: sums of bfloat16 values would lose it."""
+    layer = networks.get_norm_layer(norm)(3)
+    x = (torch.randn(2, 3, 64, 64) + 8).bfloat16().contiguous(memory_format=layout)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = layer(x)
+    dims = (2, 3) if norm == "instance" else (0, 2, 3)
+    wide = x.double()
+    var, mean = torch.var_mean(wide, dims, correction=0, keepdim=True)
+    assert out.dtype == torch.bfloat16
+    assert (out - (wide - mean) / (var + 1e-5).sqrt()).abs().max() < 0.02  # 4 rounds to 1/64
+
+
+def test_instance_norm_of_channels_last_images_is_the_usual_one_and_keeps_the_layout():
+    x = torch.randn(3, 5, 8, 6, dtype=torch.float64).contiguous(memory_format=torch.channels_last).requires_grad_()
+    y = x.detach().contiguous().requires_grad_()
+    weight = torch.randn(3, 5, 8, 6, dtype=torch.float64)
+    ours, usual = networks.InstanceNorm2d(5)(x), nn.InstanceNorm2d(5)(y)
+    (ours * weight).sum().backward()
+    (usual * weight).sum().backward()
+    assert ours.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(ours, usual, rtol=0, atol=1e-12, check_stride=False)
+    torch.testing.assert_close(x.grad, y.grad, rtol=0, atol=1e-12, check_stride=False)
+
+
+def test_float16_gradients_are_scaled_within_networks_and_only_there(tmp_path, monkeypatch):
+    model = made_fast(MODELS["pix2pix"], tmp_path, "fp16", monkeypatch)
+    net, scale = model.netG, model.scales[0]
+    image = torch.randn(1, 3, 32, 32, requires_grad=True)
+    runtime.seed_all(0)
+    (net(image).square().mean() * 2).backward()
+    scaled = [p.grad.clone() for p in net.parameters()]
+    left, image.grad = image.grad, None
+    scale.value.fill_(2.0)
+    net.zero_grad()
+    runtime.seed_all(0)
+    (net(image).square().mean() * 2).backward()
+    for p, before in zip(net.parameters(), scaled, strict=True):
+        torch.testing.assert_close(before / 2**15, p.grad, rtol=0.1, atol=1e-3)
+    torch.testing.assert_close(left, image.grad, rtol=0.1, atol=1e-5)
+
+
+def test_an_overflow_in_float16_skips_the_step_and_halves_the_scale(tmp_path, monkeypatch):
+    model = made_fast(MODELS["pix2pix"], tmp_path, "fp16", monkeypatch)
+    train(model, 1)
+    G, D = model.scales
+    G.value.fill_(2.0**8)
+    D.value.fill_(2.0**8)
+    model.optimizer_G.state.clear()
+    before = [p.detach().clone() for p in model.netG.parameters()]
+    G.value.fill_(2.0**60)  # within the network it is more than float16 holds
+    train(model, 1)
+    assert [G.value, D.value] == [2.0**59, 2.0**8]
+    assert all(torch.equal(p, q) for p, q in zip(model.netG.parameters(), before, strict=True))
+    assert {state["step"].item() for state in model.optimizer_G.state.values()} == {0}
+    G.value.fill_(2.0**10)
+    train(model, 1)
+    assert not any(torch.equal(p, q) for p, q in zip(model.netG.parameters(), before, strict=True))
+
+
+def test_a_float16_run_goes_on_with_its_scale(data, tmp_path):
+    line = f"train.py --dataroot {data / 'pairs'} --model pix2pix --netG unet_32 {TINY} --checkpoints_dir {tmp_path}"
+    line += " --precision fp16 --no_html --n_epochs_decay 0"
+    type_well(f"{line} --name once --n_epochs 2", ROOT)
+    type_well(f"{line} --name twice --n_epochs 1", ROOT)
+    type_well(f"{line} --name twice --n_epochs 2 --continue_train", ROOT)
+    assert equal(weights(tmp_path / "once"), weights(tmp_path / "twice"))
+    once, twice = (torch.load(tmp_path / name / "latest_state.pth", weights_only=True) for name in ("once", "twice"))
+    assert once["scales"] == twice["scales"]
+    assert all(value < 2.0**16 or steps == 6 for value, steps in once["scales"])  # halved, or six good steps
+
+
+def test_float16_without_a_fused_optimizer_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.optim, "Adam", lambda *args, fused, **kwargs: torch.optim.SGD(*args, lr=0.1))
+    with pytest.raises(Exception, match="fused=True, or type --precision bf16"):
+        made_fast(MODELS["pix2pix"], tmp_path, "fp16", monkeypatch)
+
+
+# ---- going on, copies, layouts ----
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_run_in_channels_last_goes_on_to_the_same_bits_and_saves_contiguous_files(name, tmp_path, monkeypatch):
+    first = made_fast(MODELS[name], tmp_path, "bf16 channels_last", monkeypatch)
+    train(first, 3)
+    first.save_networks("latest")
+    assert all(value.is_contiguous() for value in weights(first.save_dir).values())
+    second = made_fast(f"{MODELS[name]} --continue_train --epoch_count 1", tmp_path, "bf16 channels_last", monkeypatch)
+    for optimizer in second.optimizers:
+        for p, values in optimizer.state.items():
+            assert values["exp_avg"].stride() == values["exp_avg_sq"].stride() == p.stride()
+    assert train(first, 2) == train(second, 2)
+    for net, other in zip(first.networks().values(), second.networks().values(), strict=True):
+        assert equal(net.state_dict(), other.state_dict())
+
+
+def test_a_copy_of_a_fast_network_runs_itself(tmp_path, monkeypatch):
+    net = made_fast(MODELS["cycle_gan"], tmp_path, "bf16 channels_last", monkeypatch).netG_A
+    twin = copy.deepcopy(net)
+    with torch.no_grad():
+        for p in twin.parameters():
+            p.zero_()
+    image = torch.rand(1, 3, 32, 32)
+    assert twin(image).abs().max() == 0
+    assert net(image).abs().max() > 0
+
+
+def test_networks_compile_to_the_same_results(tmp_path, monkeypatch):
+    """By torch's own tracing, without a compiler of the machine's code."""
+    compiled = torch.compile
+    monkeypatch.setattr(
+        torch, "compile", lambda f, **kwargs: compiled(f, backend="aot_eager", fullgraph=True, **kwargs)
+    )
+    for name in MODELS:
+        plain = made_fast(MODELS[name], tmp_path, "fp32", monkeypatch)
+        fast = made_fast(MODELS[name], tmp_path, "fp32 channels_last compile", monkeypatch)
+        for mine, theirs in zip(train(fast, 2), train(plain, 2), strict=True):
+            assert mine == pytest.approx(theirs, rel=1e-3)
+
+
+# ---- images of several batches in one pass ----
+
+
+@pytest.mark.usefixtures("in_float64")
+@pytest.mark.parametrize("gan_mode", ["lsgan", "wgangp"])
+@pytest.mark.parametrize("words", ["", "--lambda_identity 0", "--norm none"])
+def test_shared_passes_train_as_separate_ones_do(words, gan_mode, tmp_path, monkeypatch):
+    words = f"{SMALL} {MODELS['cycle_gan']} --gan_mode {gan_mode} {words}"
+    together, apart = (make_model(f"{words} --name {name}", tmp_path) for name in ("together", "apart"))
+    calls = count_calls(together)
+    losses = train(together)
+    assert calls["G_A"] + calls["G_B"] == 4 * (4 if "identity" in words else 3)
+    monkeypatch.setattr(networks, "can_share_a_pass", lambda net, *batches: False)
+    calls = count_calls(apart)
+    for mine, theirs in zip(losses, train(apart), strict=True):
+        assert mine == pytest.approx(theirs, rel=1e-6)
+    assert calls["G_A"] + calls["G_B"] == 4 * (4 if "identity" in words else 6)
+    for name, net in together.networks().items():
+        for p, q in zip(net.parameters(), apart.networks()[name].parameters(), strict=True):
+            assert (p - q).abs().max() <= (1e-6 if gan_mode == "wgangp" else 1e-9)
+
+
+def count_calls(model):
+    calls = dict.fromkeys(model.networks(), 0)
+    for name, net in model.networks().items():
+        net.register_forward_hook(lambda *_, name=name: calls.update({name: calls[name] + 1}))
+    return calls
+
+
+@pytest.mark.parametrize("netD", ["basic", "pixel"])
+def test_only_networks_that_treat_images_one_by_one_share_passes(netD):
+    A, B = torch.rand(2, 2, 3, 32, 32)
+    for norm, dropout in itertools.product(("instance", "batch", "none"), (False, True)):
+        G = networks.define_G(3, 3, 4, "resnet_6blocks", norm, dropout)
+        assert networks.can_share_a_pass(G, A, B) == (norm != "batch" and not dropout)
+        assert networks.can_share_a_pass(G.eval(), A, B)
+        D = networks.define_D(3, 4, netD, norm=norm)
+        assert networks.can_share_a_pass(D, A, B) == (norm != "batch")
+        assert not networks.can_share_a_pass(D, A, torch.rand(2, 3, 32, 40))
+        for mine, alone in zip(networks.together(G, A, B), (G(A), G(B)), strict=True):
+            torch.testing.assert_close(mine, alone, rtol=0, atol=1e-5)
+    assert not networks.can_share_a_pass(nn.Sequential(nn.Conv2d(3, 3, 3), nn.GroupNorm(1, 3)), A, B)
+
+
+def test_a_subclass_that_overrides_forward_or_backward_gets_identities_of_its_own():
+    for name in ("forward", "backward_G"):
+        method = getattr(CycleGANModel, name)
+        foreign = type("ForeignModel", (CycleGANModel,), {name: lambda self, method=method: method(self)})
+        model = object.__new__(foreign)
+        model.isTrain, model.opt = True, Namespace(lambda_identity=0.5)
+        assert not model.identities_come_along()
+
+
+# ---- checkpointed stages ----
+
+
+@pytest.mark.parametrize("norm", ["instance", "batch"])
+@pytest.mark.parametrize("netG", ["resnet_6blocks", "unet_32", "encdec_128"])
+def test_checkpointed_networks_compute_the_same_bits_in_less_memory(netG, norm):
+    runtime.seed_all(5)
+    plain = networks.define_G(3, 3, 4, netG, norm, use_dropout=True)
+    saving = copy.deepcopy(plain)
+    networks.checkpoint_stages(saving, True)
+    x = torch.rand(2, 3, 128, 128)
+    kept = []
+    for net in (plain, saving):
+        runtime.seed_all(6)
+        image, sizes = x.clone().requires_grad_(), {}
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda t, s=sizes: (s.update({t.data_ptr(): t.nbytes}), t)[1], lambda t: t
+        ):
+            out = net(image)
+        out.square().mean().backward()
+        net.image_grad = image.grad
+        kept.append(sum(sizes.values()))
+    assert torch.equal(plain.image_grad, saving.image_grad)
+    for p, q in zip(plain.parameters(), saving.parameters(), strict=True):
+        assert torch.equal(p.grad, q.grad)
+    assert equal(plain.state_dict(), saving.state_dict())  # running statistics have seen the batch once
+    assert kept[1] < 0.7 * kept[0]
+
+
+@pytest.mark.parametrize("netD", ["basic", "pixel"])
+def test_checkpointed_discriminators_compute_the_same_bits(netD):
+    plain = networks.define_D(3, 4, netD, norm="batch")
+    saving = copy.deepcopy(plain)
+    networks.checkpoint_stages(saving, True)
+    x = torch.rand(2, 3, 64, 64)
+    for net in (plain, saving):
+        net(x).square().mean().backward()
+    assert all(torch.equal(p.grad, q.grad) for p, q in zip(plain.parameters(), saving.parameters(), strict=True))
+    assert equal(plain.state_dict(), saving.state_dict())
+
+
+def test_a_checkpointed_run_is_the_same_run(data, tmp_path):
+    for name in MODELS:
+        folder = data / ("two" if name == "cycle_gan" else "pairs")
+        line = f"train.py --dataroot {folder} {MODELS[name]} {TINY} --n_epochs 1 --n_epochs_decay 0 --no_html"
+        line += f" --checkpoints_dir {tmp_path}"
+        type_well(f"{line} --name {name}_plain", ROOT)
+        type_well(f"{line} --name {name}_saving --grad_checkpoint", ROOT)
+        assert equal(weights(tmp_path / f"{name}_plain"), weights(tmp_path / f"{name}_saving"))
+
+
+# ---- what --fast chooses ----
+
+
+def options(**changes):
+    values = {
+        "fast": True, "precision": "fp32", "given": frozenset(), "isTrain": True, "preprocess": "resize_and_crop",
+        "netG": "resnet_9blocks", "grad_accum": 1, "grad_checkpoint": False, "gan_mode": "lsgan",
+        "deterministic": False,
+    }  # fmt: skip
+    return Namespace(**{**values, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "capability", "expected", "said"),
+    [
+        ({}, (9, 0), "bf16 channels_last compile capture cuda", "this GPU has bfloat16 units"),
+        ({}, (7, 5), "fp16 channels_last compile capture cuda", "float16 units, and none for bfloat16"),
+        ({}, (6, 1), "fp32 channels_last compile capture cuda", "capability 6.1"),
+        ({"given": {"precision"}}, (9, 0), "fp32 channels_last compile capture cuda", "as typed"),
+        ({"preprocess": "none"}, (9, 0), "bf16 channels_last cuda", "sizes vary with --preprocess none"),
+        ({"grad_accum": 2}, (9, 0), "bf16 channels_last compile cuda", "no captured steps (--grad_accum)"),
+        ({"gan_mode": "wgangp"}, (9, 0), "bf16 channels_last compile cuda", "no captured steps (--gan_mode wgangp)"),
+        ({"grad_checkpoint": True}, (9, 0), "bf16 channels_last cuda", "--grad_checkpoint"),
+        ({"isTrain": False}, (9, 0), "bf16 channels_last cuda", "only training has steps"),
+        ({"fast": False, "precision": "bf16"}, (9, 0), "bf16", ""),
+    ],
+)
+def test_fast_chooses_by_the_gpu_and_says_what(changes, capability, expected, said, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(speed.importlib.util, "find_spec", lambda name: True)
+    words, told = speed.choose(options(**changes), torch.device("cuda", 0))
+    assert words == expected
+    assert said in " ".join(told)
+
+
+@pytest.mark.parametrize(("has_bf16", "netG", "expected"), [
+    (True, "resnet_9blocks", "bf16 channels_last cpu"), (True, "unet_256", "bf16 cpu"), (False, "unet_256", "fp32 cpu"),
+])  # fmt: skip
+def test_fast_chooses_by_the_cpu(has_bf16, netG, expected, monkeypatch):
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda: has_bf16, raising=False)
+    assert speed.choose(options(netG=netG), torch.device("cpu"))[0] == expected
+
+
+def test_a_fast_run_keeps_what_it_was_made_fast_by(data, tmp_path):
+    line = f"train.py --dataroot {data / 'pairs'} --model pix2pix --netG unet_32 {TINY} --checkpoints_dir {tmp_path}"
+    line += " --no_html --n_epochs_decay 0 --name kept"
+    type_well(f"{line} --fast --n_epochs 1", ROOT)
+    file = tmp_path / "kept/train_opt.json"
+    saved = json.loads(file.read_text())
+    assert saved["speed"].split()[-1] == "cpu"
+    other = "fp32 cpu" if saved["speed"].startswith("bf16") else "bf16 cpu"
+    file.write_text(json.dumps({**saved, "speed": other}))
+    out = type_well(f"{line} --n_epochs 2 --continue_train", ROOT)
+    assert f"--fast: {other}, as before" in out
+    assert json.loads(file.read_text())["speed"] == other
+    out = type_well(f"{line} --n_epochs 3 --continue_train --fast", ROOT)
+    assert "as before" not in out
+
+
+def test_a_wrong_precision_is_told_the_right_ones(data, tmp_path):
+    line = f"--dataroot {data / 'pairs'} --model pix2pix --checkpoints_dir {tmp_path} --precision bf15"
+    done = type_fast(f"train.py {line}", ROOT)
+    assert done.returncode == 2
+    assert "allowed are fp32, bf16, fp16. Did you mean 'bf16'?" in done.stderr
+
+
+def test_fast_and_precision_translate_too(data, tmp_path):
+    line = f"--dataroot {data / 'pairs'} --name t --checkpoints_dir {tmp_path}"
+    net = "--model pix2pix --netG unet_32 --norm instance --no_dropout --n_epochs 1 --n_epochs_decay 0 --no_html"
+    type_well(f"train.py {line} {net} {TINY}", ROOT)
+    images = {}
+    for flags in ("", "--precision bf16", "--fast"):
+        out = type_well(f"test.py {line} --gpu_ids -1 --results_dir {tmp_path / 'results'} {flags}", ROOT)
+        images[flags] = pixels(tmp_path / "results/t/test_latest/images")
+        assert ("--fast: " in out) == (flags == "--fast")
+    for flags in ("--precision bf16", "--fast"):
+        assert (images[flags] - images[""]).abs().mean() < 1  # of 255 levels
+
+
+def pixels(folder):
+    from torchvision.io import decode_png, read_file
+
+    return torch.stack([decode_png(read_file(str(path))) for path in sorted(folder.glob("*_fake_B.png"))]).float()

@@ -1,0 +1,515 @@
+"""Translating a test set: what is loaded, translated and written side by side is what one by one gives."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import importlib.util
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, make_aligned, make_image, make_unaligned
+from PIL import Image
+from terminal import copy_tree, type_well
+from test_html import Page, image
+
+from data import create_dataset
+from models import create_model, networks
+from models.base_model import BaseModel
+from options.test_options import TestOptions as TestingOptions
+from options.test_options import loading_processes
+from util import results, runtime
+from util.batches import batch_size, in_batches, why_one_by_one
+from util.html import HTML
+from util.pictures import three_channels, to_pictures
+from util.results import Results
+from util.util import UserError, explained_errors, tensor2im
+
+SIZES = [(32, 32)] * 3 + [(40, 32)] * 2 + [(32, 32), (40, 32)] + [(48, 36)] * 4  # with --preprocess none: 5 batches
+
+
+@pytest.fixture
+def away(tmp_path, monkeypatch):
+    """An empty folder to stand in, with a folder of images of several sizes."""
+    monkeypatch.chdir(tmp_path)
+    for i, (width, height) in enumerate(SIZES):
+        make_image(tmp_path / f"photos/{i:02d}.png", width, height, seed=i)
+    return tmp_path
+
+
+def program():
+    """Import test.py as a module (a package of Python's own is called test, too)."""
+    spec = importlib.util.spec_from_file_location("script_test", ROOT / "test.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def put(away, name, netG="resnet_6blocks", norm="instance", dropout=False):
+    """Make an experiment of a generator whose weights are large enough to show what goes into it."""
+    torch.manual_seed(1)
+    net = networks.define_G(3, 3, 4, netG, norm, dropout, "normal", 0.5)
+    (away / "checkpoints" / name).mkdir(parents=True)
+    torch.save(net.state_dict(), away / f"checkpoints/{name}/latest_net_G.pth")
+
+
+def options(line):
+    return TestingOptions(f"--dataroot photos --gpu_ids -1 --num_test inf --crop_size 32 {line}").parse()
+
+
+def translate(line, monkeypatch, folder="results"):
+    """Run test.py within this process; return its result, and the number of images in each pass of the generator."""
+    script, passes = program(), []
+
+    def create(opt):
+        model = create_model(opt)
+        model.netG.register_forward_pre_hook(lambda _, inputs: passes.append(len(inputs[0])))
+        return model
+
+    monkeypatch.setattr(script, "create_model", create)
+    return script.translate(options(f"{line} --results_dir {folder}")), passes
+
+
+def written(name, folder="results"):
+    """Return the pixels of a run's pictures by their names, and the heads of its rows."""
+    web = Path(folder) / name / "test_latest"
+    pictures = {path.name: np.asarray(Image.open(path)).astype(int) for path in (web / "images").iterdir()}
+    return pictures, Page(web).texts["h3"]
+
+
+def one_by_one(line):
+    """Translate with the plainest of loops; return the pixels by the files' names."""
+    opt = options(line)
+    dataset, model = create_dataset(opt), create_model(opt)
+    model.setup(opt)
+    pictures = {}
+    for i, batch in enumerate(dataset):
+        runtime.seed_all(opt.seed, "test", i)
+        model.set_input(batch)
+        model.test()
+        for label, visual in model.get_current_visuals().items():
+            pictures[f"{Path(model.get_image_paths()[0]).stem}_{label}.png"] = tensor2im(visual).astype(int)
+    return pictures
+
+
+def differ(pictures, expected):
+    """Return by how many levels, of 255, two sets of pictures differ at most."""
+    assert pictures.keys() == expected.keys()
+    return max(np.abs(pictures[name] - expected[name]).max() for name in expected)
+
+
+# ---- batches ----
+
+
+def test_batches_give_what_one_by_one_gives_whatever_the_sizes(away, monkeypatch):
+    put(away, "x")
+    for preprocess, passes_of_4 in (("none", [3, 2, 1, 1, 4]), ("resize_and_crop", [4, 4, 3])):
+        expected = one_by_one(f"--name x --preprocess {preprocess}")
+        for size, threads in ((1, 0), (4, 0), (4, 2), (100, 1)):
+            words = f"--name x --preprocess {preprocess} --batch_size {size} --num_threads {threads}"
+            done, passes = translate(words, monkeypatch)
+            pictures, rows = written("x")
+            assert differ(pictures, expected) <= (1 if size > 1 else 0)
+            assert rows == [f"{i:02d}" for i in range(len(SIZES))]
+            assert passes == {1: [1] * 11, 4: passes_of_4, 100: [3, 2, 1, 1, 4] if preprocess == "none" else [11]}[size]
+            assert done.images == 11
+            assert 0 < done.busy <= 1
+
+
+@pytest.mark.parametrize(
+    ("netG", "norm", "dropout", "reason"),
+    [
+        ("resnet_6blocks", "batch", False, "batch norm takes its statistics over the batch (--eval uses training's)"),
+        (
+            "resnet_6blocks",
+            "instance",
+            True,
+            "dropout, drawn for each image by its number, would be drawn for the batch",
+        ),
+    ],
+)
+def test_where_a_batch_would_change_the_result_it_is_said_and_not_done(
+    away, monkeypatch, capsys, netG, norm, dropout, reason
+):
+    put(away, "x", netG, norm, dropout)
+    expected = one_by_one("--name x")
+    _, passes = translate("--name x --batch_size 4", monkeypatch)
+    assert passes == [1] * 11
+    assert differ(written("x")[0], expected) == 0
+    assert f"--batch_size 4: images are translated one by one, because {reason}" in capsys.readouterr().out
+    _, passes = translate("--name x --eval --batch_size 4", monkeypatch, "batches")
+    assert passes == [4, 4, 3]
+    translate("--name x --eval", monkeypatch, "single")
+    assert differ(written("x", "batches")[0], written("x", "single")[0]) <= 1
+    assert "one by one" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("norm", networks.NORMS)
+@pytest.mark.parametrize("netG", networks.GENERATORS)
+def test_a_generator_whose_images_meet_is_known(netG, norm):
+    for dropout in (False, True):
+        net = networks.define_G(3, 3, 2, netG, norm, dropout)
+        assert bool(why_one_by_one([net])) == ("Dropout" in str(net) or "batch" in norm)  # small U-Nets have none
+        assert why_one_by_one([net.eval()]) == ""
+    assert "without running statistics" in why_one_by_one([torch.nn.BatchNorm2d(3, track_running_stats=False).eval()])
+    assert why_one_by_one([torch.nn.Dropout(0.0)]) == ""
+
+
+def test_a_model_that_shows_one_image_of_a_batch_gets_them_one_by_one(capsys):
+    class Coloured(BaseModel):
+        set_input = forward = optimize_parameters = None
+
+        def __init__(self):
+            self.model_names = []
+
+        def compute_visuals(self):
+            pass
+
+    assert batch_size(Coloured(), 3) == 1
+    assert "--batch_size 3: images are translated one by one, because Coloured computes" in capsys.readouterr().out
+    assert batch_size(Coloured(), 1) == 1
+    assert capsys.readouterr().out == ""
+
+
+def test_only_what_has_one_form_is_joined():
+    def item(i, size=4, **more):
+        return {"A": torch.full((1, 3, size, size), float(i)), "A_paths": [f"{i}.png"], **more}
+
+    loaded = [item(0), item(1), item(2), item(3, 5), item(4, 5, note="x"), item(5, 5, note="x"), "strange", item(7)]
+    found = list(in_batches(loaded, 2))
+    assert [first for first, _ in found] == [0, 2, 3, 4, 5, 6, 7]
+    assert found[0][1]["A_paths"] == ["0.png", "1.png"]
+    assert found[0][1]["A"][:, 0, 0, 0].tolist() == [0, 1]
+    assert [batch for _, batch in found[1:]] == loaded[2:]
+    assert all(batch is one for (_, batch), one in zip(in_batches(loaded, 1), loaded, strict=True))
+
+
+# ---- loading ----
+
+NOISY = """
+import random, numpy, torch
+from data.single_dataset import SingleDataset
+
+class NoisyDataset(SingleDataset):
+    def __getitem__(self, index):
+        item = super().__getitem__(index)
+        return {**item, "A": item["A"] + random.random() - numpy.random.rand() + 0.1 * torch.randn(3, 1, 1)}
+"""
+
+
+def test_the_number_of_loading_processes_changes_no_pixel(away):
+    put(away, "x", "unet_32", "batch", dropout=True)
+    copy_tree(away)
+    (away / "data/noisy_dataset.py").write_text(NOISY)
+    words = "test.py --dataroot photos --name x --crop_size 32 --load_size 36 --gpu_ids -1"
+    for mode in ("single", "noisy"):
+        for threads in ("", "--num_threads 0", "--num_threads 2"):
+            type_well(f"{words} --dataset_mode {mode} --results_dir {mode}{len(threads)}{threads[-1:]} {threads}", away)
+        expected, rows = written("x", f"{mode}0")
+        assert rows == [f"{i:02d}" for i in range(11)]
+        for other in (f"{mode}150", f"{mode}152"):
+            assert differ(written("x", other)[0], expected) == 0
+            assert (Path(other) / "x/test_latest/index.html").read_bytes() == (
+                Path(f"{mode}0") / "x/test_latest/index.html"
+            ).read_bytes()
+    assert differ(written("x", "single0")[0], written("x", "noisy0")[0]) > 1
+
+
+def test_images_are_loaded_ahead_where_that_pays_and_by_as_many_processes_as_typed(away, monkeypatch):
+    monkeypatch.setattr("options.test_options.core_count", lambda: 16)
+    put(away, "x")
+    for method, words, expected in (
+        ("fork", "", 8),
+        ("fork", "--num_test 50", 6),
+        ("fork", "--num_test 3", 0),
+        ("fork", "--num_threads 0", 0),
+        ("spawn", "--num_threads 3", 3),
+        ("spawn", "--num_test 50", 0),
+        ("spawn", "--num_test 1000", 4),
+    ):
+        monkeypatch.setattr("multiprocessing.get_start_method", lambda allow_none, method=method: method)
+        opt = options(f"--name x {words}")
+        assert loading_processes(opt) == expected
+        assert opt.num_threads == (expected if "num_threads" in words else 0)
+        opt.dataset_mode = "mine"
+        assert loading_processes(opt) == opt.num_threads
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage._replace(free=2**26))  # a container's
+    monkeypatch.setattr("multiprocessing.get_start_method", lambda allow_none: "fork")
+    assert loading_processes(options("--name x --load_size 256 --crop_size 256")) == 8
+    assert loading_processes(options("--name x --preprocess none")) == 0
+    assert (options("--name x --batch_size 7").batch_size, options("--name x").batch_size) == (7, 1)
+
+
+# ---- pictures ----
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_a_batch_becomes_pictures_as_each_image_does(channels):
+    tensor = torch.randn(5, channels, 7, 9, generator=torch.Generator().manual_seed(1)) * 1.2
+    levels = torch.arange(-1, 257).float().repeat(2)[: 7 * 9 * 8].reshape(-1)  # what rounding could move
+    tensor.view(-1)[: len(levels)] = (levels / 255 * 2 - 1)[: tensor.numel()]
+    for kind in (torch.float32, torch.bfloat16):
+        expected = [three_channels(tensor2im(tensor.to(kind)[i : i + 1])) for i in range(5)]
+        for found, one in zip(to_pictures(tensor.to(kind)), expected, strict=True):
+            assert np.array_equal(found, one)
+    assert np.array_equal(to_pictures(tensor[0])[0], three_channels(tensor2im(tensor[:1])))
+
+
+def test_a_picture_appears_whole_or_not_at_all(tmp_path, monkeypatch):
+    old, new = (Image.fromarray(np.full((90, 90, 3), value, np.uint8)) for value in (1, 2))
+    results.write_png(old, tmp_path / "a.png")
+
+    def full(self, file, *_, **__):
+        file.write(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Image.Image, "save", full)
+        with pytest.raises(OSError, match="No space left"):
+            results.write_png(new, tmp_path / "a.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+    assert np.asarray(Image.open(tmp_path / "a.png")).max() == 1
+    with pytest.raises(FileNotFoundError) as error:
+        results.write_png(new, tmp_path / "gone" / "a.png")
+    assert error.value.filename == str(tmp_path / "gone" / "a.png")
+
+
+# ---- rows ----
+
+
+def test_rows_follow_the_images_whichever_is_written_first(tmp_path, monkeypatch):
+    write = results.write_row
+
+    def slow(folder, row, aspect_ratio):
+        time.sleep(0.1 if int(row.name) % 4 == 0 else 0)
+        write(folder, row, aspect_ratio)
+
+    monkeypatch.setattr(results, "write_row", slow)
+    with Results(HTML(tmp_path, "t")) as page:
+        for i in range(0, 12, 2):
+            page.add({"real": image(i, count=2), "fake": image(i, count=2)}, [f"/d/{i}.png", f"/d/{i + 1}.png"])
+    seen = Page(tmp_path)
+    assert seen.texts["h3"] == [str(i) for i in range(12)]
+    assert seen.texts["p"] == ["real", "fake"] * 12
+    for i in range(12):
+        found = np.asarray(Image.open(tmp_path / f"images/{i}_fake.png"))
+        assert np.array_equal(found, to_pictures(image(i // 2 * 2, count=2))[i % 2])
+
+
+def test_the_page_is_that_of_save_images(tmp_path):
+    for how in ("threads", "one"):
+        page = HTML(tmp_path / how, "t")
+        with Results(page, aspect_ratio=2.0, width=77) as rows:
+            for i in range(3):
+                shown = {"a<b": image(i), "rgb": np.full((6, 8, 3), i, np.uint8)}
+                if how == "threads":
+                    rows.add(shown, f"{i}.png")
+                else:
+                    results.save_images(page, shown, f"{i}.png", 2.0, 77)
+        page.save()
+    assert (tmp_path / "threads/index.html").read_bytes() == (tmp_path / "one/index.html").read_bytes()
+    files = [sorted((tmp_path / how / "images").iterdir()) for how in ("threads", "one")]
+    assert len(files[0]) == 6
+    assert [file.read_bytes() for file in files[0]] == [file.read_bytes() for file in files[1]]
+
+
+def rows_and_files(web):
+    """Check that a page is whole and shows rows of pictures that are whole; return the rows and the pictures left."""
+    seen, files = Page(web), {path.name for path in (web / "images").iterdir()}
+    shown = [attributes["src"].removeprefix("images/") for attributes in seen.all("img")]
+    for name in files:
+        assert np.asarray(Image.open(web / "images" / name).convert("RGB")).size
+    assert files >= set(shown)
+    return seen.texts["h3"], files - set(shown)
+
+
+def add_rows(web, count, pause=0.0, end=None):
+    """Write a page of `count` rows, and call `end` before the writing ends."""
+    with Results(HTML(web, "t")) as page:
+        for i in range(count):
+            page.add({"fake": image(i)}, f"{i}.png")
+            time.sleep(pause)
+        if end:
+            end()
+
+
+def test_a_full_disk_stops_the_run_with_a_whole_page_and_the_usual_words(tmp_path, monkeypatch):
+    write = results.write_png
+
+    def full(picture, path):
+        if path.name.startswith("5_"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(picture, path)
+
+    monkeypatch.setattr(results, "write_png", full)
+    began = time.monotonic()
+    with pytest.raises(SystemExit) as stop, explained_errors():
+        add_rows(tmp_path, 1000, 0.01)
+    assert str(stop.value) == "error: No space left on device: what was written before is as it was"
+    assert time.monotonic() - began < 5
+    rows, left = rows_and_files(tmp_path)
+    assert rows[:5] == ["0", "1", "2", "3", "4"]
+    assert "5" not in rows
+    assert not left
+
+
+def test_a_broken_image_ends_the_run_after_those_before_it_are_shown(tmp_path, monkeypatch):
+    write = results.write_row
+    monkeypatch.setattr(results, "write_row", lambda *row: (time.sleep(0.02), write(*row)))
+
+    def broken():
+        raise UserError("cannot read 20.png")
+
+    with pytest.raises(UserError, match="cannot read"):
+        add_rows(tmp_path, 20, end=broken)
+    assert rows_and_files(tmp_path) == ([str(i) for i in range(20)], set())
+
+
+def test_ctrl_c_gives_up_what_no_thread_has_begun(tmp_path, monkeypatch):
+    write = results.write_row
+    monkeypatch.setattr(results, "write_row", lambda *row: (time.sleep(0.1), write(*row)))
+    began = time.monotonic()
+    threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        add_rows(tmp_path, 300, 0.001, end=lambda: time.sleep(10))
+    assert time.monotonic() - began < 3
+    rows, left = rows_and_files(tmp_path)
+    assert 2 < len(rows) < 200
+    assert not left
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("pictures")]
+
+
+def test_a_command_stopped_by_ctrl_c_leaves_a_whole_page_of_what_is_there(away):
+    put(away, "x")
+    for i in range(300):
+        os.link(away / "photos/00.png", away / f"photos/copy{i:03d}.png")
+    words = f"{ROOT / 'test.py'} --dataroot photos --name x --gpu_ids -1 --num_test inf --num_threads 2"
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    run = subprocess.Popen([sys.executable, *shlex.split(words)], env=env, start_new_session=True, **pipes)
+    for line in run.stdout:
+        if line.startswith("processing (0020)"):
+            break
+    os.killpg(run.pid, signal.SIGINT)  # as a terminal does: the loading processes get it, too
+    began = time.monotonic()
+    _, said = run.communicate(timeout=60)
+    assert (run.returncode, said) == (130, "stopped by Ctrl-C\n")
+    assert time.monotonic() - began < 10
+    rows, left = rows_and_files(away / "results/x/test_latest")
+    assert len(rows) > 10
+    assert rows == [*(f"{i:02d}" for i in range(11)), *(f"copy{i:03d}" for i in range(300))][: len(rows)]
+    assert not left
+
+
+# ---- memory ----
+
+
+def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
+    pictures = {"real": image(0, height=8), "fake": image(1, height=8)}
+    count = 2500
+
+    def add(page, numbers):
+        for i in numbers:
+            with page.running():
+                pass
+            page.add(pictures, f"/data/photos/{i:08d}.png")
+
+    tracemalloc.start()
+    try:
+        with Results(HTML(tmp_path, "t")) as page:
+            add(page, range(500))
+            while page.rows:
+                page._show(wait=True)
+            gc.collect()
+            before = tracemalloc.get_traced_memory()[0]
+            add(page, range(500, count))
+            while page.rows:
+                page._show(wait=True)
+            gc.collect()
+            grown = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert grown < 300 * (count - 500)  # bytes: a name's and a path's hash; 100,000 images take less than 30 MB
+    assert len(page.webpage._owners) == count
+    assert not page.spans
+    assert page.waiting == 0
+
+
+def test_what_waits_to_be_written_is_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "WAITING", 10 * 6 * 8 * 3)
+    write, most = results.write_row, 0
+    monkeypatch.setattr(results, "write_row", lambda *row: (time.sleep(0.005), write(*row)))
+    with Results(HTML(tmp_path, "t")) as page:
+        for i in range(100):
+            page.add({"fake": image(i, count=2)}, [f"{i}a.png", f"{i}b.png"])
+            most = max(most, len(page.rows))
+    assert most <= 10
+    assert len(Page(tmp_path).texts["h3"]) == 200
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_gpu_gives_the_same_pictures_and_tells_how_long_it_worked(tmp_path):
+    tensor = image(0, count=4, height=64, width=64) * 1.2
+    assert all(map(np.array_equal, to_pictures(tensor.cuda()), to_pictures(tensor)))
+    began = time.monotonic()
+    with Results(HTML(tmp_path, "t"), "cuda") as page:
+        for i in range(20):
+            with page.running():
+                torch.cuda._sleep(10**7)  # ticks
+            page.add({"fake": tensor.cuda() * (i / 20)}, [f"{i}_{k}.png" for k in range(4)])
+        launched = time.monotonic() - began
+    assert launched < page.busy < time.monotonic() - began
+    assert len(Page(tmp_path).texts["h3"]) == 80
+    for i in range(20):
+        found = np.asarray(Image.open(tmp_path / f"images/{i}_3_fake.png"))
+        assert np.array_equal(found, to_pictures(tensor * (i / 20))[3])
+
+
+# ---- what is said ----
+
+
+def test_the_last_line_says_how_fast_it_was_and_how_busy_the_network(away):
+    put(away, "x")
+    copy_tree(away)
+    said = type_well("test.py --dataroot photos --name x --gpu_ids -1 --batch_size 3 --num_test 8", away).splitlines()
+    assert [line for line in said if line.startswith("processing")] == [
+        "processing (0000)-th image... ['photos/00.png']",
+        "processing (0005)-th image... ['photos/05.png']",
+    ]
+    pattern = r"8 of 11 images in \d+\.\d s \(\d+\.\d images/s; the network ran \d+% of the time\): .*index\.html"
+    assert re.fullmatch(pattern, said[-1])
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [("pix2pix", "dropout"), ("template", ""), ("colorization", "dropout"), ("cycle_gan", "")],
+)
+def test_the_built_in_models_take_batches_where_that_is_said(tmp_path, model, reason):
+    tree = copy_tree(tmp_path)
+    make_aligned(tree / "pairs", count=3)
+    make_unaligned(tree / "two", count_A=3, count_B=3)
+    net = "resnet_6blocks" if model == "cycle_gan" else "unet_64"  # of which the small ones have no dropout
+    size = "--load_size 64 --crop_size 64 --gpu_ids -1"
+    data = "two" if model == "cycle_gan" else "pairs"
+    words = f"--dataroot {data} --name x --model {model} --norm instance {size}"
+    once = f"--netG {net} --ngf 4 --ndf 4 --n_epochs 1 --n_epochs_decay 0 --no_html --num_threads 0"
+    type_well(f"train.py {words} {once} --max_dataset_size 1", tree)
+    said = type_well(f"test.py {words} --batch_size 2 --results_dir drawn", tree)
+    assert (f"one by one, because {reason}" in said) == bool(reason)
+    said = type_well(f"test.py {words} --batch_size 2 --eval", tree)
+    assert ("one by one" in said) == (model == "colorization")
+    type_well(f"test.py {words} --eval --results_dir single", tree)
+    assert differ(written("x", tree / "results")[0], written("x", tree / "single")[0]) <= 1

@@ -1,0 +1,47 @@
+"""Averages of the generators' weights over the steps (`--ema`)."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from util.util import warn
+
+
+class Average:
+    """A copy of a network whose weights w follow the network's: w <- decay * w + (1 - decay) * network's.
+
+    It begins with those that the network has after its first step. PyTorch's own AveragedModel counts its steps in a
+    tensor and waits for the device to read it, which a captured step can't do.
+    """
+
+    def __init__(self, net: torch.nn.Module, decay: float):
+        self.module = copy.deepcopy(net)
+        self.mix = get_ema_multi_avg_fn(decay)
+        self.begun = False
+
+    @torch.no_grad()
+    def update(self, net: torch.nn.Module) -> None:
+        """Follow the network, whose buffers (running statistics) are taken as they are."""
+        mine, theirs = list(self.module.parameters()), list(net.parameters())
+        if self.begun:
+            self.mix(mine, theirs, None)
+        else:
+            torch._foreach_copy_(mine, theirs)
+        self.begun = True
+        for own, other in zip(self.module.buffers(), net.buffers(), strict=True):
+            own.copy_(other)
+
+
+def load_averages(averages: dict[str, Average], checkpoints, prefix: str) -> None:
+    """Go on with the saved averages; without saved ones they begin with the weights as they are."""
+    modules = {f"{name}_ema": average.module for name, average in averages.items()}
+    missing = [name for name in modules if not checkpoints.net_path(prefix, name).is_file()]
+    if missing:
+        warn(f"{prefix}: no averages were saved ({', '.join(missing)}); they begin with the weights as they are")
+    else:
+        checkpoints.load_networks(prefix, modules)
+    for average in averages.values():
+        average.begun = True
