@@ -28,8 +28,8 @@ Sized = tuple[tuple[Image.Image, ...], tuple[int, int]]  # images, and the (widt
 
 def create_reader(opt, dataset) -> ByteReader | None:
     """Return what is to read a data set's images; None without `--fast` and `--cache`, and for plug-ins."""
-    fast, cached = getattr(opt, "fast", False), getattr(opt, "cache", False)
-    ours = opt.dataset_mode in DATASETS
+    fast, cached = (getattr(opt, name, False) is True for name in ("fast", "cache"))
+    ours = opt.dataset_mode in DATASETS and hasattr(dataset, "image_count")
     if cached and not ours:
         print(f"--cache: --dataset_mode {opt.dataset_mode} reads its images in its own way, and none is kept")
     if not (ours and (fast or cached)):

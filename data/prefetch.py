@@ -64,18 +64,22 @@ def one_ahead(batches: Iterable, begin: Callable) -> Iterator:
 
 
 def images_of(batch) -> dict[str, torch.Tensor]:
-    """Return the entries of a batch that are images (N, C, H, W). What else a plug-in has is left as it is."""
+    """Return a batch's images A and B (N, C, H, W), as far as there are. What else a plug-in has is left as it is."""
     entries = batch.items() if isinstance(batch, dict) else ()
-    return {name: value for name, value in entries if torch.is_tensor(value) and value.dim() == 4}
+    return {name: value for name, value in entries if name in ("A", "B") and torch.is_tensor(value)}
 
 
 def to_device(batch, device: torch.device):
     """Move a batch's images to `device`; bytes of our data sets become floats in [-1, 1], mirrored as drawn."""
+    cuda = device.type == "cuda"
+    flips = batch.pop(FLIPS, {}) if isinstance(batch, dict) else {}
+    for name in flips:
+        array = torch.from_numpy(batch[name])
+        batch[name] = array.pin_memory() if cuda else array
     for name, image in images_of(batch).items():
-        batch[name] = image.to(device, non_blocking=device.type == "cuda")
-    if isinstance(batch, dict):
-        for name, flips in batch.pop(FLIPS, {}).items():
-            batch[name] = finish(batch[name], flips.tolist())
+        batch[name] = image.to(device, non_blocking=cuda)
+    for name, mirrored in flips.items():
+        batch[name] = finish(batch[name], mirrored)
     return batch
 
 

@@ -40,8 +40,9 @@ class BaseModel(ABC):
         self.gpu_ids = getattr(opt, "gpu_ids", [])
         self.device = getattr(opt, "device", None) or runtime.choose_device(self.gpu_ids)
         self.save_dir = Path(opt.checkpoints_dir) / opt.name
-        sizes_repeat = opt.preprocess not in ("scale_width", "none")
-        runtime.choose_algorithms(sizes_repeat, getattr(opt, "deterministic", False))
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)  # where streams and recordings are made
+        runtime.choose_algorithms(speed.sizes_repeat(opt), getattr(opt, "deterministic", False))
         self.loss_names: list[str] = []
         self.model_names: list[str] = []
         self.visual_names: list[str] = []
@@ -51,7 +52,7 @@ class BaseModel(ABC):
         self.progress = training_state.Progress(epoch=getattr(opt, "epoch_count", 1))
         self.place = training_state.Place()  # how the batch at hand counts
         self.averages: dict[str, Average] = {}  # of the generators' weights (--ema)
-        self.scales: list[speed.Scale | None] = []  # of the optimizers' gradients, in float16
+        self.scale: speed.Scale | None = None  # of gradients within networks, in float16
         self.health = Health(self)
         self.checkpoints = Checkpointer(self.save_dir)
 
@@ -86,18 +87,18 @@ class BaseModel(ABC):
             self.load_networks(prefix)
         elif getattr(opt, "init_from", ""):
             self.load_from(opt.init_from, prefix)
-        self.scales = speed.make_scales(opt, self.optimizers, self.device)
+        self.scale = speed.make_scale(opt, self.device)
         for name, net in self.networks().items():
             net = net.to(self.device)
+            networks.recompute_stages(net, self.isTrain and getattr(opt, "grad_checkpoint", False))
+            speed.accelerate(net, opt, self.device, self.scale, ours="capturable" in vars(type(self)))
             if self.isTrain and getattr(opt, "ema", 0) and name.startswith("G"):
                 self.averages[name] = Average(net, opt.ema)
-            networks.checkpoint_stages(net, self.isTrain and getattr(opt, "grad_checkpoint", False))
-            speed.accelerate(net, opt, self.device, self.scale_of(net))
             net = runtime.distribute(net, lambda: self.place.share) if self.isTrain else net
             setattr(self, "net" + name, net)
         if self.isTrain:
-            for optimizer, scale in zip(self.optimizers, self.scales, strict=True):
-                self.watch(optimizer, scale)
+            for optimizer in self.optimizers:
+                self.watch(optimizer)
             state = training_state.restore(self, prefix) if resume else {}
             self.schedulers = [networks.get_scheduler(optimizer, opt) for optimizer in self.optimizers]
             training_state.restore_plateaus(self.schedulers, state.get("plateaus", []))
@@ -107,14 +108,7 @@ class BaseModel(ABC):
                 capture.install(self)
         self.print_networks(opt.verbose)
 
-    def scale_of(self, net):
-        """Return the Scale of the optimizer that trains a network, None without one."""
-        for optimizer, scale in zip(self.optimizers, self.scales, strict=True):
-            if trains(optimizer, net):
-                return scale
-        return None
-
-    def watch(self, optimizer, scale=None):
+    def watch(self, optimizer):
         """Check what `optimizer` applies, whoever calls its step, and average the generators that it trains."""
         averaged = [name for name in self.averages if trains(optimizer, self.networks()[name])]
 
@@ -130,7 +124,7 @@ class BaseModel(ABC):
                 self.averages[name].update(unwrap(self.networks()[name]))
 
         optimizer.register_step_pre_hook(complete)
-        self.health.watch(optimizer, scale)
+        self.health.watch(optimizer, self.scale)
         if averaged:
             optimizer.register_step_post_hook(average)
 

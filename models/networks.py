@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import weakref
 
 import torch
 import torch.distributed as dist
@@ -93,6 +94,7 @@ class SyncBatchNorm(nn.BatchNorm2d):
     def forward(self, x):
         if not (self.training and dist.is_initialized() and dist.get_world_size() > 1):
             return super().forward(x)
+        narrow, x = x.dtype, x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
         count = x.new_tensor([x.numel() / x.shape[1]])
         sums = _SumOverProcesses.apply(torch.cat([x.sum((0, 2, 3)), x.square().sum((0, 2, 3)), count]))
         n = sums[-1]
@@ -104,7 +106,7 @@ class SyncBatchNorm(nn.BatchNorm2d):
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(var * n / (n - 1), self.momentum)
         scale = self.weight * (var + self.eps).rsqrt()
-        return x * scale[:, None, None] + (self.bias - mean * scale)[:, None, None]
+        return (x * scale[:, None, None] + (self.bias - mean * scale)[:, None, None]).to(narrow)
 
 
 def _sync_norm(num_features: int) -> nn.Module:
@@ -191,15 +193,15 @@ def init_net(net: nn.Module, init_type: str = "normal", init_gain: float = 0.02,
 
 
 class Layers(nn.Sequential):
-    """Layers in sequence which, with `checkpoint`, keep for the backward pass only what their stages begin with.
+    """Layers in sequence which, with `recompute`, keep for the backward pass only what their stages begin with.
 
     A stage is a residual block, or a convolution with the norm and the activation behind it; it is then computed twice.
     """
 
-    checkpoint = False
+    recompute = False
 
     def forward(self, x):
-        if not (self.checkpoint and torch.is_grad_enabled()):
+        if not (self.recompute and torch.is_grad_enabled()):
             return super().forward(x)
         for stage in self.stages():
             x = stage(x) if isinstance(stage[0], NOT_TWICE) else twice(stage, x)
@@ -238,11 +240,11 @@ def twice(stage: nn.Module, x: torch.Tensor) -> torch.Tensor:
     return checkpoint(stage, x, use_reentrant=False, preserve_rng_state=draws, context_fn=contexts)
 
 
-def checkpoint_stages(net: nn.Module, on: bool) -> None:
+def recompute_stages(net: nn.Module, on: bool) -> None:
     """Have a network of ours keep less for the backward pass, and compute its stages twice (Chen et al. 2016)."""
     for layers in net.modules():
         if isinstance(layers, Layers):
-            layers.checkpoint = on
+            layers.recompute = on
 
 
 def pad_borders(x: torch.Tensor, multiple: int, smallest: int) -> torch.Tensor:
@@ -504,12 +506,27 @@ def can_share_a_pass(net: nn.Module, *batches: torch.Tensor) -> bool:
     """Whether the images of several batches get in one pass what they would get in passes of their own."""
     if len({batch.shape[1:] for batch in batches}) > 1:
         return False
-    return all(
-        type(m) in PER_IMAGE
-        or isinstance(m, (Layers, InstanceNorm2d, ReflectionPad2d))
-        or (not m.training and isinstance(m, (nn.BatchNorm2d, nn.Dropout)))
-        for m in unwrap(net).modules()
-    )
+    net = unwrap(net)
+    if net not in _by_mode:
+        _by_mode[net] = _mode_dependent(net)
+    layers = _by_mode[net]
+    return layers is not None and not any(layer.training for layer in layers)
+
+
+_by_mode = weakref.WeakKeyDictionary()  # network -> what _mode_dependent says of it
+
+
+def _mode_dependent(net: nn.Module) -> list[nn.Module] | None:
+    """Return the layers of a network that look at one image at a time in evaluation only; None if others never do."""
+    found = []
+    for module in net.modules():
+        if isinstance(module, (nn.BatchNorm2d, nn.Dropout)):
+            found.append(module)
+        elif not (type(module) in PER_IMAGE or isinstance(module, (Layers, InstanceNorm2d, ReflectionPad2d))):
+            return None
+        if module._forward_pre_hooks:  # such as the older spectral norm, which changes with every pass
+            return None
+    return found
 
 
 # ---- what a state dict was made with ----

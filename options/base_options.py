@@ -116,7 +116,7 @@ class BaseOptions:
         g.add_argument(
             "--fast", action="store_true", help="whatever is fastest for this model on this machine, and say what"
         )
-        g.add_argument(
+        self.precision = g.add_argument(
             "--precision", type=str, default="fp32", help=f"arithmetic within networks: {listed('precision')}"
         )
 
@@ -279,7 +279,9 @@ class BaseOptions:
         }
         for name, allowed in CHOICES.items():
             value = getattr(opt, name, None)
-            binding = name == "precision" or ours["data" if name in ("direction", "preprocess") else "model"]
+            binding = ours["data" if name in ("direction", "preprocess") else "model"]
+            if name == "precision":  # unless it is a plug-in's own
+                binding = self.parser._option_string_actions["--precision"] is self.precision
             if binding and value is not None and value not in allowed:
                 self.parser.error(f"--{name} {value}: allowed are {', '.join(allowed)}.{did_you_mean(value, allowed)}")
         for name in ("batch_size", "ngf", "ndf", "input_nc", "output_nc", "n_layers_D", "crop_size", "load_size"):

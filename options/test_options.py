@@ -114,10 +114,13 @@ class TestOptions(BaseOptions):
 def loading_processes(opt) -> int:
     """Return how many processes load test images: as many as typed, or what pays for the time that they need to start.
 
-    A data set that is not ours may count on being asked in one process, in order: it is, unless more are typed.
+    None on a CPU: they would take from the network's cores. A data set that is not ours may count on being asked in one
+    process, in order: it is, unless more are typed.
     """
     if "num_threads" in getattr(opt, "given", ("num_threads",)) or opt.dataset_mode not in data.BUILT_IN:
         return opt.num_threads
+    if opt.device.type == "cpu":
+        return 0
     method = multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
     enough = 8 if method == "fork" else 250  # images for each; elsewhere a process imports PyTorch, for seconds
     side = 4096 if opt.preprocess in ("none", "scale_width") else max(opt.load_size, opt.crop_size)  # a guess at most

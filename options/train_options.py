@@ -7,7 +7,7 @@ import shlex
 import models
 from options.architecture import DISCRIMINATOR, GENERATOR, NETWORKS, PIX2PIX, Shown, shown_by
 from options.base_options import BaseOptions, listed, without
-from util import runtime
+from util import runtime, speed
 from util.checkpoint import prefix_of
 from util.sources import find_source, saved_options, sources
 from util.util import UserError
@@ -46,6 +46,7 @@ class TrainOptions(BaseOptions):
         g.add_argument("--lr_policy", type=str, default="linear", help=f"learning rate: {listed('lr_policy')}")
         g.add_argument("--lr_decay_iters", type=int, default=50, help="for lr_policy step: divide by 10 each N epochs")
 
+        g = parser.add_argument_group("memory")
         g.add_argument("--grad_checkpoint", action="store_true", help="less memory for large images, slower steps")
         g.add_argument("--cache", action="store_true", help="keep decoded images in memory")
 
@@ -120,6 +121,8 @@ class TrainOptions(BaseOptions):
                 f"--lr_policy plateau waits for a metric to stop falling, and model {opt.model} sets none "
                 "(self.metric); choose linear, step or cosine"
             )
+        if opt.precision == "fp16" and (obstacle := speed.why_not_fp16(opt)):
+            self.parser.error(f"--precision fp16: {obstacle}; bf16 needs no scale")
         for name, lowest in (
             ("lr", 0),
             ("pool_size", 0),

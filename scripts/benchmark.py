@@ -311,6 +311,8 @@ class Arm:
         with loading(self.opt) as batches:
             for _ in range(2 * self.opt.num_threads + 1):  # what was loaded in advance would flatter a short run
                 next(batches)
+            # After the fork of the loader's processes the first step copies every page of memory that it writes to.
+            self.step(next(batches))
             settle(self.device)
             begin = time.perf_counter()
             for _ in range(count):

@@ -241,6 +241,8 @@ def test_images_are_loaded_ahead_where_that_pays_and_by_as_many_processes_as_typ
     ):
         monkeypatch.setattr("multiprocessing.get_start_method", lambda allow_none, method=method: method)
         opt = options(f"--name x {words}")
+        assert loading_processes(opt) == (expected if "num_threads" in words else 0)  # on a CPU
+        opt.device = torch.device("cuda")
         assert loading_processes(opt) == expected
         assert opt.num_threads == (expected if "num_threads" in words else 0)
         opt.dataset_mode = "mine"
@@ -248,8 +250,10 @@ def test_images_are_loaded_ahead_where_that_pays_and_by_as_many_processes_as_typ
     usage = shutil.disk_usage("/")
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage._replace(free=2**26))  # a container's
     monkeypatch.setattr("multiprocessing.get_start_method", lambda allow_none: "fork")
-    assert loading_processes(options("--name x --load_size 256 --crop_size 256")) == 8
-    assert loading_processes(options("--name x --preprocess none")) == 0
+    for words, expected in (("--load_size 256 --crop_size 256", 8), ("--preprocess none", 0)):
+        opt = options(f"--name x {words}")
+        opt.device = torch.device("cuda")
+        assert loading_processes(opt) == expected
     assert (options("--name x --batch_size 7").batch_size, options("--name x").batch_size) == (7, 1)
 
 
@@ -291,13 +295,13 @@ def test_a_picture_appears_whole_or_not_at_all(tmp_path, monkeypatch):
 
 
 def test_rows_follow_the_images_whichever_is_written_first(tmp_path, monkeypatch):
-    write = results.write_row
+    write = results.write_picture
 
-    def slow(folder, row, aspect_ratio):
+    def slow(folder, row, *rest):
         time.sleep(0.1 if int(row.name) % 4 == 0 else 0)
-        write(folder, row, aspect_ratio)
+        write(folder, row, *rest)
 
-    monkeypatch.setattr(results, "write_row", slow)
+    monkeypatch.setattr(results, "write_picture", slow)
     with Results(HTML(tmp_path, "t")) as page:
         for i in range(0, 12, 2):
             page.add({"real": image(i, count=2), "fake": image(i, count=2)}, [f"/d/{i}.png", f"/d/{i + 1}.png"])
@@ -367,8 +371,8 @@ def test_a_full_disk_stops_the_run_with_a_whole_page_and_the_usual_words(tmp_pat
 
 
 def test_a_broken_image_ends_the_run_after_those_before_it_are_shown(tmp_path, monkeypatch):
-    write = results.write_row
-    monkeypatch.setattr(results, "write_row", lambda *row: (time.sleep(0.02), write(*row)))
+    write = results.write_picture
+    monkeypatch.setattr(results, "write_picture", lambda *row: (time.sleep(0.02), write(*row)))
 
     def broken():
         raise UserError("cannot read 20.png")
@@ -379,8 +383,8 @@ def test_a_broken_image_ends_the_run_after_those_before_it_are_shown(tmp_path, m
 
 
 def test_ctrl_c_gives_up_what_no_thread_has_begun(tmp_path, monkeypatch):
-    write = results.write_row
-    monkeypatch.setattr(results, "write_row", lambda *row: (time.sleep(0.1), write(*row)))
+    write = results.write_picture
+    monkeypatch.setattr(results, "write_picture", lambda *row: (time.sleep(0.1), write(*row)))
     began = time.monotonic()
     threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
     with pytest.raises(KeyboardInterrupt):
@@ -432,12 +436,12 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
         with Results(HTML(tmp_path, "t")) as page:
             add(page, range(500))
             while page.rows:
-                page._show(wait=True)
+                page._show(at_least_one=True)
             gc.collect()
             before = tracemalloc.get_traced_memory()[0]
             add(page, range(500, count))
             while page.rows:
-                page._show(wait=True)
+                page._show(at_least_one=True)
             gc.collect()
             grown = tracemalloc.get_traced_memory()[0] - before
     finally:
@@ -450,8 +454,8 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
 
 def test_what_waits_to_be_written_is_bounded(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "WAITING", 10 * 6 * 8 * 3)
-    write, most = results.write_row, 0
-    monkeypatch.setattr(results, "write_row", lambda *row: (time.sleep(0.005), write(*row)))
+    write, most = results.write_picture, 0
+    monkeypatch.setattr(results, "write_picture", lambda *row: (time.sleep(0.005), write(*row)))
     with Results(HTML(tmp_path, "t")) as page:
         for i in range(100):
             page.add({"fake": image(i, count=2)}, [f"{i}a.png", f"{i}b.png"])

@@ -8,37 +8,44 @@ changes from step to step is put into that memory before: images, learning rates
 from __future__ import annotations
 
 import contextlib
+import gc
 
 import torch
 
 from util.image_pool import ImagePool, Swap
 from util.training_state import Place
-from util.util import warn
+from util.util import UserError
 
 WARM_UP = 3  # steps before the recording: kernels are chosen and compiled in them, Adam's moments made
 
 
 class CudaGraph:
-    """A recording on a CUDA device."""
+    """A recording on the current CUDA device. What is recorded runs before on the same stream, to warm up."""
+
+    def __init__(self):
+        self.stream, self.graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
+
+    def warm_up(self, step) -> None:
+        """Execute `step()`: kernels are chosen and compiled."""
+        self.stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self.stream):
+            step()
+        torch.cuda.current_stream().wait_stream(self.stream)
 
     def record(self, step) -> None:
         """Record `step()` without executing it."""
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):  # the loader's thread may allocate
-            step()
+        gc.collect()
+        gc.disable()  # graphs and events of others that end meanwhile would end the recording, too
+        try:
+            # The loader's thread may allocate meanwhile.
+            with torch.cuda.graph(self.graph, stream=self.stream, capture_error_mode="thread_local"):
+                step()
+        finally:
+            gc.enable()
 
     def replay(self) -> None:
         """Execute what was recorded."""
         self.graph.replay()
-
-    @staticmethod
-    def warm_up(step) -> None:
-        """Execute `step()` on a stream of its own, as what it allocates and tunes is then fit for recording."""
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            step()
-        torch.cuda.current_stream().wait_stream(stream)
 
 
 def install(model, graph=CudaGraph) -> None:
@@ -62,7 +69,7 @@ class CapturedStep:
 
     def __init__(self, model, graph):
         self.model, self.graph = model, graph
-        self.steps = 0  # taken before recording
+        self.warmed_up = 0  # steps on whole batches
         self.images: dict[str, torch.Tensor] = {}  # that the recorded step takes
         self.results: dict[str, object] = {}  # and the attributes that it sets
         self.rates: list[Rate] = []
@@ -71,51 +78,58 @@ class CapturedStep:
 
     def __call__(self) -> None:
         """Make one training step on what `set_input` took."""
-        taken = {name: getattr(self.model, name) for name in vars(type(self.model))["capturable"]}
+        model = self.model
+        taken = {name: getattr(model, name) for name in vars(type(model))["capturable"]}
+        whole = all(len(image) == model.opt.batch_size for image in taken.values())
         fits = all(taken[name].shape == image.shape for name, image in self.images.items())
-        if self.graph is None or self.model.place != Place() or not fits:
+        if model.place != Place() or not (whole and fits):
             self.eagerly()
-        elif self.steps < WARM_UP:
-            self.steps += 1
+        elif self.warmed_up < WARM_UP:
+            self.warmed_up += 1
             self.graph.warm_up(self.eagerly)
-        elif self.images or self.record(taken):
-            self.replay(taken)
         else:
-            self.eagerly()
+            if not self.images:
+                self.record(taken)
+            self.replay(taken)
 
     def eagerly(self) -> None:
         """Make a step operation by operation."""
         type(self.model).optimize_parameters(self.model)
 
-    def record(self, taken: dict[str, torch.Tensor]) -> bool:
-        """Record a step on such images; return whether that could be done. No weight moves."""
+    def record(self, taken: dict[str, torch.Tensor]) -> None:
+        """Record a step on such images; no weight moves. Raises UserError where that can't be done."""
         model, images = self.model, {name: image.clone() for name, image in taken.items()}
         self.rates = [Rate(group, model.device) for optimizer in model.optimizers for group in optimizer.param_groups]
-        vars(model).update(images)
+        # Without the graphs of earlier steps, whose ends at the weights belong to other streams, and without their
+        # losses, which would be looked at, here and ever after.
+        vars(model).update(without_graphs(vars(model)) | images)
+        for name in model.loss_names:
+            vars(model).pop(f"loss_{name}", None)
         before = dict(vars(model))
         try:
             with self.recording(count=len(next(iter(images.values())))):
                 self.graph.record(self.eagerly)
         except RuntimeError as error:
-            warn(f"--fast: a step can't be captured, so each is launched anew ({str(error).splitlines()[0]})")
-            self.graph = None
-            vars(model).update(before)
-            return False
+            reasons = [str(reason).splitlines()[0] for reason in (error.__context__, error) if reason]
+            raise UserError(
+                f"--fast: the training step can't be captured ({'; '.join(reasons)}). Type --precision "
+                f"{model.opt.speed.split()[0]} in place of --fast. Nothing was lost: it was step {WARM_UP + 1}"
+            ) from error
         self.images = images
         self.results = {name: value for name, value in vars(model).items() if before.get(name) is not value}
-        return True
+        self.results.update(without_graphs(self.results))
 
     @contextlib.contextmanager
     def recording(self, count: int):
         """Have rates, pools and health prepared for steps on `count` images that are taken many times."""
         model = self.model
         pools = [pool for pool in vars(model).values() if isinstance(pool, ImagePool) and pool.pool_size]
-        for pool in pools:
-            pool.recording = PoolOnDevice(pool, count, self.pools)
-        for rate in self.rates:
-            rate.begin()
         model.health.recording, model.health.note_step = True, self.optimizers.append
         try:
+            for pool in pools:
+                pool.recording = PoolOnDevice(pool, count, self.pools)
+            for rate in self.rates:
+                rate.begin()
             yield
         finally:
             del model.health.note_step
@@ -135,6 +149,11 @@ class CapturedStep:
         vars(self.model).update(self.images | self.results)
         for optimizer in self.optimizers:
             self.model.health.note_step(optimizer)
+
+
+def without_graphs(values: dict) -> dict[str, torch.Tensor]:
+    """Return the tensors of `values` that gradients could flow through, detached."""
+    return {name: value.detach() for name, value in values.items() if isinstance(value, torch.Tensor) and value.grad_fn}
 
 
 class Rate:

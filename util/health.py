@@ -34,7 +34,7 @@ class Health:
         if scale and not optimizer.defaults.get("fused"):
             raise UserError(
                 f"--precision fp16 needs fused optimizers, and {type(self.model).__name__} has another "
-                f"({type(optimizer).__name__}): make it with fused=True, or type --precision bf16"
+                f"({type(optimizer).__name__}): make it with fused=True, or type --precision fp32"
             )
         optimizer.register_step_pre_hook(lambda optimizer, args, kwargs: self._before_step(optimizer, scale))
 

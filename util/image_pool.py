@@ -54,10 +54,11 @@ class ImagePool:
         return Swap(self.rng.randint(0, self.pool_size - 1), old=True)
 
     def _swap(self, image: torch.Tensor, swap: Swap, alone: bool) -> torch.Tensor:
+        own = image if alone else image.clone()  # a part of a batch would keep all of it in memory
         if swap.slot == len(self.images):
-            self.images.append(image)
+            self.images.append(own)
         elif swap.slot is not None:
-            old, self.images[swap.slot] = self.images[swap.slot], image
+            old, self.images[swap.slot] = self.images[swap.slot], own
             # Sizes vary with --preprocess none: an old image of another size can't stand in a batch with new ones.
             return old if alone or old.shape == image.shape else image
         return image

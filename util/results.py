@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,7 +44,8 @@ def save_images(
     pictures = {label: to_pictures(visual) for label, visual in visuals.items()}
     rows = list(name_rows(webpage, pictures, image_path))
     for row in rows:
-        write_row(Path(webpage.get_image_dir()), row, aspect_ratio)
+        for label in row.files:
+            write_picture(Path(webpage.get_image_dir()), row, label, aspect_ratio)
         show_row(webpage, row, width)
     if use_wandb:
         log_to_wandb(pictures)
@@ -68,10 +69,9 @@ def name_rows(webpage: HTML, pictures: Pictures, image_path: list[str] | str) ->
         yield Row(name, {label: f"{name}_{file_label(label)}.png" for label in own}, own)
 
 
-def write_row(folder: Path, row: Row, aspect_ratio: float = 1.0) -> None:
-    """Write a row's pictures."""
-    for label, file in row.files.items():
-        write_png(stretched(three_channels(row.pictures[label]), aspect_ratio), folder / file)
+def write_picture(folder: Path, row: Row, label: str, aspect_ratio: float = 1.0) -> None:
+    """Write one of a row's pictures."""
+    write_png(stretched(three_channels(row.pictures[label]), aspect_ratio), folder / row.files[label])
 
 
 def write_png(image: Image.Image, path: Path) -> None:
@@ -128,7 +128,7 @@ class Results:
         self.webpage, self.device = webpage, torch.device(device)
         self.aspect_ratio, self.width, self.use_wandb = aspect_ratio, width, use_wandb
         self.pool = ThreadPoolExecutor(min(8, core_count()), "pictures")  # zlib lets the others run
-        self.rows: deque[tuple[Row, Future]] = deque()  # not shown yet, in order
+        self.rows: deque[tuple[Row, list[Future]]] = deque()  # not shown yet, in order, and their pictures' tasks
         self.waiting = 0  # their bytes
         self.due = 0.0  # when the page is to be saved again
         self.busy = 0.0  # seconds that the device has worked, as far as it is known
@@ -141,10 +141,11 @@ class Results:
         well = kind is None or issubclass(kind, UserError)
         try:
             while well and self.rows:
-                self._show(wait=True)
+                self._show(at_least_one=True)
         finally:
             self.pool.shutdown(cancel_futures=True)
-            left = [row for row, task in self.rows if not task.cancelled() and not task.exception()]
+            well = lambda task: not task.cancelled() and not task.exception()  # noqa: E731
+            left = [row for row, tasks in self.rows if all(map(well, tasks))]
             with contextlib.suppress(OSError):  # a disk that is full was an error before
                 self._add_to_page(left)
         self._count_work()
@@ -155,7 +156,8 @@ class Results:
         folder = Path(self.webpage.get_image_dir())
         with uninterrupted():
             for row in name_rows(self.webpage, pictures, image_path):
-                self.rows.append((row, self.pool.submit(self._write, folder, row, ready)))
+                tasks = [self.pool.submit(self._write, folder, row, label, ready) for label in row.files]
+                self.rows.append((row, tasks))
                 self.waiting += _size(row)
         if self.use_wandb:
             if ready:
@@ -164,20 +166,21 @@ class Results:
         if time.perf_counter() > self.due:
             self._show()
         while self.waiting > WAITING and len(self.rows) > 1:
-            self._show(wait=True)
+            self._show(at_least_one=True)
 
-    def _write(self, folder: Path, row: Row, ready: torch.cuda.Event | None) -> None:
+    def _write(self, folder: Path, row: Row, label: str, ready: torch.cuda.Event | None) -> None:
         if ready:
             ready.synchronize()
-        write_row(folder, row, self.aspect_ratio)
+        write_picture(folder, row, label, self.aspect_ratio)
 
-    def _show(self, wait: bool = False) -> None:
-        """Show the first rows, as far as they are written; raise what went wrong. `wait` for the very first."""
+    def _show(self, at_least_one: bool = False) -> None:
+        """Show the first rows, as far as they are written; raise what went wrong. `at_least_one` waits for it."""
         written = []
-        for row, task in self.rows:
-            if not (task.done() or (wait and not written)):
+        for row, tasks in self.rows:
+            if not (all(task.done() for task in tasks) or (at_least_one and not written)):
                 break
-            task.result()
+            for task in tasks:
+                task.result()
             written.append(row)
         if written:
             self._add_to_page(written)
@@ -196,7 +199,13 @@ class Results:
 
     @contextlib.contextmanager
     def running(self):
-        """Count the body as the device's work. CUDA tells the times itself, later, so that nothing waits for it."""
+        """Count the body as the device's work. CUDA tells the times itself, later, so that nothing waits for it.
+
+        On a CPU the network needs all cores at once: a thread that takes one of them has the others wait for it. So
+        pictures are written while images are loaded there, and not beside the network.
+        """
+        if self.device.type == "cpu":
+            wait([task for _, tasks in self.rows for task in tasks])
         begin = self._now()
         yield
         self.spans.append((begin, self._now()))

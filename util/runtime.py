@@ -61,7 +61,7 @@ def start_processes() -> None:
 def stop_processes() -> None:
     """Leave the process group, if there is one."""
     if dist.is_initialized():
-        # What is left of networks holds the group, and its threads, which call Python: they must end before Python does.
+        # What is left of networks holds the group, whose threads call Python: they must end before Python does.
         gc.collect()
         dist.destroy_process_group()
 

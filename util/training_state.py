@@ -73,7 +73,7 @@ def collect(model) -> dict:
         "optimizers": [_plain(optimizer.state_dict()) for optimizer in model.optimizers],
         "plateaus": plateaus,
         "metric": _plain(vars(model).get("metric")),
-        "scales": [scale.state() for scale in getattr(model, "scales", []) if scale],
+        "scale": model.scale.state() if getattr(model, "scale", None) else None,
         "pools": runtime.gather({name: pool.state_dict() for name, pool in _pools(model).items()}),
     }
 
@@ -107,8 +107,8 @@ def restore(model, prefix: str) -> dict:
         _restore_pools(_pools(model), pools, model.device)
     if state.get("metric") is not None:
         model.metric = state["metric"]
-    for scale, old in zip(filter(None, getattr(model, "scales", [])), state.get("scales", []), strict=False):
-        scale.restore(old)
+    if getattr(model, "scale", None) and state.get("scale"):
+        model.scale.restore(state["scale"])
     return state
 
 
@@ -142,7 +142,7 @@ PARTS = {
     "optimizers": lambda value: _listed(lambda saved: all(isinstance(v, dict) for v in saved["state"].values()), value),
     "plateaus": lambda value: _listed(_is_plateau, value),
     "metric": lambda value: value is None or _is_number(value),
-    "scales": lambda value: _listed(lambda pair: len(pair) == 2 and all(map(_is_number, pair)), value),
+    "scale": lambda value: value is None or (_listed(_is_number, value) and len(value) == 2),
     "slim": lambda value: type(value) is bool,
     "pools": lambda value: _listed(lambda pools: all(map(_is_pool, pools.values())), value),
 }

@@ -53,10 +53,11 @@ def explained_errors():
 
 OUT_OF_MEMORY = """out of memory. What helps, in this order:
   --batch_size 1, with --grad_accum N where a step is to have N times as many images
+  --grad_checkpoint, slower steps with the same result; --precision bf16, where the device has it
   a smaller --crop_size (and --load_size): half the side takes a quarter of the memory; the network still translates
     images of any size
   a smaller network: --netG resnet_6blocks or unet_256, --ngf 32, --ndf 32
-  fewer --num_threads, if it is the computer's own memory that is short
+  no --cache and fewer --num_threads, if it is the computer's own memory that is short
 python scripts/doctor.py with the same arguments says what is needed; --continue_train goes on from the last save."""
 
 
