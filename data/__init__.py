@@ -13,7 +13,6 @@ import random
 import signal
 import threading
 import warnings
-from functools import partial
 
 import numpy as np
 import torch
@@ -79,7 +78,7 @@ class CustomDatasetDataLoader:
             batch_sampler=self.sampler,
             num_workers=int(opt.num_threads),
             collate_fn=collate,
-            worker_init_fn=partial(_begin_worker, give_way=self.device.type == "cpu"),
+            worker_init_fn=_outlive_signals,
             persistent_workers=int(opt.num_threads) > 0,
             multiprocessing_context=fork_context() if shares_memory else None,
             pin_memory=self.device.type == "cuda",
@@ -199,17 +198,7 @@ def stack_bytes(items: list[dict]) -> dict:
     return {**default_collate(others), **images, FLIPS: flips}
 
 
-def _begin_worker(worker: int, give_way: bool) -> None:
-    """Prepare a process that loads images.
-
-    It is to `give_way` where the network needs all cores at once: one that is taken from it has the others wait.
-    """
-    if give_way and hasattr(os, "nice"):
-        os.nice(10)
-    _outlive_signals()
-
-
-def _outlive_signals() -> None:
+def _outlive_signals(worker: int) -> None:
     """Let the main process alone decide when a signal that reaches its workers, too, ends the training.
 
     Ctrl-C, torchrun and schedulers send theirs to all. A worker ends when its parent says so, or is gone.
