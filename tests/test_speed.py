@@ -17,6 +17,7 @@ from torch import nn
 from models import networks
 from models.cycle_gan_model import CycleGANModel
 from util import runtime, speed
+from util.util import UserError
 
 SMALL = "--dataroot nowhere --ngf 4 --ndf 4 --load_size 32 --crop_size 32 --gpu_ids -1 --seed 3"
 MODELS = {
@@ -138,6 +139,14 @@ def test_an_overflow_in_float16_skips_the_step_and_halves_the_scale(net, tmp_pat
     assert model.scale.value == 2.0**7
     assert all(torch.equal(p, q) for p, q in zip(model.netG.parameters(), before, strict=True))
     assert {p: state["step"].item() for p, state in model.optimizer_G.state.items()} == taken
+
+
+def test_float16_with_parameters_outside_of_the_networks_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "models.pix2pix_model.Pix2PixModel.networks", lambda self: {"G": self.netG}
+    )  # a model that forgets to name its D
+    with pytest.raises(UserError, match="has parameters of others"):
+        made_fast(MODELS["pix2pix"], tmp_path, "fp16", monkeypatch)
 
 
 @pytest.mark.parametrize("flags", ["--gan_mode wgangp", "--grad_accum 2"])

@@ -36,6 +36,12 @@ class Health:
                 f"--precision fp16 needs fused optimizers, and {type(self.model).__name__} has another "
                 f"({type(optimizer).__name__}): make it with fused=True, or type --precision fp32"
             )
+        within = {id(p) for net in self.model.networks().values() for p in net.parameters()} if scale else ()
+        if scale and any(id(p) not in within for group in optimizer.param_groups for p in group["params"]):
+            raise UserError(
+                f"--precision fp16 scales gradients within the networks of model_names, and an optimizer of "
+                f"{type(self.model).__name__} has parameters of others: name their networks, or type --precision fp32"
+            )
         optimizer.register_step_pre_hook(lambda optimizer, args, kwargs: self._before_step(optimizer, scale))
 
     def note_images(self, optimizer) -> None:
