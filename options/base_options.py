@@ -114,7 +114,7 @@ class BaseOptions:
 
         g = parser.add_argument_group("speed", "docs/performance.md has what each gives and costs")
         g.add_argument(
-            "--fast", action="store_true", help="whatever is fastest for this model on this machine, and say what"
+            "--fast", action="store_true", help="what is usually fastest for such a model and machine; says what"
         )
         self.precision = g.add_argument(
             "--precision", type=str, default="fp32", help=f"arithmetic within networks: {listed('precision')}"
