@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from models import networks
+from models import layers, networks
 from util import capture, runtime, speed, training_state
 from util.averages import Average, load_averages
 from util.checkpoint import Checkpointer, load_weights, prefix_of, read, unwrap
@@ -90,7 +90,7 @@ class BaseModel(ABC):
         self.scale = speed.make_scale(opt, self.device)
         for name, net in self.networks().items():
             net = net.to(self.device)
-            networks.recompute_stages(net, self.isTrain and getattr(opt, "grad_checkpoint", False))
+            layers.recompute_stages(net, self.isTrain and getattr(opt, "grad_checkpoint", False))
             speed.accelerate(net, opt, self.device, self.scale, ours="capturable" in vars(type(self)))
             if self.isTrain and getattr(opt, "ema", 0) and name.startswith("G"):
                 self.averages[name] = Average(net, opt.ema)

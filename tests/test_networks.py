@@ -11,7 +11,7 @@ import pytest
 import torch
 from golden.networks import COUNTS, DISCRIMINATOR_OUTPUTS, GENERATOR_OUTPUTS, STEPS
 
-from models import networks
+from models import layers, networks
 from models.cycle_gan_model import CycleGANModel
 from models.pix2pix_model import Pix2PixModel
 from util.image_pool import ImagePool
@@ -342,7 +342,7 @@ def test_the_loss_arms_of_the_paper_s_study(tmp_path, changes, d_channels, activ
 def test_reflection_by_slices_is_reflection():
     x = torch.randn(2, 3, 7, 5, dtype=torch.float64, requires_grad=True)
     for pad in (1, 3):
-        expected, got = torch.nn.ReflectionPad2d(pad)(x), networks.reflect(x, pad)
+        expected, got = torch.nn.ReflectionPad2d(pad)(x), layers.reflect(x, pad)
         assert torch.equal(expected, got)
         weight = torch.randn_like(got)
         gradients = [torch.autograd.grad((out * weight).sum(), x)[0] for out in (expected, got)]

@@ -14,7 +14,7 @@ from terminal import TINY, equal, type_fast, type_well, weights
 from test_steps import batch, make_model
 from torch import nn
 
-from models import networks
+from models import layers, networks
 from models.cycle_gan_model import CycleGANModel
 from util import runtime, speed
 from util.util import UserError
@@ -96,7 +96,7 @@ def test_instance_norm_of_channels_last_images_is_the_usual_one_and_keeps_the_la
     x = torch.randn(3, 5, 8, 6, dtype=torch.float64).contiguous(memory_format=torch.channels_last).requires_grad_()
     y = x.detach().contiguous().requires_grad_()
     weight = torch.randn(3, 5, 8, 6, dtype=torch.float64)
-    ours, usual = networks.InstanceNorm2d(5)(x), nn.InstanceNorm2d(5)(y)
+    ours, usual = layers.InstanceNorm2d(5)(x), nn.InstanceNorm2d(5)(y)
     (ours * weight).sum().backward()
     (usual * weight).sum().backward()
     assert ours.is_contiguous(memory_format=torch.channels_last)
@@ -160,11 +160,11 @@ def test_float16_where_its_scale_would_be_wrong_is_refused(flags, data, tmp_path
 
 def test_syncbatch_takes_bfloat16_between_processes(monkeypatch):
     """With the sums of a second process that has the same images."""
-    monkeypatch.setattr(networks.dist, "is_initialized", lambda: True)
-    monkeypatch.setattr(networks.dist, "get_world_size", lambda: 2)
-    monkeypatch.setattr(networks.dist, "all_reduce", lambda x: x.mul_(2))
+    monkeypatch.setattr(layers.dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(layers.dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(layers.dist, "all_reduce", lambda x: x.mul_(2))
     x = (torch.randn(2, 3, 16, 16) + 8).bfloat16()
-    out = networks.SyncBatchNorm(3)(x)
+    out = layers.SyncBatchNorm(3)(x)
     assert out.dtype == torch.bfloat16
     torch.testing.assert_close(out.float(), nn.BatchNorm2d(3)(x.float()), rtol=0, atol=0.02)
 
@@ -298,7 +298,7 @@ def test_checkpointed_networks_compute_the_same_bits_in_less_memory(netG, norm):
     runtime.seed_all(5)
     plain = networks.define_G(3, 3, 4, netG, norm, use_dropout=True)
     saving = copy.deepcopy(plain)
-    networks.recompute_stages(saving, True)
+    layers.recompute_stages(saving, True)
     x = torch.rand(2, 3, 128, 128)
     kept = []
     for net in (plain, saving):
@@ -322,7 +322,7 @@ def test_checkpointed_networks_compute_the_same_bits_in_less_memory(netG, norm):
 def test_checkpointed_discriminators_compute_the_same_bits(netD):
     plain = networks.define_D(3, 4, netD, norm="batch")
     saving = copy.deepcopy(plain)
-    networks.recompute_stages(saving, True)
+    layers.recompute_stages(saving, True)
     x = torch.rand(2, 3, 64, 64)
     for net in (plain, saving):
         net(x).square().mean().backward()

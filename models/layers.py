@@ -1,0 +1,166 @@
+"""What networks consist of beside PyTorch's own layers: norms, borders, and layers that are computed twice."""
+
+from __future__ import annotations
+
+import contextlib
+
+import torch
+import torch.distributed as dist
+import torch.nn as nn
+import torch.nn.functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+# ---- norms ----
+
+
+class Identity(nn.Module):
+    """Pass the input through."""
+
+    def forward(self, x):
+        return x
+
+
+class _SumOverProcesses(torch.autograd.Function):
+    """Sum a tensor over all processes; the gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx, x):
+        x = x.clone()
+        dist.all_reduce(x)
+        return x
+
+    @staticmethod
+    def backward(ctx, grad):
+        return _SumOverProcesses.apply(grad.contiguous())
+
+
+class SyncBatchNorm(nn.BatchNorm2d):
+    """Batch norm over all processes' images, for CPUs (gloo); on GPUs torch has its own."""
+
+    def forward(self, x):
+        if not (self.training and dist.is_initialized() and dist.get_world_size() > 1):
+            return super().forward(x)
+        narrow, x = x.dtype, x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+        count = x.new_tensor([x.numel() / x.shape[1]])
+        sums = _SumOverProcesses.apply(torch.cat([x.sum((0, 2, 3)), x.square().sum((0, 2, 3)), count]))
+        n = sums[-1]
+        mean, square = (sums[:-1] / n).chunk(2)  # (C,) each
+        var = square - mean.square()
+        with torch.no_grad():
+            if self.num_batches_tracked is not None:
+                self.num_batches_tracked.add_(1)
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(var * n / (n - 1), self.momentum)
+        scale = self.weight * (var + self.eps).rsqrt()
+        return (x * scale[:, None, None] + (self.bias - mean * scale)[:, None, None]).to(narrow)
+
+
+class InstanceNorm2d(nn.InstanceNorm2d):
+    """Instance norm whose statistics are float32, and which leaves images in channels_last.
+
+    PyTorch's own would round statistics to bfloat16 on a CPU, and rearrange images twice.
+    """
+
+    def forward(self, x):
+        channels_last = not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+        narrow = x.device.type == "cpu" and x.dtype in (torch.bfloat16, torch.float16)
+        if not (channels_last or narrow):
+            return super().forward(x)
+        if torch.compiler.is_compiling():  # and makes one kernel of this
+            var, mean = torch.var_mean(x.float(), (2, 3), correction=0, keepdim=True)
+            return ((x - mean) * (var + self.eps).rsqrt()).to(x.dtype)
+        # Statistics have the type of a scale and a shift.
+        affine = (x.new_ones(x.shape[1], dtype=torch.float32), x.new_zeros(x.shape[1], dtype=torch.float32))
+        affine = affine if narrow else (None, None)
+        if not channels_last:
+            return F.instance_norm(x, None, None, *affine, eps=self.eps)
+        # Of one image, they are those of the batch.
+        images = [F.batch_norm(image, None, None, *affine, training=True, eps=self.eps) for image in x.split(1)]
+        return torch.cat(images) if len(images) > 1 else images[0]
+
+
+# ---- borders ----
+
+
+def pad_borders(x: torch.Tensor, multiple: int, smallest: int) -> torch.Tensor:
+    """Repeat the right and bottom borders of (N, C, H, W) until both sides are multiples and no smaller than asked."""
+    bottom, right = (max(smallest - side, -side % multiple) for side in x.shape[-2:])
+    return F.pad(x, (0, right, 0, bottom), mode="replicate") if bottom or right else x
+
+
+class ReflectionPad2d(nn.ReflectionPad2d):
+    """Reflect the borders; under `--deterministic` by slices, since CUDA's own gradient adds up in any order."""
+
+    def forward(self, x):
+        if torch.are_deterministic_algorithms_enabled() and x.is_cuda:
+            return reflect(x, self.padding[0])
+        if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):  # which would have it in float32
+            with torch.autocast("cpu", enabled=False):
+                return super().forward(x)
+        return super().forward(x)
+
+
+def reflect(x: torch.Tensor, pad: int) -> torch.Tensor:
+    """Return (N, C, H, W) with `pad` reflected rows and columns on all sides."""
+    x = torch.cat([x[..., 1 : pad + 1].flip(-1), x, x[..., -pad - 1 : -1].flip(-1)], -1)
+    return torch.cat([x[..., 1 : pad + 1, :].flip(-2), x, x[..., -pad - 1 : -1, :].flip(-2)], -2)
+
+
+# ---- less memory ----
+
+
+class Layers(nn.Sequential):
+    """Layers in sequence which, with `recompute`, keep for the backward pass only what their stages begin with.
+
+    A stage is a residual block, or a convolution with the norm and the activation behind it; it is then computed twice.
+    """
+
+    recompute = False
+
+    def forward(self, x):
+        if not (self.recompute and torch.is_grad_enabled()):
+            return super().forward(x)
+        for stage in self.stages():
+            kept = isinstance(stage[0], (nn.ReLU, nn.LeakyReLU))  # what is rectified in place is kept anyway
+            x = twice(stage, x) if getattr(stage[0], "is_stage", not kept) else stage(x)
+        return x
+
+    def stages(self) -> list[nn.Sequential]:
+        """Group the layers, each stage beginning with a convolution, its padding, or a block."""
+        stages, padded = [[]], False
+        for layer in self:
+            pads = isinstance(layer, (nn.ReflectionPad2d, nn.ReplicationPad2d))
+            begins = pads or (isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)) and not padded)
+            if begins or hasattr(layer, "is_stage"):
+                stages.append([])
+            stages[-1].append(layer)
+            padded = pads
+        return [nn.Sequential(*stage) for stage in stages if stage]
+
+
+def twice(stage: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Run a stage that forgets what it has computed on the way, and computes it again in the backward pass."""
+    draws = any(isinstance(module, nn.Dropout) for module in stage.modules())
+
+    @contextlib.contextmanager
+    def again():  # running statistics have seen this batch: they stay
+        norms = [norm for norm in stage.modules() if isinstance(norm, _BatchNorm)]
+        former = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+        for norm in norms:
+            norm.momentum, norm.num_batches_tracked = 0.0, None
+        try:
+            yield
+        finally:
+            for norm, (momentum, count) in zip(norms, former, strict=True):
+                norm.momentum, norm.num_batches_tracked = momentum, count
+
+    contexts = lambda: (contextlib.nullcontext(), again())  # noqa: E731
+    return checkpoint(stage, x, use_reentrant=False, preserve_rng_state=draws, context_fn=contexts)
+
+
+def recompute_stages(net: nn.Module, on: bool) -> None:
+    """Have a network of ours keep less for the backward pass, and compute its stages twice (Chen et al. 2016)."""
+    for layers in net.modules():
+        if isinstance(layers, Layers):
+            layers.recompute = on
