@@ -103,8 +103,7 @@ class CycleGANModel(BaseModel):
         ours = all(getattr(type(self), name) is getattr(CycleGANModel, name) for name in ("forward", "backward_G"))
         if not (ours and self.isTrain and self.opt.lambda_identity > 0):
             return False
-        nets = (self.netG_A, self.netG_B)
-        return all(networks.can_share_a_pass(net, self.real_A, self.real_B) for net in nets)
+        return all(networks.can_share_a_pass(net, self.real_A, self.real_B) for net in (self.netG_A, self.netG_B))
 
     def backward_D_basic(self, netD, real, fake):
         """Half the sum of D's losses on real images and on fakes; return it after its backward pass."""

@@ -7,6 +7,8 @@ from argparse import Namespace
 
 import torch
 
+from data import create_dataset
+
 
 def data_options(dataroot, dataset_mode="aligned", **changes) -> Namespace:
     """Return the options that datasets and loaders read: small sizes, no workers, `changes` on top."""
@@ -30,3 +32,13 @@ def data_options(dataroot, dataset_mode="aligned", **changes) -> Namespace:
         "new_dataset_option": 2.0,
     }
     return Namespace(**{**options, **changes})
+
+
+def epochs(opt, count=2):
+    """Return the batches of the first epochs."""
+    loader = create_dataset(opt)
+    batches = []
+    for epoch in range(count):
+        loader.set_epoch(epoch)
+        batches += list(loader)
+    return batches

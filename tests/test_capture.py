@@ -162,22 +162,25 @@ def test_replayed_steps_compute_what_eager_ones_do(words, sizes, tmp_path):
     assert captured.optimizers[0].param_groups[0]["lr"] == eager.optimizers[0].param_groups[0]["lr"]
 
 
-@pytest.mark.usefixtures("in_float64")
-def test_a_bad_batch_of_a_replayed_step_is_named_and_skipped(tmp_path):
-    words = f"{TINY} --model pix2pix --netG unet_32 --norm instance --batch_size 2 --name bad"
-    model = make_model(words, tmp_path)
-    capture.install(model, Recorder)
+def assert_a_bad_batch_is_named_and_skipped(model):
+    """Feed a captured model of batch 2 with a value that is not finite."""
     train(model, [2] * 5)
     before = [p.detach().clone() for p in model.netG.parameters()]
-    bad = batch(2)
+    bad = {**batch(2), "A_paths": ["fine.png", "bad.png"]}
     bad["A"][0, 0, 0, 0] = float("nan")
-    bad["A_paths"] = ["fine.png", "bad.png"]
     for images in (bad, batch(2)):
         model.set_input(images)
         model.optimize_parameters()
     assert all(torch.equal(p, q) for p, q in zip(model.netG.parameters(), before, strict=True))
     with pytest.raises(UserError, match=r"'fine\.png', 'bad\.png'"):
         model.get_current_losses()
+
+
+@pytest.mark.usefixtures("in_float64")
+def test_a_bad_batch_of_a_replayed_step_is_named_and_skipped(tmp_path):
+    model = make_model(f"{TINY} --model pix2pix --netG unet_32 --norm instance --batch_size 2 --name bad", tmp_path)
+    capture.install(model, Recorder)
+    assert_a_bad_batch_is_named_and_skipped(model)
 
 
 @pytest.mark.usefixtures("in_float64")

@@ -8,12 +8,11 @@ import pytest
 import torch
 from conftest import make_aligned, make_unaligned, type_command
 from data_options import data_options
-from test_capture import train
-from test_steps import batch, make_model
+from test_capture import assert_a_bad_batch_is_named_and_skipped, train
+from test_steps import make_model
 
 from data import create_dataset
 from util import capture
-from util.util import UserError
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 
@@ -96,16 +95,7 @@ def test_the_second_gpu_is_captured_too(tmp_path):
 def test_a_bad_batch_of_a_captured_step_is_named_and_skipped(tmp_path):
     words = f"{SMALL} --model pix2pix --netG unet_64 --norm instance --batch_size 2 --name bad --fast"
     model = make_model(words, tmp_path)
-    train(model, [2] * 6)
-    before = [p.detach().clone() for p in model.netG.parameters()]
-    bad = {**batch(2), "A_paths": ["fine.png", "bad.png"]}
-    bad["A"][0, 0, 0, 0] = float("nan")
-    for images in (bad, batch(2)):
-        model.set_input(images)
-        model.optimize_parameters()
-    assert all(torch.equal(p, q) for p, q in zip(model.netG.parameters(), before, strict=True))
-    with pytest.raises(UserError, match=r"'fine\.png', 'bad\.png'"):
-        model.get_current_losses()
+    assert_a_bad_batch_is_named_and_skipped(model)
 
 
 @pytest.mark.parametrize("flags", [{}, {"fast": True}, {"cache": True}, {"fast": True, "cache": True}])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_aligned, make_image, make_unaligned
-from data_options import data_options
+from data_options import data_options, epochs
 
 from data import byte_reader, cache, create_dataset, image_io
 from data.cache import ImageCache, create_cache, what_fits
@@ -37,15 +37,6 @@ def layout(tmp_path):
         return data_options(tmp_path, mode, **changes)
 
     return write
-
-
-def epochs(opt, count=2):
-    loader = create_dataset(opt)
-    batches = []
-    for epoch in range(count):
-        loader.set_epoch(epoch)
-        batches += list(loader)
-    return batches
 
 
 def assert_equal(batches, expected):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_aligned, make_image
-from data_options import data_options
+from data_options import data_options, epochs
 from PIL import Image, ImageDraw
 from torchvision import transforms as T
 
@@ -45,15 +45,6 @@ def picture(kind, width, height, seed=0):
 
 
 KINDS = ("smooth", "photo", "map", "white noise")
-
-
-def epochs(opt, count=2):
-    loader = create_dataset(opt)
-    batches = []
-    for epoch in range(count):
-        loader.set_epoch(epoch)
-        batches += list(loader)
-    return batches
 
 
 def assert_close(batches, expected):
