@@ -24,6 +24,7 @@ from data.cache import fork_context
 from data.prefetch import FLIPS, prefetched
 from data.sampler import EpochSampler
 from util import runtime
+from util.interrupts import SIGNALS, held_back
 from util.plugins import find_class
 from util.training_state import Place
 from util.util import DataError, UserError
@@ -120,7 +121,8 @@ class CustomDatasetDataLoader:
         sigchld = getattr(signal, "SIGCHLD", None)
         former = signal.getsignal(sigchld) if sigchld else None
         try:
-            batches = iter(self.dataloader)
+            with held_back():  # torchrun's reach a worker that has only just begun, too
+                batches = iter(self.dataloader)
             if former is not None and threading.current_thread() is threading.main_thread():
                 signal.signal(sigchld, former)  # in place of the loader's handler, which raises wherever the program is
             yield from batches
@@ -203,11 +205,13 @@ def _outlive_signals(worker: int) -> None:
 
     Ctrl-C, torchrun and schedulers send theirs to all. A worker ends when its parent says so, or is gone.
     """
-    for name in ("SIGINT", "SIGUSR1", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
-    if hasattr(signal, "sigtimedwait"):  # Linux
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    for number in SIGNALS:
+        if number != signal.SIGTERM:
+            signal.signal(number, signal.SIG_IGN)
+    linux = hasattr(signal, "sigtimedwait")
+    if hasattr(signal, "pthread_sigmask"):  # what was held back as this worker began
+        signal.pthread_sigmask(signal.SIG_SETMASK, {signal.SIGTERM} if linux else ())
+    if linux:
         threading.Thread(target=_obey, args=(multiprocessing.parent_process(),), daemon=True).start()
 
 

@@ -191,6 +191,15 @@ def test_a_killed_loader_process_is_one_line_and_what_was_trained_is_saved(train
 # ---- two processes ----
 
 
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_that_meets_a_loader_process_at_its_start_leaves_it_alone(trainer, name):
+    """torchrun passes signals on to whole process groups."""
+    shutil.rmtree(trainer.folder / "start", ignore_errors=True)
+    run = trainer.interrupt("start", name, "torchrun", "", 2, phase="worker start", rank=1, hold=0.6)
+    assert run.statuses == [128 + getattr(signal, name)] * 2, run.errors + run.agent
+    assert whole(trainer.folder / "start") == 2
+
+
 @pytest.mark.parametrize(
     ("name", "target", "phase"),
     [
@@ -206,7 +215,8 @@ def test_a_killed_loader_process_is_one_line_and_what_was_trained_is_saved(train
 def test_all_processes_end_alike(trainer, name, target, phase):
     shutil.rmtree(trainer.folder / "all", ignore_errors=True)
     run = trainer.interrupt("all", name, target, "--save_latest_freq 4", 2, **plan(name, target, phase))
-    assert check(run, trainer.folder / "all", trainer.folder / "reference2", name, target, phase) == []
+    wrong = check(run, trainer.folder / "all", trainer.folder / "reference2", name, target, phase)
+    assert wrong == [], run.errors + run.agent
 
 
 def test_ctrl_c_under_torchrun_itself(trainer):

@@ -117,6 +117,19 @@ class Interrupts:
         sys.exit(128 + self.agreed)
 
 
+@contextlib.contextmanager
+def held_back():
+    """Have signals to this thread wait, and those to processes that it starts in the body, until they say otherwise."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
+
+
 def relayed(number: int) -> bool:
     """Whether one wish to stop may arrive as several signals: all but Ctrl-C in a terminal without torchrun."""
     return number != signal.SIGINT or "TORCHELASTIC_RUN_ID" in os.environ

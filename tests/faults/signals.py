@@ -104,6 +104,8 @@ def install(spec: dict) -> None:
     match spec["phase"]:
         case "loading":
             before(models, "create_model", reached)
+        case "worker start":
+            before(data, "_outlive_signals", reached)
         case "item":
             before(data.SeededItems, "__getitem__", reached)
         case "forward" | "last step":
