@@ -13,12 +13,13 @@ from contextlib import closing
 from data import create_dataset
 from models import create_model
 from options.base_options import record
-from options.train_options import TrainOptions, nothing_left
+from options.train_options import TrainOptions, in_validation, nothing_left
 from util import runtime
 from util.interrupts import Interrupts, unbreakable_output
 from util.preflight import check_disk
 from util.training_state import Saver
 from util.util import UserError, explained_errors
+from util.validation import Validation
 from util.visualizer import Visualizer
 
 
@@ -31,6 +32,8 @@ def train(opt):
     progress, last_epoch = model.progress, opt.n_epochs + opt.n_epochs_decay
     if progress.epoch > last_epoch:
         raise UserError(nothing_left(progress.epoch, opt))
+    val_set = create_dataset(in_validation(opt), shared=False) if opt.val_freq else None
+    validate = Validation(opt, model, val_set)
     check_disk(opt, model, len(dataset))
     record(opt)  # the networks fit them
     with closing(Visualizer(opt)) as visualizer, Interrupts() as interrupts, Saver(model) as save:
@@ -68,14 +71,20 @@ def train(opt):
                     save("latest")
                     interrupts.leave()
 
+            validate(epoch, visualizer)
             model.update_learning_rate()
             progress.next_epoch()
-            if epoch % opt.save_epoch_freq == 0 or epoch == last_epoch:
+            last = epoch == last_epoch or validate.over
+            if validate.improved:
+                save("best")
+            if epoch % opt.save_epoch_freq == 0 or last:
                 visualizer.say(f"saving the model at the end of epoch {epoch}, iters {progress.total_iters}")
                 save(epoch)
                 save("latest")  # last: a run that is killed in between trains this epoch once more, and saves both
             visualizer.say(f"End of epoch {epoch} / {last_epoch} \t Time Taken: {time.time() - start:.0f} sec")
-            if epoch < last_epoch and interrupts.requested():
+            if last:
+                break
+            if interrupts.requested():
                 save("latest")
                 interrupts.leave()
 

@@ -45,15 +45,18 @@ def get_option_setter(dataset_name: str):
     return find_dataset_using_name(dataset_name).modify_commandline_options
 
 
-def create_dataset(opt) -> CustomDatasetDataLoader:
-    """Create the dataset that `opt.dataset_mode` names, and its loader."""
-    return CustomDatasetDataLoader(opt)
+def create_dataset(opt, shared: bool = True) -> CustomDatasetDataLoader:
+    """Create the dataset that `opt.dataset_mode` names, and its loader.
+
+    torchrun's processes share out the images, or each gets all of them.
+    """
+    return CustomDatasetDataLoader(opt, shared)
 
 
 class CustomDatasetDataLoader:
     """Batches of a dataset, epoch by epoch; the same whatever the number of workers, and from wherever one begins."""
 
-    def __init__(self, opt):
+    def __init__(self, opt, shared: bool = True):
         self.opt = opt
         self.dataset = find_dataset_using_name(opt.dataset_mode)(opt)
         if not len(self):
@@ -69,8 +72,8 @@ class CustomDatasetDataLoader:
             opt.batch_size,
             shuffle=not opt.serial_batches,
             seed=seed,
-            rank=runtime.rank(),
-            world_size=runtime.world_size(),
+            rank=runtime.rank() if shared else 0,
+            world_size=runtime.world_size() if shared else 1,
             grad_accum=getattr(opt, "grad_accum", 1),
         )
         shares_memory = getattr(self.dataset.byte_reader, "cache", None) and int(opt.num_threads) > 0

@@ -52,6 +52,7 @@ class BaseModel(ABC):
         self.progress = training_state.Progress(epoch=getattr(opt, "epoch_count", 1))
         self.place = training_state.Place()  # how the batch at hand counts
         self.averages: dict[str, Average] = {}  # of the generators' weights (--ema)
+        self.best_so_far: training_state.Best | None = None  # epoch, by what util.validation measures
         self.scale: speed.Scale | None = None  # of gradients within networks, in float16
         self.health = Health(self)
         self.checkpoints = Checkpointer(self.save_dir)

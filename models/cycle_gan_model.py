@@ -15,8 +15,8 @@ from util.util import UserError
 class CycleGANModel(BaseModel):
     """G_A: A -> B and G_B: B -> A (the paper's G and F); D_A judges images of B, D_B images of A (its D_Y and D_X).
 
-    L = L_GAN(G_A, D_A) + L_GAN(G_B, D_B) + lambda_A |G_B(G_A(A)) - A| + lambda_B |G_A(G_B(B)) - B|   (equation 3)
-        + lambda_identity * (lambda_B |G_A(B) - B| + lambda_A |G_B(A) - A|)                            (section 5.2)
+    L = lambda_GAN * (L_GAN(G_A, D_A) + L_GAN(G_B, D_B)) + lambda_A |G_B(G_A(A)) - A| + lambda_B |G_A(G_B(B)) - B|
+        + lambda_identity * (lambda_B |G_A(B) - B| + lambda_A |G_B(A) - A|)             (equation 3, section 5.2)
     """
 
     capturable = ("real_A", "real_B")  # what a step takes (util.capture)
@@ -27,6 +27,9 @@ class CycleGANModel(BaseModel):
         if is_train:
             parser.add_argument("--lambda_A", type=float, default=10.0, help="weight of the cycle A -> B -> A")
             parser.add_argument("--lambda_B", type=float, default=10.0, help="weight of the cycle B -> A -> B")
+            parser.add_argument(
+                "--lambda_GAN", type=float, default=1.0, help="weight of both GAN losses; 0: none (the Ds learn beside)"
+            )
             parser.add_argument(
                 "--lambda_identity",
                 type=float,
@@ -68,6 +71,7 @@ class CycleGANModel(BaseModel):
                 input_nc, opt.ndf, opt.netD, opt.n_layers_D, opt.norm, opt.init_type, opt.init_gain
             )
 
+        self.lambda_GAN = getattr(opt, "lambda_GAN", 1.0)  # a subclass written for the reference may lack the option
         self.netD_A = define_D(opt.output_nc)
         self.netD_B = define_D(opt.input_nc)
         self.fake_A_pool = ImagePool(opt.pool_size)
@@ -132,8 +136,8 @@ class CycleGANModel(BaseModel):
                 self.idt_B = self.netG_B(self.real_A)
             self.loss_idt_A = self.criterionIdt(self.idt_A, self.real_B) * lambda_B * lambda_idt  # |G_A(B) - B|
             self.loss_idt_B = self.criterionIdt(self.idt_B, self.real_A) * lambda_A * lambda_idt  # |G_B(A) - A|
-        self.loss_G_A = self.criterionGAN(self.netD_A(self.fake_B), True)
-        self.loss_G_B = self.criterionGAN(self.netD_B(self.fake_A), True)
+        self.loss_G_A = self.criterionGAN(self.netD_A(self.fake_B), True) * self.lambda_GAN
+        self.loss_G_B = self.criterionGAN(self.netD_B(self.fake_A), True) * self.lambda_GAN
         self.loss_cycle_A = self.criterionCycle(self.rec_A, self.real_A) * lambda_A  # |G_B(G_A(A)) - A|
         self.loss_cycle_B = self.criterionCycle(self.rec_B, self.real_B) * lambda_B  # |G_A(G_B(B)) - B|
         self.loss_G = (

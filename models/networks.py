@@ -266,6 +266,7 @@ GENERATORS = {
     "unet_128": functools.partial(UnetGenerator, num_downs=7),
     "unet_256": functools.partial(UnetGenerator, num_downs=8),
     "unet_512": functools.partial(UnetGenerator, num_downs=9),
+    "encdec_64": functools.partial(UnetGenerator, num_downs=6, skip=False),
     "encdec_128": functools.partial(UnetGenerator, num_downs=7, skip=False),
     "encdec_256": functools.partial(UnetGenerator, num_downs=8, skip=False),
 }

@@ -24,6 +24,7 @@ from options.architecture import Shown, misfit, misfits, summary
 from options.legacy import modernise
 from util import lock, runtime, speed
 from util.checkpoint import Checkpointer
+from util.metrics import METRICS
 from util.sources import saved_options
 from util.util import UserError, did_you_mean, printable, warn
 
@@ -36,11 +37,12 @@ CHOICES = {
     "init_type": networks.INITS,
     "gan_mode": networks.GAN_MODES,
     "lr_policy": networks.POLICIES,
+    "best_metric": METRICS,
     "direction": ("AtoB", "BtoA"),
     "preprocess": PREPROCESS,
     "precision": speed.DTYPES,
 }
-NOT_OPTIONS = ("typed", "given", "device")
+NOT_OPTIONS = ("typed", "given", "differing", "device")
 
 
 def listed(name: str) -> str:
@@ -164,12 +166,14 @@ class BaseOptions:
         """Parse with `self.saved` as defaults; leniently, to see which experiment is meant, or strictly."""
         parser = self.parser = self.initialize(Parser())
         self.own_names = {action.dest for action in parser._actions}
+        plain = {}  # defaults before training's options, which change them, are taken over
         if self.saved:
             parser.set_defaults(model=self.saved["model"])
         for flag, find in (("model", models.find_model_using_name), ("dataset_mode", data.find_dataset_using_name)):
             name = self._look(parser, flag)
             parser.section = f"{flag} {name}"
             parser = self.parser = find(name).modify_commandline_options(parser, self.isTrain) or parser
+            plain = {**{action.dest: parser.get_default(action.dest) for action in parser._actions}, **plain}
             if self.saved:
                 parser.set_defaults(**self._fitting_saved(parser))
             parser.set_defaults(**self.defaults_from_networks(parser))
@@ -185,6 +189,7 @@ class BaseOptions:
         seen = parser.parse_args(words, argparse.Namespace(**dict.fromkeys(vars(opt), missing)))
         opt.typed = self._typed()
         opt.given = frozenset(name for name, value in vars(seen).items() if value is not missing)
+        self.plain = plain
         return opt
 
     def _fitting_saved(self, parser) -> dict:
@@ -258,6 +263,8 @@ class BaseOptions:
             lock.claim(experiment_folder(opt))
         device = runtime.choose_device(ids)
         opt.speed, why = speed.choose(opt, device, self.saved.get("speed") if self.isTrain else None)
+        values = {name: (getattr(opt, name), default) for name, default in sorted(self.plain.items())}
+        opt.differing = {name: both for name, both in values.items() if both[0] != both[1]}
         if begin:
             self.print_options(opt)
         for line in why if runtime.is_main() else ():

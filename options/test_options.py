@@ -15,6 +15,8 @@ from util.checkpoint import prefix_of
 from util.preflight import core_count
 from util.sources import generator_of
 
+WHOLE = {"scale_width_and_crop": "scale_width", "crop": "none"}  # without the random crop
+
 
 class TestOptions(BaseOptions):
     """Options of test.py. What training saved gives the defaults, so that `--name` is enough for an experiment."""
@@ -54,8 +56,7 @@ class TestOptions(BaseOptions):
         preprocess = defaults.get("preprocess", parser.get_default("preprocess"))
         if "resize" in preprocess and "crop_size" in defaults:
             defaults["load_size"] = defaults["crop_size"]
-        whole = {"scale_width_and_crop": "scale_width", "crop": "none"}  # without the random crop
-        return {**defaults, "preprocess": whole.get(preprocess, preprocess)}
+        return {**defaults, "preprocess": WHOLE.get(preprocess, preprocess)}
 
     def read_networks(self, opt, checkpoints):
         self.suffix = ""

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
+import math
 import shlex
 
 import models
 from options.architecture import DISCRIMINATOR, GENERATOR, NETWORKS, PIX2PIX, Shown, shown_by
 from options.base_options import BaseOptions, listed, without
+from options.test_options import WHOLE
 from util import runtime, speed
 from util.checkpoint import prefix_of
+from util.metrics import METRICS
 from util.sources import find_source, saved_options, sources
 from util.util import UserError
+from util.validation import is_paired
 
 # What a run that goes on does not take from its first start.
 OF_ONE_START = {
@@ -54,6 +59,18 @@ class TrainOptions(BaseOptions):
         g.add_argument("--save_latest_freq", type=int, default=5000, help="save the latest networks each N images")
         g.add_argument("--save_epoch_freq", type=int, default=5, help="save the epoch's networks each N epochs")
         g.add_argument("--save_by_iter", action="store_true", help="name periodic saves iter_N rather than latest")
+
+        g = parser.add_argument_group("validation", "measures on the split `val`, whose images training never sees")
+        g.add_argument("--val_freq", type=int, default=0, help="measure each N epochs; 0: never")
+        g.add_argument(
+            "--best_metric",
+            type=str,
+            default=None,
+            help=f"keep the epoch that is the best by it as `best`: {listed('best_metric')}",
+        )
+        g.add_argument(
+            "--early_stop", type=int, default=0, help="stop when N epochs were no better than the best one; 0: don't"
+        )
 
         g = parser.add_argument_group("progress", "all counts are images")
         g.add_argument("--print_freq", type=int, default=100, help="print and log the losses each N images")
@@ -114,13 +131,26 @@ class TrainOptions(BaseOptions):
         if opt.init_from:
             opt.init_from = str(self.source)
 
+    def check_validation(self, opt):
+        """Refuse what would have to be measured and isn't."""
+        plateau = opt.lr_policy == "plateau" and (opt.model in models.BUILT_IN or opt.val_freq > 0)
+        asking = [f"--best_metric {opt.best_metric}"] * bool(opt.best_metric)
+        asking += [f"--early_stop {opt.early_stop}"] * (opt.early_stop > 0) + ["--lr_policy plateau"] * plateau
+        if asking and not opt.val_freq:
+            self.parser.error(f"{asking[0]} goes by what is measured on the split `val`: add --val_freq 1")
+        if plateau and opt.val_freq != 1:
+            self.parser.error(f"--lr_policy plateau looks at every epoch: --val_freq 1, not {opt.val_freq}")
+        metric = METRICS.get(opt.best_metric)
+        if metric and metric.paired and not is_paired(opt):
+            unpaired = ", ".join(name for name, metric in METRICS.items() if not metric.paired)
+            self.parser.error(
+                f"--best_metric {opt.best_metric} compares each image with its truth, which --dataset_mode "
+                f"{opt.dataset_mode} has not; choose one of {unpaired}"
+            )
+
     def check(self, opt):
         super().check(opt)
-        if opt.lr_policy == "plateau" and opt.model in models.BUILT_IN:
-            self.parser.error(
-                f"--lr_policy plateau waits for a metric to stop falling, and model {opt.model} sets none "
-                "(self.metric); choose linear, step or cosine"
-            )
+        self.check_validation(opt)
         if opt.precision == "fp16" and (obstacle := speed.why_not_fp16(opt)):
             self.parser.error(f"--precision fp16: {obstacle}; bf16 needs no scale")
         for name, lowest in (
@@ -130,6 +160,8 @@ class TrainOptions(BaseOptions):
             ("n_epochs_decay", 0),
             ("epoch_count", 1),
             ("grad_accum", 1),
+            ("val_freq", 0),
+            ("early_stop", 0),
         ):
             if getattr(opt, name) < lowest:
                 self.parser.error(f"--{name} {getattr(opt, name)}: at least {lowest} is needed")
@@ -142,6 +174,15 @@ class TrainOptions(BaseOptions):
             self.parser.error(f"--display_port {opt.display_port}: from 1 to {2**16 - 1}")
         if opt.epoch_count > opt.n_epochs + opt.n_epochs_decay:
             self.parser.error(nothing_left(opt.epoch_count, opt))
+
+
+def in_validation(opt):
+    """Return the options by which the split `val` is loaded: as test.py would, one image at a time."""
+    values = {"phase": "val", "preprocess": WHOLE.get(opt.preprocess, opt.preprocess), "max_dataset_size": math.inf}
+    if "resize" in opt.preprocess:
+        values["load_size"] = opt.crop_size
+    alone = {"batch_size": 1, "grad_accum": 1, "num_threads": 0, "cache": False}
+    return argparse.Namespace(**{**vars(opt), **values, **alone, "serial_batches": True, "no_flip": True})
 
 
 def nothing_left(epoch: int, opt) -> str:

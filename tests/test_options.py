@@ -208,7 +208,7 @@ def test_a_bad_value_is_refused_with_the_allowed_ones(line, hint, capsys):
         ("--beta1 2", "--beta1 2.0"),
         ("--pool_size -1", "--pool_size -1"),
         ("--n_epochs_decay -5", "--n_epochs_decay -5"),
-        ("--lr_policy plateau", "choose linear, step or cosine"),
+        ("--lr_policy plateau", "add --val_freq 1"),
         ("--batch_size 0", "--batch_size 0"),
         ("--gpu_ids 0,1", "torchrun --nproc_per_node 2 train.py --dataroot D"),
         ("--max_dataset_size many", "--max_dataset_size"),

@@ -1,8 +1,9 @@
-"""The console and the files beside it: progress bar, timing, loss_log.txt, metrics.csv."""
+"""The console and the files beside it: progress bar, timing, loss_log.txt, metrics.csv, validation.csv."""
 
 from __future__ import annotations
 
 import csv
+import math
 import os
 import sys
 import time
@@ -108,12 +109,12 @@ def make_bar(title: str, total: int, done: int):
 
 
 class LossLog:
-    """`loss_log.txt`, which is only appended to, and `metrics.csv`, which holds every printed step once."""
+    """`loss_log.txt`, which is only appended to, and a table that holds every printed step once."""
 
-    def __init__(self, folder: str | Path):
+    def __init__(self, folder: str | Path, table: str = "metrics.csv"):
         """Write into `folder`, which is made."""
         self.text = Path(folder) / "loss_log.txt"
-        self.table = Path(folder) / "metrics.csv"
+        self.table = Path(folder) / table
         self.columns: list[str] = []
         self.text.parent.mkdir(parents=True, exist_ok=True)
 
@@ -122,10 +123,14 @@ class LossLog:
         with self.text.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
-    def cut(self, total_iters: float) -> None:
-        """Drop the table's rows beyond `total_iters` images: those steps are about to be taken again. 0 drops all."""
+    def cut(self, total_iters: float, epoch: float = math.inf) -> None:
+        """Drop the table's rows beyond `total_iters` images, or of `epoch` and later ones: they will come again.
+
+        0 drops all.
+        """
         self.columns, rows = self._read() if total_iters else ([], [])
-        kept = [row for row in rows if int(row["total_iters"] or 0) <= total_iters]
+        place = total_iters, epoch - 0.5
+        kept = [row for row in rows if (int(row["total_iters"] or 0), int(row["epoch"] or 0)) <= place]
         if kept:
             self._rewrite(kept)
         else:

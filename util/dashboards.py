@@ -56,7 +56,7 @@ def need(module: str, package: str, flag: str):
 def plain_options(opt: argparse.Namespace) -> dict[str, object]:
     """Return the options as values that every logger takes."""
     plain = (bool, int, float, str, type(None))
-    options = {key: value for key, value in sorted(vars(opt).items()) if key not in ("given", "typed")}
+    options = {key: value for key, value in sorted(vars(opt).items()) if key not in ("given", "typed", "differing")}
     return {key: value if isinstance(value, plain) else str(value) for key, value in options.items()}
 
 
@@ -78,6 +78,7 @@ class VisdomSink:
         self.window, self.ncols = opt.display_id, opt.display_ncols
         self.jobs: queue.Queue = queue.Queue(maxsize=32)
         self.legend: list[str] = []
+        self.measured: set[str] = set()  # metrics that have a plot
         self.vis = connect(server, opt.display_port, getattr(opt, "display_env", "main"))
         self.alive = self.vis is not None
         if not self.alive:
@@ -96,6 +97,10 @@ class VisdomSink:
     def images(self, step: Step, pictures: Pictures) -> None:
         """Show the images of one step in place of the last ones."""
         self._put(self._draw_images, pictures)
+
+    def validation(self, step: Step, values: dict[str, float], pictures: Pictures) -> None:
+        """Add a point to the plot of each metric."""
+        self._put(self._draw_validation, step.epoch, dict(values))
 
     def close(self) -> None:
         """Give what waits two seconds to be sent."""
@@ -130,6 +135,14 @@ class VisdomSink:
         opts = {"title": f"{self.name} loss over time", "legend": names, "xlabel": "epoch", "ylabel": "loss"}
         place, values = np.full((1, len(names)), x), np.array([list(losses.values())])
         self.vis.line(Y=values, X=place, win=str(self.window), opts=opts, update="append" if known else None)
+
+    def _draw_validation(self, epoch: int, values: dict[str, float]) -> None:
+        for name, value in values.items():  # a plot each: their scales have nothing in common
+            opts = {"title": f"{self.name} validation {name}", "xlabel": "epoch", "ylabel": name}
+            place, value = np.array([epoch]), np.array([value])
+            update = "append" if name in self.measured else None
+            self.vis.line(Y=value, X=place, win=f"{self.window} validation {name}", opts=opts, update=update)
+            self.measured.add(name)
 
     def _draw_images(self, pictures: Pictures) -> None:
         cells = [
@@ -240,10 +253,15 @@ class WandbSink:
         """Log one step's images."""
         self.wandb.log(wandb_images(self.wandb, pictures), step=step.total_iters)
 
+    def validation(self, step: Step, values: dict[str, float], pictures: Pictures) -> None:
+        """Log metrics as validation/<name>, images as validation/<label>."""
+        named = {f"validation/{name}": value for name, value in values.items()}
+        self.wandb.log(named | wandb_images(self.wandb, pictures, "validation"), step=step.total_iters)
 
-def wandb_images(wandb, pictures: Pictures) -> dict[str, list]:
+
+def wandb_images(wandb, pictures: Pictures, folder: str = "results") -> dict[str, list]:
     """Wrap pictures for W&B."""
-    return {f"results/{label}": [wandb.Image(image) for image in images] for label, images in pictures.items()}
+    return {f"{folder}/{label}": [wandb.Image(image) for image in images] for label, images in pictures.items()}
 
 
 # ---- TensorBoard ----
@@ -262,7 +280,7 @@ class TensorboardSink:
         self.done = 0  # images trained on when this run begins
         self._writer = None
 
-    def cut(self, total_iters: int) -> None:
+    def cut(self, total_iters: int, epoch: int = 0) -> None:
         """Hide what an earlier run logged beyond `total_iters` images."""
         self.done = total_iters
 
@@ -290,3 +308,11 @@ class TensorboardSink:
         """Log one step's images."""
         for label, images in pictures.items():
             self.writer.add_images(f"results/{label}", np.stack(images), step.total_iters, dataformats="NHWC")
+
+    def validation(self, step: Step, values: dict[str, float], pictures: Pictures) -> None:
+        """Log metrics as validation/<name>, images as validation/<label>."""
+        for name, value in values.items():
+            self.writer.add_scalar(f"validation/{name}", value, step.total_iters)
+        for label, images in pictures.items():
+            for i, image in enumerate(images):  # their sizes may differ
+                self.writer.add_image(f"validation/{label}/{i}", image, step.total_iters, dataformats="HWC")

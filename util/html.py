@@ -14,7 +14,7 @@ from dominate.util import raw
 
 from util.pictures import clip
 
-CSS = Path(__file__).with_name("page.css")
+CSS = Path(__file__).with_name("pages") / "page.css"
 ROWS = "<!--rows-->"  # where the rows go in the written document
 
 

@@ -25,6 +25,7 @@ from torch.utils._pytree import tree_leaves
 from util import runtime
 from util.image_pool import ImagePool
 from util.util import UserError, printable, warn
+from util.validation import watched
 
 FLAT = 1.5  # of 255 levels: the standard deviation below which nothing is to be seen in an image
 GREY = 3.0  # of 255 levels: how far apart the channels of a grey image are on average, JPEG's noise included
@@ -144,15 +145,20 @@ def free_space(folder: Path | str) -> int:
     return shutil.disk_usage(there).free
 
 
-def about_disk(folder: Path | str, one: SetSize, sets_by: Callable[[int], int], save_epoch_freq: int) -> Finding:
-    """Compare the checkpoints to come with what is free; `sets_by(n)` counts them for --save_epoch_freq n."""
+def about_disk(
+    folder: Path | str, one: SetSize, sets_by: Callable[[int], int], save_epoch_freq: int, best: bool = False
+) -> Finding:
+    """Compare the checkpoints to come with what is free; `sets_by(n)` counts them for --save_epoch_freq n.
+
+    With `best` there is one more, with its whole state.
+    """
     elsewhere = "free some space, or --checkpoints_dir on another disk"
     try:
         free = free_space(folder)
     except UserError as error:
         return Finding("FAIL", "disk", str(error), elsewhere)
     sets = sets_by(save_epoch_freq)
-    need = disk_at_most(one, sets)
+    need = disk_at_most(one, sets) + best * one.whole
     text = (
         f"{sets} numbered checkpoints ({size(one.networks)} each) and the latest training state ({size(one.state)}) "
         f"need up to {size(need)}; {size(free)} free for {folder}"
@@ -162,7 +168,7 @@ def about_disk(folder: Path | str, one: SetSize, sets_by: Callable[[int], int], 
     if free >= need:
         return Finding("ok", "disk", text)
     fitting = (2**k * save_epoch_freq for k in range(1, 16))
-    rarer = next((n for n in fitting if disk_at_most(one, sets_by(n)) <= free), None)
+    rarer = next((n for n in fitting if disk_at_most(one, sets_by(n)) + best * one.whole <= free), None)
     return Finding("warn", "disk", text, (f"--save_epoch_freq {rarer}, or " if rarer else "") + elsewhere)
 
 
@@ -175,6 +181,7 @@ def disk_for(opt, model, images: int) -> Finding:
         set_size(model, opt.crop_size),
         lambda save_epoch_freq: count_sets(first, last, save_epoch_freq, images, step, every_iters),
         opt.save_epoch_freq,
+        best=bool(watched(opt)),
     )
 
 

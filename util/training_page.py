@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from pathlib import Path
@@ -14,7 +15,7 @@ from util.html import HTML
 from util.pictures import Pictures, Step, file_label
 from util.util import save_image
 
-SCRIPT = Path(__file__).with_name("training_page.js")
+SCRIPT = Path(__file__).with_name("pages") / "training.js"
 
 
 def as_line(call: str, value: object) -> str:
@@ -36,15 +37,22 @@ class TrainingPage:
         self.shown: set[str] = set()  # the rows' ids: `epoch003`, `epoch003_000002000`
         body = self.page.doc
         body.add(tags.noscript(tags.p("This page is drawn by JavaScript. The images are in the folder images/.")))
-        body.add(tags.div(id="plot", data_unit="epochs"), tags.div(id="legend"), tags.main(id="rows"))
+        body.add(tags.div(id="plot", data_unit="epochs"), tags.div(id="legend"))
+        body.add(tags.div(id="validation"), tags.main(id="rows"))
         body.add(tags.script(raw(SCRIPT.read_text(encoding="utf-8"))))
         self.page.save()
 
-    def cut(self, total_iters: float) -> None:
-        """Drop the lines beyond `total_iters` images; 0 begins a new run, which open pages notice by its name."""
+    def cut(self, total_iters: float, epoch: float = math.inf) -> None:
+        """Drop the lines beyond `total_iters` images, and what was measured after `epoch` or later ones.
+
+        0 begins a new run, which open pages notice by its name.
+        """
         lines = self._read() if total_iters else []
         kept = [
-            (call, value) for call, value in lines if call != "begin" and (value["total_iters"] or 0) <= total_iters
+            (call, value)
+            for call, value in lines
+            if call != "begin" and (value["total_iters"] or 0) <= total_iters
+            if call != "validation" or value["x"] < epoch
         ]
         name = next((value for call, value in lines if call == "begin"), str(time.time_ns()))
         beside = self.data.with_name("data.js.new")
@@ -63,15 +71,24 @@ class TrainingPage:
     def images(self, step: Step, pictures: Pictures) -> None:
         """Write the images and their row; the names of an epoch's later rows tell how many images had been seen."""
         row = self._row_name(step)
+        self._append("images", {"id": row, "epoch": step.epoch, **self._written(row, step, pictures)})
+        self.shown.add(row)
+
+    def validation(self, step: Step, values: dict[str, float], pictures: Pictures) -> None:
+        """Add a point to every metric's curve, and the images that are the same ones every time."""
+        row = f"validation{step.epoch:03d}"
+        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        self._append("validation", {"x": step.x, "values": finite, **self._written(row, step, pictures)})
+
+    def _written(self, row: str, step: Step, pictures: Pictures) -> dict:
+        """Write images under the name of their row; return what the page has to know of them."""
         items = [[] for _ in range(max(map(len, pictures.values()), default=0))]
         for label, images in pictures.items():
             for i, image in enumerate(images):
                 file = f"{row}_{file_label(label)}{f'_{i}' if i else ''}.png"
                 save_image(image, Path(self.page.img_dir) / file)
                 items[i].append([label, file, image.shape[1] / image.shape[0]])
-        value = {"id": row, "epoch": step.epoch, "total_iters": step.total_iters, "width": self.width, "items": items}
-        self._append("images", value)
-        self.shown.add(row)
+        return {"total_iters": step.total_iters, "width": self.width, "items": items}
 
     def _row_name(self, step: Step) -> str:
         """Find a name that no older row's files have."""

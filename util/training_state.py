@@ -43,6 +43,14 @@ class Progress:
         self.epoch, self.epoch_iter = self.epoch + 1, 0
 
 
+class Best(NamedTuple):
+    """The best epoch so far (util.validation)."""
+
+    metric: str
+    value: float
+    epoch: int
+
+
 class Place(NamedTuple):
     """Where a batch stands: beside the other processes' batches, and among those that make one step (`--grad_accum`).
 
@@ -73,6 +81,7 @@ def collect(model) -> dict:
         "optimizers": [_plain(optimizer.state_dict()) for optimizer in model.optimizers],
         "plateaus": plateaus,
         "metric": _plain(vars(model).get("metric")),
+        "best": _plain(getattr(model, "best_so_far", None)),
         "scale": model.scale.state() if getattr(model, "scale", None) else None,
         "pools": runtime.gather({name: pool.state_dict() for name, pool in _pools(model).items()}),
     }
@@ -107,6 +116,8 @@ def restore(model, prefix: str) -> dict:
         _restore_pools(_pools(model), pools, model.device)
     if state.get("metric") is not None:
         model.metric = state["metric"]
+    if state.get("best"):
+        model.best_so_far = Best(*state["best"])
     if getattr(model, "scale", None) and state.get("scale"):
         model.scale.restore(state["scale"])
     return state
@@ -130,6 +141,10 @@ def _is_pool(value) -> bool:
     return _listed(lambda image: image.ndim == 4 and image.is_floating_point(), images)
 
 
+def _is_best(metric, value, epoch) -> bool:
+    return isinstance(metric, str) and _is_number(value) and _is_count(epoch)
+
+
 def _listed(fits, value) -> bool:
     """Whether a value is a list of things that fit."""
     return isinstance(value, list) and all(map(fits, value))
@@ -142,6 +157,7 @@ PARTS = {
     "optimizers": lambda value: _listed(lambda saved: all(isinstance(v, dict) for v in saved["state"].values()), value),
     "plateaus": lambda value: _listed(_is_plateau, value),
     "metric": lambda value: value is None or _is_number(value),
+    "best": lambda value: value is None or _is_best(*value),
     "scale": lambda value: value is None or (_listed(_is_number, value) and len(value) == 2),
     "slim": lambda value: type(value) is bool,
     "pools": lambda value: _listed(lambda pools: all(map(_is_pool, pools.values())), value),

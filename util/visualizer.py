@@ -11,7 +11,8 @@ from pathlib import Path
 from util import preflight, runtime
 from util.console import LossLog, Meter
 from util.dashboards import Guard, TensorboardSink, VisdomSink, WandbSink
-from util.pictures import Step, batch_sheet, to_pictures
+from util.diagnosis import Diagnosis
+from util.pictures import Pictures, Step, batch_sheet, to_pictures
 from util.results import save_images  # noqa: F401 - loops import it from here
 from util.training_page import TrainingPage
 from util.util import warn
@@ -47,6 +48,7 @@ class Visualizer:
         self.meter = Meter()
         self.page: TrainingPage | None = None
         self.log: LossLog | None = None
+        self.validations: LossLog | None = None
         self.sinks: list[tuple[Guard, object]] = []
         self._first_batch = True
         self._last = 0  # images at the last plotted losses
@@ -59,7 +61,9 @@ class Visualizer:
         done = math.inf if getattr(self.opt, "continue_train", False) else 0  # until `resume` knows better
         self.log = LossLog(self.folder)
         self.log.write_line(f"{'=' * 16} Training Loss ({time.strftime('%c')}) {'=' * 16}")
-        self.log.cut(done)
+        self.validations = LossLog(self.folder, "validation.csv")
+        for table in (self.log, self.validations):
+            table.cut(done)
         if self.use_html:
             self.say(f"create web directory {self.web_dir}...")
             self.page = TrainingPage(self.web_dir, f"Experiment name = {self.name}", self.win_size)
@@ -72,6 +76,12 @@ class Visualizer:
             self.sinks += [(guard, sink)] if sink is not None else []
         if getattr(self.opt, "use_tensorboard", False):
             self._add_sink("tensorboard", TensorboardSink(self.opt, self.folder))
+        self._add_sink("diagnosis", Diagnosis(self.opt, self._tell))
+
+    def _tell(self, line: str) -> None:
+        """Print a line and log it."""
+        self.say(line)
+        self._files(self.log.write_line, line)
 
     def _add_sink(self, name: str, sink: object) -> None:
         self.sinks.append((Guard(name, self.say), sink))
@@ -95,9 +105,10 @@ class Visualizer:
         self.progress = progress
         if self.log is not None:
             self._files(self.log.cut, progress.total_iters)
+            self._files(self.validations.cut, progress.total_iters, progress.epoch)
             for guard, sink in self.sinks:
                 if hasattr(sink, "cut"):
-                    guard(sink.cut, progress.total_iters)
+                    guard(sink.cut, progress.total_iters, progress.epoch)
 
     def close(self) -> None:
         """Take the progress bar away and send what dashboards still wait for; the end of the program does so, too."""
@@ -215,6 +226,20 @@ class Visualizer:
         }
         self._files(self.log.write_line, line)
         self._files(self.log.add, row | {name: f"{value:.7g}" for name, value in values.items()})
+
+    def display_validation(self, epoch: int, total_iters: int, values: dict[str, float], samples: Pictures) -> None:
+        """Print, log and show what was measured after an epoch, and pictures of the same images every time."""
+        if not self.active:
+            return
+        with self.meter.showing():
+            line = f"validation after epoch {epoch}: " + ", ".join(f"{k} {v:.4g}" for k, v in values.items())
+            self.say(line)
+            if self.validations is not None:
+                row = {"epoch": epoch, "total_iters": total_iters} | {k: f"{v:.7g}" for k, v in values.items()}
+                self._files(self.validations.write_line, line)
+                self._files(self.validations.add, row)
+            for guard, sink in self.sinks:
+                guard(sink.validation, Step(epoch, total_iters, float(epoch)), values, samples)
 
     def _title(self, epoch: int) -> str:
         """Name an epoch on the progress bar."""

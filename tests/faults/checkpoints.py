@@ -324,6 +324,7 @@ def strange_states() -> Iterator[Trial]:
         (*plateau, "best"): ("x", None, [], three),
         (*plateau, "num_bad_epochs"): ("x", None, []),
         ("metric",): ("abc", [], {}, three),
+        ("best",): ("abc", [], {}, 5, ["psnr"], ["psnr", "x", 1], [1, 1, 1], ["psnr", 1, -1], ["psnr", 1, 1, 1]),
         ("networks",): (5, "abc", [], None, {"G": 5}, {"G": None}, {"G": ["x"]}),
         ("slim",): ("x", 5, [], None, three),
     }
@@ -340,6 +341,7 @@ def strange_states() -> Iterator[Trial]:
         (*plateau, "step"): (5,),
         (*plateau, "optimizer"): (5,),
         ("metric",): (None, 2, float("nan")),
+        ("best",): (None, ["psnr", 20.5, 3]),
         ("networks",): ({}, {1: "x"}),
         ("slim",): (True, False),
         ("more",): ({"a": 1},),

@@ -1,10 +1,10 @@
 "use strict";
-// data.js calls begin(), losses() and images(), a line each, in the order in which they happened. The page loads it
+// data.js calls begin(), losses(), images() and validation(), a line each, in the order in which they happened. The page loads it
 // again every few seconds (a page opened as file:// may not fetch) and takes what it has not seen.
 const COLOURS = ["#3b82f6", "#ef4444", "#10b981", "#f59e0b", "#8b5cf6", "#ec4899", "#14b8a6", "#a3a312", "#78716c"];
 const MOST = 1000; // points drawn a line
-const points = new Map(), rows = new Map(), hidden = new Set();
-let run = null, changed = false;
+const points = new Map(), rows = new Map(), measured = new Map(), hidden = new Set();
+let run = null, changed = false, validated = false, latest = true; // whether the newest validation is shown
 
 function begin(id) {
   if (run !== null && run !== id) location.reload(); // another training has begun in this folder
@@ -24,12 +24,25 @@ function make(tag, parent, properties) {
   return node;
 }
 
+function validation(point) {
+  if (measured.has(point.x)) return;
+  measured.set(point.x, point);
+  validated = true;
+}
+
 function images(row) {
   if (rows.has(row.id)) return;
   rows.set(row.id, row);
   const section = document.createElement("section");
   const header = make("h3", section, { textContent: `epoch [${row.epoch}] ` });
   if (row.total_iters !== null) make("small", header, { textContent: `after ${row.total_iters} images` });
+  lay(section, row);
+  const place = document.getElementById("rows"), before = place.scrollHeight, reading = window.scrollY > place.offsetTop;
+  place.prepend(section);
+  if (reading) window.scrollBy(0, place.scrollHeight - before); // what is being looked at stays where it is
+}
+
+function lay(section, row) {
   for (const item of row.items) {
     const line = make("tr", make("table", section, {}), {});
     for (const [label, file, ratio] of item) {
@@ -40,9 +53,6 @@ function images(row) {
       make("p", cell, { textContent: label });
     }
   }
-  const place = document.getElementById("rows"), before = place.scrollHeight, reading = window.scrollY > place.offsetTop;
-  place.prepend(section);
-  if (reading) window.scrollBy(0, place.scrollHeight - before); // what is being looked at stays where it is
 }
 
 function svg(tag, parent, attributes) {
@@ -58,6 +68,40 @@ function ticks(low, high) {
   const found = [];
   for (let k = Math.ceil(low / step); k * step <= high + step * 1e-6; k++) found.push(Number((k * step).toPrecision(12)));
   return found;
+}
+
+function drawValidation() {
+  const all = [...measured.values()].sort((a, b) => a.x - b.x), place = document.getElementById("validation");
+  if (!all.length) return;
+  const old = place.querySelector("input"), at = latest || !old ? all.length - 1 : Number(old.value);
+  place.replaceChildren();
+  make("h2", place, { textContent: "Validation" });
+  const charts = make("div", place, { className: "charts" });
+  for (const name of new Set(all.flatMap((point) => Object.keys(point.values)))) chart(charts, name, all);
+  const label = make("label", make("p", place, {}), {}), told = make("output", label, {});
+  const slider = make("input", label, { type: "range", min: 0, max: all.length - 1, value: at });
+  const shown = make("section", place, {});
+  slider.setAttribute("aria-label", "epoch of the validation images");
+  slider.oninput = () => {
+    const point = all[slider.value];
+    latest = Number(slider.value) === all.length - 1;
+    told.textContent = `the same images after epoch ${point.x} `;
+    shown.replaceChildren();
+    lay(shown, point);
+  };
+  slider.oninput();
+}
+
+function chart(place, name, all) {
+  const line = all.filter((point) => Number.isFinite(point.values[name])), values = line.map((point) => point.values[name]);
+  const W = 300, H = 130, x1 = Math.max(...all.map((point) => point.x)), low = Math.min(...values), high = Math.max(...values);
+  const X = (x) => 8 + (x / x1) * (W - 16), Y = (y) => 34 + (1 - (y - low) / (high - low || 1)) * (H - 44);
+  const plot = svg("svg", place, { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": `${name} over epochs` });
+  const last = values.length ? `${values[values.length - 1].toPrecision(4)} (${low.toPrecision(4)} to ${high.toPrecision(4)})` : "";
+  svg("text", plot, { x: 8, y: 18 }).textContent = `${name} ${last}`;
+  const path = line.map((point, k) => `${k ? "L" : "M"}${X(point.x).toFixed(1)} ${Y(point.values[name]).toFixed(1)}`);
+  svg("path", plot, { d: path.join(""), stroke: COLOURS[0] });
+  for (const point of line) svg("circle", plot, { cx: X(point.x), cy: Y(point.values[name]), r: 3, fill: COLOURS[0] });
 }
 
 function draw() {
@@ -114,7 +158,8 @@ function load() {
   script.onload = script.onerror = () => {
     script.remove();
     if (changed) draw();
-    changed = false;
+    if (validated) drawValidation();
+    changed = validated = false;
     setTimeout(load, Math.max(3000, 30 * (performance.now() - start))); // a long history is looked at less often
   };
   document.head.append(script);

@@ -1,0 +1,191 @@
+"""What scripts/evaluate.py measures: a results folder, two folders, or a data set that an experiment translates."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from data import create_dataset
+from data.image_folder import find_images
+from models import create_model
+from options.test_options import loading_processes
+from util import runtime
+from util.batches import batch_size, in_batches
+from util.evaluation_page import Picture, Row
+from util.html import HTML
+from util.pictures import stretched, to_pictures
+from util.results import name_rows
+from util.util import UserError, printable, warn
+
+LABEL = re.compile(r"(.*)_((?:fake|real)(?:_[A-Za-z0-9]+)?(?:_rgb)?)\.png", re.DOTALL)
+RESULTS = "name a folder that test.py wrote, results/NAME/test_latest"
+
+
+class Task(NamedTuple):
+    """What is to be measured."""
+
+    title: str
+    out: Path
+    count: int
+    rows: Iterator[Row]  # lazily
+    outputs: tuple[str, ...]  # labels, as fake_B
+    paired: bool
+
+
+def of_results(web: Path, args) -> Task:
+    """Find what test.py has written."""
+    folder = web / "images" if (web / "images").is_dir() else web
+    rows = labelled(folder)
+    labels = sorted({label for row in rows for label in row.pictures}, reverse=True)
+    outputs = with_truth(labels, args.output)
+    if not outputs:
+        raise UserError(nothing_found(args, folder, labels))
+    cycle = {"fake_A", "fake_B"} <= set(labels)
+    paired = args.paired or not (args.unpaired or cycle)
+    if cycle and not args.paired:
+        print(
+            "fake_A beside fake_B: of CycleGAN, where real_B is not the truth of fake_B (--paired if yours are pairs)"
+        )
+    if paired:
+        demand_truths([row for row in rows if row.pictures.keys() & set(outputs)], outputs)
+    return Task(str(web), web, len(rows), iter(rows), tuple(outputs), paired)
+
+
+def with_truth(labels: list[str], wanted: str | None) -> list[str]:
+    """Return the labels fake_X that have a real_X; not `fake` of --model test, whose `real` is its input."""
+    fakes = [label for label in labels if label.startswith("fake_") and wanted in (None, label)]
+    return [label for label in fakes if truth(label) in labels]
+
+
+def truth(label: str) -> str:
+    """Return the label of the real images that a label's are to be like."""
+    return label.replace("fake", "real", 1)
+
+
+def nothing_found(args, folder: Path, labels: list[str]) -> str:
+    """Say why there is nothing to measure."""
+    if not folder.is_dir():
+        return f"{printable(folder)} is not there: name a folder that test.py wrote, results/NAME/test_latest"
+    wanted = args.output or "fake_B"
+    if not any(label.startswith("fake") for label in labels):
+        return f"no *_{wanted}.png in {printable(folder)}: name a folder that test.py wrote, results/NAME/test_latest"
+    return (
+        f"{printable(folder)} has {', '.join(labels)}, and no {wanted} with its {truth(wanted)}: name "
+        "the folder of the real images, too: scripts/evaluate.py FOLDER_OF_RESULTS FOLDER_OF_TRUTHS"
+    )
+
+
+def labelled(folder: Path) -> list[Row]:
+    """List a folder's files NAME_fake_X.png and NAME_real_X.png by NAME."""
+    rows: dict[str, dict[str, Picture]] = {}
+    if folder.is_dir():
+        for entry in os.scandir(folder):
+            found = LABEL.fullmatch(entry.name)
+            if found and not entry.name.startswith(".") and entry.is_file():
+                rows.setdefault(found[1], {})[found[2]] = folder / entry.name
+    return [Row(name, rows[name]) for name in sorted(rows)]
+
+
+def demand_truths(rows: list[Row], outputs: list[str]) -> None:
+    """Refuse results without their truth."""
+    lacking = []
+    for row in rows:
+        for label in outputs:
+            if label in row.pictures and truth(label) not in row.pictures:
+                lacking.append(f"{row.name}_{truth(label)}.png")
+    complain(lacking, len(rows))
+
+
+def complain(lacking: list[str], of: int) -> None:
+    """Name what is missing, if anything is."""
+    if lacking:
+        verb = "is" if len(lacking) == 1 else "are"
+        more = f" and {len(lacking) - 5:,} more" if len(lacking) > 5 else ""
+        raise UserError(
+            f"{', '.join(map(printable, lacking[:5]))}{more} {verb} missing, of {of:,} results: pairs need the truth "
+            "of each result. --unpaired compares them as two sets"
+        )
+
+
+def of_folders(results: Path, truths: Path, args) -> Task:
+    """Pair two folders by the names of their files, or take them as two sets."""
+    fakes, label = side(results, args.output, "fake")
+    reals, _ = side(truths, label and truth(label), "real")
+    together = fakes.keys() & reals.keys()
+    paired = args.paired or (bool(together) and not args.unpaired)
+    title = f"{results} against {truths}"
+    if paired:
+        complain([f"the truth of {name}" for name in fakes if name not in together], len(fakes))
+        if len(reals) > len(fakes):
+            warn(f"{len(reals) - len(fakes):,} images of {printable(truths)} have no result: left out")
+        rows = (Row(name, {"fake_B": fakes[name], "real_B": reals[name]}) for name in sorted(together))
+        return Task(title, results, len(fakes), rows, ("fake_B",), True)
+    if not args.unpaired:
+        print("the two folders have no file names in common: they are compared as two sets")
+    sets = (("fake_B", fakes), ("real_B", reals))
+    rows = (Row(name, {kind: paths[name]}) for kind, paths in sets for name in sorted(paths))
+    return Task(title, results, len(fakes) + len(reals), rows, ("fake_B",), False)
+
+
+def side(folder: Path, label: str | None, kind: str) -> tuple[dict[str, Path], str | None]:
+    """List one folder's images by name; of a results folder those of one label, and return that."""
+    inner = folder / "images" if (folder / "images").is_dir() else folder
+    rows = labelled(inner)
+    labels = sorted({name for row in rows for name in row.pictures if name.startswith(kind)})
+    if label in labels or (label is None and len(labels) == 1):
+        label = label or labels[0]
+        return {row.name: row.pictures[label] for row in rows if label in row.pictures}, label
+    if labels and kind == "fake":
+        raise UserError(f"{printable(inner)} has {', '.join(labels)}: choose by --output")
+    paths: dict[str, Path] = {}
+    for path in map(Path, find_images(folder)):
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        if name in paths:
+            raise UserError(f"{printable(paths[name])} and {printable(path)} have one name: which is to be measured?")
+        paths[name] = path
+    return paths, None
+
+
+def of_experiment(opt, args) -> Task:
+    """Prepare to translate a data set as test.py does, without writing the results."""
+    if "num_test" not in opt.given:
+        opt.num_test = math.inf
+    if opt.dataset_mode == "single":
+        raise UserError(f"--model {opt.model} --dataset_mode single: there is no truth; give the training's --model")
+    one_by_one = argparse.Namespace(**{**vars(opt), "batch_size": 1, "num_threads": loading_processes(opt)})
+    dataset, model = create_dataset(one_by_one), create_model(opt)
+    model.setup(opt)
+    if opt.eval:
+        model.eval()
+    labels = model.visual_names
+    outputs = with_truth(labels, args.output)
+    if not outputs:
+        raise UserError(f"model {opt.model} shows {', '.join(labels)}: no {args.output or 'fake_X'} with its real_X")
+    folder = f"{opt.phase}_{opt.epoch}" + (f"_iter{opt.load_iter}" if opt.load_iter > 0 else "")
+    out = Path(opt.results_dir) / opt.name / folder
+    paired = args.paired or not (args.unpaired or opt.dataset_mode == "unaligned")
+    count = int(min(opt.num_test, len(dataset)))
+    return Task(f"{opt.name}, {folder}", out, count, translated(opt, dataset, model, count), tuple(outputs), paired)
+
+
+def translated(opt, dataset, model, count: int) -> Iterator[Row]:
+    """Yield what test.py would write."""
+    with tempfile.TemporaryDirectory() as nowhere:
+        names = HTML(nowhere, "")
+        for first, batch in in_batches(islice(dataset, count), batch_size(model, opt.batch_size)):
+            runtime.seed_all(opt.seed, "test", first)
+            model.set_input(batch)
+            model.test()
+            pictures = {label: to_pictures(visual) for label, visual in model.get_current_visuals().items()}
+            for row in name_rows(names, pictures, model.get_image_paths()):
+                own = row.pictures.items()
+                yield Row(row.name, {label: np.asarray(stretched(image, opt.aspect_ratio)) for label, image in own})

@@ -1,0 +1,140 @@
+"""Failures that are told, with what was seen, and successes that are not."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+import numpy as np
+import pytest
+
+from util.diagnosis import Diagnosis, correlation
+from util.pictures import Step
+
+rng = np.random.default_rng(0)
+
+
+def make(**options):
+    said = []
+    return Diagnosis(Namespace(**{"gan_mode": "vanilla", "dataset_mode": "aligned", **options}), said.append), said
+
+
+def print_losses(diagnosis, count, losses, begin=0):
+    """Print `losses(k)` `count` times, ten prints an epoch."""
+    for k in range(begin, begin + count):
+        diagnosis.losses(Step(1 + k // 10, k, k / 10), losses(k))
+
+
+def picture(low=0, high=256):
+    return np.kron(rng.integers(low, high, (8, 8, 3)), np.ones((5, 6, 1))).astype(np.uint8)  # (40, 48, 3)
+
+
+ONE = picture()
+
+
+def display(diagnosis, fake, count=6):
+    """Display `fake(real_A, real_B)` of other images each time."""
+    for k in range(count):
+        real_A, real_B = picture(), picture()
+        images = {"real_A": real_A, "fake_B": fake(real_A, real_B), "real_B": real_B}
+        diagnosis.images(Step(1, k, 0.1 * k), {label: [image] for label, image in images.items()})
+
+
+@pytest.mark.parametrize(
+    ("losses", "names", "against"),
+    [
+        ({"D_real": 0.003, "D_fake": 0.0041, "G_GAN": 6.1}, "D_real and D_fake", "G_GAN is 6.10"),
+        ({"D_A": 0.01, "D_B": 0.2, "G_A": 0.9, "G_B": 0.4}, "D_A", "G_A is 0.90, G_B is 0.40"),
+    ],
+)
+def test_a_discriminator_that_has_won_for_twenty_prints_is_told_once(losses, names, against):
+    diagnosis, said = make()
+    print_losses(diagnosis, 19, lambda k: losses)
+    assert said == []
+    print_losses(diagnosis, 30, lambda k: losses, 19)
+    highest = max(losses[name] for name in names.split(" and "))
+    assert len(said) == 1
+    assert said[0].startswith(
+        f"warning: the discriminator has won: {names} stayed below 0.02 for 20 prints (at most {highest:.4f}), {against}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "low"),
+    [({}, 0.03), ({"gan_mode": "wgangp"}, 0.001), ({"lambda_GAN": 0.0}, 0.001)],
+)
+def test_a_discriminator_that_is_meant_to_be_there_is_not_told(options, low):
+    diagnosis, said = make(**options)
+    print_losses(diagnosis, 60, lambda k: {"D_real": 0.001, "D_fake": low if k % 19 == 0 else 0.001, "G_GAN": 3.0})
+    assert said == []
+
+
+def test_a_loss_that_does_not_fall_in_three_epochs_is_told_with_its_medians():
+    diagnosis, said = make()
+    print_losses(diagnosis, 40, lambda k: {"G_L1": 25 + (-1) ** k, "G_GAN": 1.0})
+    assert len(said) == 1
+    assert said[0].startswith(
+        "warning: G_L1 does not fall: it was 25 at first and is 25 after 3.1 epochs (medians of 20 prints); are A and B"
+    )
+
+
+@pytest.mark.parametrize("name", ["G_L1", "cycle_A"])
+def test_a_loss_that_falls_and_then_stays_is_not_told(name):
+    diagnosis, said = make()
+    print_losses(diagnosis, 400, lambda k: {name: max(10.0, 30 - k / 4)})
+    assert said == []
+
+
+def test_a_run_that_goes_on_need_not_see_its_losses_fall():
+    diagnosis, said = make()
+    diagnosis.cut(1000, 20)
+    print_losses(diagnosis, 400, lambda k: {"G_L1": 10.0})
+    assert said == []
+
+
+@pytest.mark.parametrize(
+    ("fake", "told"),
+    [
+        (lambda A, B: np.full_like(A, 7), "was of one colour (deviation 0.0 of 255 levels)"),
+        (lambda A, B: ONE, "was the same picture whatever went in (difference 0.00 of 255 levels)"),
+        (lambda A, B: 255 - B, "was like a negative of real_B (correlation -1.00)"),
+    ],
+)
+def test_outputs_that_have_failed_at_five_displays_are_told(fake, told):
+    diagnosis, said = make()
+    display(diagnosis, fake, 4)
+    assert said == []
+    display(diagnosis, fake, 4)
+    assert len(said) == 1
+    assert said[0].startswith(f"warning: fake_B {told} at the last 5 displays; ")
+    assert said[0].endswith("See docs/questions.md")
+
+
+def test_without_pairs_a_negative_is_one_of_the_input():
+    for fake, count in ((lambda A, B: 255 - A, 1), (lambda A, B: 255 - B, 0), (lambda A, B: A, 0)):
+        diagnosis, said = make(dataset_mode="unaligned")
+        display(diagnosis, fake)
+        assert len(said) == count
+        assert all("was like a negative of real_A (correlation -1.00)" in line for line in said)
+
+
+def test_one_good_display_in_between_begins_the_count_anew():
+    diagnosis, said = make()
+    for _ in range(3):
+        display(diagnosis, lambda A, B: np.zeros_like(A), 4)
+        display(diagnosis, lambda A, B: B, 1)
+    assert said == []
+
+
+def test_flat_truths_may_be_answered_by_flat_outputs():
+    diagnosis, said = make()
+    for k in range(8):
+        images = {"real_A": picture(), "fake_B": picture(9, 10), "real_B": picture(9, 10)}
+        diagnosis.images(Step(1, k, 0.1 * k), {label: [image] for label, image in images.items()})
+    assert said == []
+
+
+def test_correlation_is_the_textbook_s():
+    one, other = rng.random((2, 7, 5, 3)) * 255
+    expected = np.corrcoef(one.mean(2).ravel(), other.mean(2).ravel())[0, 1]
+    assert correlation(one, other) == pytest.approx(expected)
+    assert correlation(one, np.zeros_like(one)) == 0

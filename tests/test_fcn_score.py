@@ -1,0 +1,588 @@
+"""FCN-score: figures worked out by hand, label maps, all kinds of networks, and the command."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, type_command
+from PIL import Image
+from terminal import type_fast, type_well
+from torch import nn
+
+from scripts import fcn_score
+from scripts.label_maps import find_shots, find_truths, index_maps
+from util import segmenters
+from util.segmentation import Protocol, bootstrap, by_class, mean_iou_of_all, resize_nearest, summarise, tally
+from util.util import UserError
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated", "ignore:No complete tensor")  # torch on its own files
+CITYSCAPES = ROOT / "scripts/eval_cityscapes/cityscapes.json"
+CPU = torch.device("cpu")
+COLOURS = [(128, 64, 128), (0, 0, 142), (107, 142, 35), (220, 20, 60)]
+VOID = (0, 0, 0)
+PAINT = np.eye(4, 3, dtype=np.uint8) * 255  # red, green, blue, black: photos that say what is to be predicted
+# Rows are the truth. 20 pixels; class 3 is predicted once and is in no truth.
+MATRIX = [[5, 1, 0, 0], [2, 6, 1, 1], [0, 0, 4, 0], [0, 0, 0, 0]]
+ACCURACY, IOU = [5 / 6, 6 / 10, 4 / 4], [5 / 8, 6 / 11, 4 / 5]
+
+
+@pytest.fixture(autouse=True)
+def _algorithms():
+    """The command asks for deterministic algorithms, which is not for the tests that follow."""
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def write_config(path, **changes):
+    """Write a configuration of four classes: ids 1 to 4, and 0 ignored."""
+    names = ("ground", "car", "tree", "man")
+    classes = [{"name": n, "trainId": k, "ids": [k + 1], "colour": COLOURS[k]} for k, n in enumerate(names)]
+    fields = {"name": "shapes", "classes": classes, "ignored": [{"name": "void", "ids": [0], "colour": VOID}]}
+    path.write_text(json.dumps({**fields, **changes}))
+    return path
+
+
+def write(path, array):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.asarray(array, np.uint8)).save(path)
+    return path
+
+
+class Painted(nn.Module):
+    """Predicts 0 where the photo is red, 1 green, 2 blue, 3 black."""
+
+    def __init__(self, answer=lambda x: x, classes=4):
+        super().__init__()
+        self.conv = nn.Conv2d(3, classes, 1)
+        self.conv.weight.data = torch.eye(classes, 3)[:, :, None, None]
+        self.conv.bias.data = torch.tensor([0.0, 0, 0, 0.5, 0, 0])[:classes]
+        self.answer = answer
+
+    def forward(self, x):
+        return self.answer(self.conv(x))
+
+
+def save_script(path, net=None, size=(8, 8)):
+    torch.jit.save(torch.jit.trace((net or Painted()).eval(), torch.rand(1, 3, *size), strict=False), path)
+    return path
+
+
+@pytest.fixture
+def case(tmp_path):
+    """Two results that make up MATRIX with four ignored pixels, the network that reads them, a configuration."""
+    true = [i for i in range(4) for j in range(4) for _ in range(MATRIX[i][j])]
+    said = [j for i in range(4) for j in range(4) for _ in range(MATRIX[i][j])]
+    true, said = np.array([*true, -1, -1, -1, -1]), np.array([*said, 0, 1, 2, 3])
+    palette = np.array([*COLOURS, VOID], np.uint8)  # void is the last, -1
+    for name, part in (("a", slice(0, 12)), ("b", slice(12, 24))):
+        t, s = true[part].reshape(3, 4), said[part].reshape(3, 4)
+        folder = tmp_path / "results/images"
+        write(folder / f"{name}_real_A.png", palette[t])
+        write(folder / f"{name}_fake_B.png", PAINT[s])
+        write(folder / f"{name}_real_B.png", PAINT[t])
+        write(tmp_path / f"labels/{name}.png", t + 1)
+    save_script(tmp_path / "net.pt")
+    write_config(tmp_path / "config.json")
+    return tmp_path
+
+
+def run_here(folder, *words, segmenter="net.pt"):
+    """Run the command in this process and return what it wrote to its JSON file."""
+    common = [folder / "results", "--config", folder / "config.json", "--gpu_ids", -1]
+    which = ["--segmenter", folder / segmenter] if segmenter else []
+    fcn_score.main([str(word) for word in (*common, *which, *words)])
+    return json.loads((folder / "results/fcn_score.json").read_text())
+
+
+# ---- figures ----
+
+
+def test_figures_of_a_matrix_worked_out_by_hand():
+    total = tally(np.array(MATRIX))
+    assert total.tolist() == [[5, 6, 4, 0], [6, 10, 4, 0], [7, 7, 5, 1]]
+    assert summarise(total) == pytest.approx([15 / 20, sum(ACCURACY) / 3, sum(IOU) / 3])
+    accuracy, iou = by_class(total)
+    assert accuracy[:3] == pytest.approx(ACCURACY)
+    assert iou[:3] == pytest.approx(IOU)
+    assert math.isnan(accuracy[3])
+    assert math.isnan(iou[3])
+    assert mean_iou_of_all(total) == pytest.approx(sum(IOU) / 4)  # class 3: 0 of 1
+
+
+def test_classes_that_are_nowhere_are_in_no_mean():
+    total = tally(np.array([[3, 1, 0], [0, 4, 0], [0, 0, 0]]))
+    expected = (3 / 4 + 4 / 5) / 2
+    assert summarise(total) == pytest.approx([7 / 8, (3 / 4 + 1) / 2, expected])
+    assert mean_iou_of_all(total) == pytest.approx(expected)
+
+
+def test_the_command_counts_these_figures_and_leaves_ignored_pixels_out(case):
+    report = run_here(case)
+    results, real = report["scores"]["results"], report["scores"]["real"]
+    assert results["matrix"] == MATRIX
+    assert results["per_pixel_accuracy"]["value"] == pytest.approx(0.75)
+    assert results["per_class_accuracy"]["value"] == pytest.approx(sum(ACCURACY) / 3)
+    assert results["class_iou"]["value"] == pytest.approx(sum(IOU) / 3)
+    assert results["class_iou_with_absent"] == pytest.approx(sum(IOU) / 4)
+    assert results["classes"]["tree"] == {"accuracy": 1.0, "iou": 0.8, "pixels": 4}
+    assert results["classes"]["man"] == {"accuracy": None, "iou": None, "pixels": 0}
+    assert [real[name]["value"] for name in fcn_score.FIGURES] == [1, 1, 1]
+    assert report["pixels"] == {"all": 24, "ignored": 4, "far_from_every_colour": 0}
+    assert "16.7% of the pixels are not scored" in report["notes"]
+    assert "no truth has man" in report["notes"][1]
+    assert "results 0.493, real photos 1.000" in report["notes"][1]
+
+
+def test_intervals_hold_the_figure_and_vanish_where_all_images_are_alike():
+    rng = np.random.default_rng(0)
+    hits = rng.random(200) < 0.7  # images of one class, all right or all wrong
+    tallies = np.array([[[h, 0], [1, 0], [h, 1 - h]] for h in hits.astype(int)])
+    pixel = bootstrap(tallies, 2000, seed=1)[0]
+    p = hits.mean()
+    spread = 1.96 * math.sqrt(p * (1 - p) / 200)
+    assert (pixel.value, pixel.low, pixel.high) == pytest.approx((p, p - spread, p + spread), abs=0.01)
+    assert bootstrap(tallies, 50, seed=1) == bootstrap(tallies, 50, seed=1) != bootstrap(tallies, 50, seed=2)
+    for alike in (bootstrap(np.repeat(tally(np.array(MATRIX))[None], 5, 0), 50, 0), bootstrap(tallies, 0, 0)):
+        assert all(it.low == pytest.approx(it.value) == pytest.approx(it.high) for it in alike)
+
+
+# ---- label maps ----
+
+
+def test_cityscapes_classes_ids_and_colours():
+    it = Protocol(CITYSCAPES)
+    assert it.synthesis_size == [256, 256]
+    assert it.score_size is None
+    assert it.ignore_label == 255
+    names = "road,sidewalk,building,wall,fence,pole,traffic light,traffic sign,vegetation,terrain,sky,person,rider,car,"
+    assert it.names == (names + "truck,bus,train,motorcycle,bicycle").split(",")
+    evaluated = [7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33]
+    expected = [evaluated.index(i) if i in evaluated else 255 for i in [*range(34), 255]]
+    assert it.from_ids(np.array([*range(34), 255])).tolist() == expected
+    own = np.array([[c["colour"] for c in it.classes]], np.uint8)
+    assert it.from_colours(own)[0].tolist() == [list(range(19))]
+    void = np.array([[(0, 0, 0), (111, 74, 0), (81, 0, 81), (0, 0, 90), (0, 0, 110)]], np.uint8)
+    assert it.from_colours(void)[0].tolist() == [[255] * 5]
+
+
+def test_trainIds_and_ids_that_the_list_lacks_are_refused(tmp_path):
+    it = Protocol(write_config(tmp_path / "c.json"))
+    assert it.from_ids(np.array([[0, 3, 255]]), "trainIds").tolist() == [[0, 3, 255]]
+    with pytest.raises(UserError, match=r"trainIds that .*c.json lacks: 4, 9"):
+        it.from_ids(np.array([[9, 4, 0]]), "trainIds")
+    with pytest.raises(UserError, match=r"ids that .*c.json lacks: 70"):
+        it.from_ids(np.array([[0, 70, 1]]))
+
+
+def test_colours_survive_noise_and_jpeg_and_others_are_ignored(tmp_path):
+    it = Protocol(write_config(tmp_path / "c.json"))
+    truth = np.kron(np.random.default_rng(0).integers(0, 4, (8, 8)), np.ones((16, 16), int))
+    drawn = np.array(COLOURS, np.uint8)[truth]
+    noisy = np.clip(drawn + np.random.default_rng(1).normal(0, 5, drawn.shape), 0, 255).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(drawn).save(file, "JPEG", quality=75, subsampling=0)
+    for image in (drawn, noisy, np.asarray(Image.open(file))):
+        labels, far = it.from_colours(image)
+        known = labels != 255
+        assert (labels == truth)[known].all()
+        assert known.mean() > 0.95
+        assert (far == ~known).all()
+    spot = np.array([[(128, 64, 128 + 30), (128, 64, 128 + 31), (255, 255, 255), VOID]], np.uint8)
+    labels, far = it.from_colours(spot)  # 30 away is near, 31 is far
+    assert labels.tolist() == [[0, 255, 255, 255]]
+    assert far.tolist() == [[False, True, True, False]]
+
+
+@pytest.mark.parametrize("size", [(4, 3), (16, 5), (24, 18), (5, 40)])
+def test_label_maps_are_resized_to_the_nearest_pixel(size):
+    labels = np.random.default_rng(0).integers(0, 99, (9, 12))
+    expected = Image.fromarray(labels.astype(np.uint8)).resize(size, Image.Resampling.NEAREST)
+    assert (resize_nearest(labels, size) == np.asarray(expected)).all()
+
+
+def test_photos_go_to_the_syntheses_size_then_to_the_label_maps(tmp_path):
+    config = write_config(
+        tmp_path / "c.json", synthesis_size=[16, 16], channels="BGR", white=255, mean=[1, 2, 3], std=[1, 2, 4]
+    )
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8))
+    resized = photo.resize((16, 16), Image.Resampling.BILINEAR).resize((64, 32), Image.Resampling.BILINEAR)
+    x = Protocol(config).prepare(photo, (64, 32))
+    expected = (np.asarray(resized)[..., ::-1] - np.array([1, 2, 3])) / np.array([1, 2, 4])
+    assert x.shape == (1, 3, 32, 64)
+    assert np.allclose(x[0].permute(1, 2, 0).numpy(), expected)
+
+
+def test_ids_in_a_folder_give_what_colours_give(case):
+    coloured = run_here(case)["scores"]
+    report = run_here(case, "--labels", case / "labels")
+    assert report["scores"] == coloured
+    assert report["label_maps_checked"] == 2
+
+
+def test_larger_label_maps_are_scored_at_their_size_or_at_the_configurations(case):
+    for name in "ab":
+        path = case / f"labels/{name}.png"
+        write(path, np.kron(np.asarray(Image.open(path)), np.ones((8, 8))))
+    big = run_here(case, "--labels", case / "labels")
+    assert big["pixels"]["all"] == 24 * 64
+    # Photos are resized bilinearly, so only pixels at borders may differ.
+    assert big["scores"]["results"]["per_pixel_accuracy"]["value"] == pytest.approx(0.75, abs=0.12)
+    write_config(case / "config.json", score_size=[4, 3])
+    assert run_here(case, "--labels", case / "labels")["scores"]["results"]["matrix"] == MATRIX
+
+
+def gtFine(folder, city, keys, seed=0):
+    """Write label maps as Cityscapes' are named, ids and colours, each of two large areas; return the colours."""
+    drawn = []
+    for n, key in enumerate(keys):
+        ids = np.full((24, 48), 7)
+        rng = np.random.default_rng(seed + n)
+        x, y = rng.integers(8, 36), rng.integers(6, 18)
+        ids[:y, :x], ids[y:, :x], ids[:y, x:] = rng.permutation([11, 21, 23])
+        it = Protocol(CITYSCAPES)
+        table = {c["ids"][0]: c["colour"] for c in it.classes}
+        colours = np.array([[table[i] for i in row] for row in ids], np.uint8)
+        name = folder / city / f"{city}_{key}_gtFine_labelIds.png"
+        write(name, ids)
+        rgba = np.dstack([colours, np.full(ids.shape, 255, np.uint8)])
+        write(name.with_name(f"{city}_{key}_gtFine_color.png"), rgba)
+        write(name.with_name(f"{city}_{key}_gtFine_instanceIds.png"), ids + 100)
+        drawn.append(colours)
+    return drawn
+
+
+def test_numbers_of_the_prepared_cityscapes_lead_to_their_label_maps(tmp_path):
+    gt, photos, out = tmp_path / "gtFine", tmp_path / "leftImg8bit", tmp_path / "prepared"
+    for split, count in (("train", 1), ("val", 12)):
+        keys = [f"000000_{n:06d}" for n in range(count)]
+        for city, seed in (("ulm", 0), ("bonn", 100)) if split == "val" else (("aachen", 200), ("bremen", 300)):
+            for key, colours in zip(keys, gtFine(gt / split, city, keys, seed), strict=True):
+                write(photos / split / city / f"{city}_{key}_leftImg8bit.png", colours)
+    done = type_command(
+        "datasets/prepare_cityscapes_dataset.py", "--gtFine_dir", gt, "--leftImg8bit_dir", photos, "--output_dir", out
+    )
+    assert done.returncode == 0, done.stderr
+    for n in (0, 3, 11, 12, 23):
+        for label, side in (("real_A", "B"), ("real_B", "A"), ("fake_B", "A")):
+            path = tmp_path / f"results/images/{n}_{label}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.open(out / f"test{side}/{n}_{side}.jpg").save(path)
+    it = Protocol(CITYSCAPES)
+    shots, numbered = find_truths(find_shots(tmp_path / "results", "B"), str(gt / "val"), it)
+    assert numbered
+    names = {shot.name: shot.truth.name.removesuffix("_gtFine_labelIds.png") for shot in shots}
+    assert names["0"] == "bonn_000000_000000"
+    assert names["11"] == "bonn_000000_000011"
+    assert names["12"] == "ulm_000000_000000"
+    assert names["23"] == "ulm_000000_000011"
+    assert all(fcn_score.read_truth(shot, it).agreement > 0.97 for shot in shots)
+
+    shifted, _ = find_truths(shots, str(gt), it)  # train comes first
+    with pytest.raises(UserError, match=r"is not the label map of \d+: it agrees .* only"):
+        [fcn_score.read_truth(shot, it) for shot in shifted]
+    with pytest.raises(UserError, match=r"numbered up to 23, and .*train has 2 label maps: name the folder of one"):
+        find_truths(shots, str(gt / "train"), it)
+
+
+def test_photos_named_as_cityscapes_names_them_lead_to_their_label_maps(tmp_path):
+    gtFine(tmp_path / "gt", "ulm", ["000000_000019", "000001_000019"])
+    it = Protocol(CITYSCAPES)
+    maps = index_maps(tmp_path / "gt", it)
+    assert maps["ulm_000000_000019"]["kind"] == "ids"
+    for label in ("fake_B", "real_B"):
+        write(tmp_path / f"res/ulm_000001_000019_leftImg8bit_{label}.png", np.zeros((4, 4, 3)))
+    shots, numbered = find_truths(find_shots(tmp_path / "res", "B"), str(tmp_path / "gt"), it)
+    assert shots[0].truth.name == "ulm_000001_000019_gtFine_labelIds.png"
+    assert not numbered
+
+
+# ---- networks ----
+
+
+def halved(x):
+    return {"out": nn.functional.avg_pool2d(x, 2), "aux": x}
+
+
+def test_logits_may_be_small_and_in_a_dict(tmp_path):
+    blocks = np.kron(np.array([[0, 1], [2, 3]]), np.ones((8, 8), int))
+    x = torch.from_numpy(PAINT[blocks]).permute(2, 0, 1)[None] / 255
+    net = segmenters.load(str(save_script(tmp_path / "x.ts", Painted(halved))), None, 4, CPU)
+    labels = net(x, (32, 32)).numpy()
+    inner = np.kron(blocks, np.ones((2, 2), int))
+    assert (labels == inner).mean() > 0.93
+    assert (labels[1:14, 1:14] == 0).all()
+
+
+def test_an_exported_program_scores_as_torchscript_does(case):
+    x, free = torch.rand(2, 3, 8, 8), torch.export.Dim.AUTO
+    program = torch.export.export(Painted().eval(), (x,), dynamic_shapes=({0: free, 2: free, 3: free},))
+    torch.export.save(program, case / "net.pt2")
+    report = run_here(case, segmenter="net.pt2")
+    assert report["scores"] == run_here(case)["scores"]
+    assert report["segmenter"]["kind"] == "torch.export"
+    assert report["segmenter"]["sha256"] == segmenters.sha256(case / "net.pt2")
+
+
+def test_a_torchvision_name_with_weights_predicts_what_that_network_predicts(tmp_path):
+    from torchvision.models import get_model
+
+    torch.manual_seed(0)
+    net = get_model("lraspp_mobilenet_v3_large", weights=None, weights_backbone=None, num_classes=4).eval()
+    torch.save(net.state_dict(), tmp_path / "w.pth")
+    x = torch.rand(1, 3, 64, 96)
+    found = segmenters.load("lraspp_mobilenet_v3_large", tmp_path / "w.pth", 4, CPU)
+    with torch.no_grad():
+        assert torch.equal(found(x, (96, 64)), net(x)["out"][0].argmax(0))
+    with pytest.raises(
+        UserError, match=r"not the weights of lraspp_mobilenet_v3_large with 5 classes: classifier.*\(4"
+    ):
+        segmenters.load("lraspp_mobilenet_v3_large", tmp_path / "w.pth", 5, CPU)
+    with pytest.raises(UserError, match="not the weights of fcn_resnet50 with 4 classes"):
+        segmenters.load("fcn_resnet50", tmp_path / "w.pth", 4, CPU)
+
+
+@pytest.mark.parametrize(
+    ("answer", "classes", "expected"),
+    [
+        (lambda x: x, 5, "gives 5 classes, the configuration has 4"),
+        (lambda x: x.argmax(1), 4, r"gives \(1, 8, 8\); needed are logits"),
+        (lambda x: {"logits": x}, 4, "gives a NoneType; needed are logits"),
+        (lambda x: x / 0 * 0, 4, "not numbers"),
+        (lambda x: x[:, :, :8, :8].reshape(1, 4, 64) @ torch.ones(64, 1)[: x[0, 0].numel()], 4, "needed are logits"),
+    ],
+)
+def test_networks_that_give_something_else_are_refused(tmp_path, answer, classes, expected):
+    net = segmenters.load(str(save_script(tmp_path / "x.pt", Painted(answer, classes))), None, 4, CPU)
+    with pytest.raises(UserError, match=expected):
+        net(torch.rand(1, 3, 8, 8), (8, 8))
+
+
+def test_a_network_that_fails_is_named_with_the_size(tmp_path):
+    program = torch.export.export(Painted().eval(), (torch.rand(1, 3, 8, 8),))
+    torch.export.save(program, tmp_path / "fixed.pt2")
+    net = segmenters.load(str(tmp_path / "fixed.pt2"), None, 4, CPU)
+    with pytest.raises(UserError, match=r"fixed.pt2 fails on an image of 24x16 pixels: "):
+        net(torch.rand(1, 3, 16, 24), (24, 16))
+
+
+def test_files_that_are_no_networks_and_names_that_are_none_are_refused(tmp_path):
+    (tmp_path / "page.pt").write_text("<html>")
+    torch.save(Painted().state_dict(), tmp_path / "weights.pt")
+    whole = save_script(tmp_path / "whole.pt").read_bytes()
+    with (tmp_path / "cut.pt").open("wb") as file:
+        file.write(whole[: len(whole) // 2])
+    for name, weights, expected in (
+        ("page.pt", None, "page.pt is no network. Needed is a TorchScript file"),
+        ("cut.pt", None, "cut.pt is no network"),
+        ("weights.pt", None, "weights.pt is no network: it holds weights alone. Name their network"),
+        ("none.pt", None, "there is no such file"),
+        ("whole.pt", tmp_path / "weights.pt", "whole.pt has its weights"),
+    ):
+        with pytest.raises(UserError, match=expected):
+            segmenters.load(str(tmp_path / name), weights, 4, CPU)
+    with pytest.raises(UserError, match="Did you mean 'fcn_resnet50'"):
+        segmenters.load("fcn_resnet5", tmp_path / "weights.pt", 4, CPU)
+    with pytest.raises(UserError, match="fcn_resnet50 needs --weights FILE, its state dict for 4 classes"):
+        segmenters.load("fcn_resnet50", None, 4, CPU)
+    with pytest.raises(UserError, match=r"page.pt can't be loaded as PyTorch weights: it is a web page"):
+        segmenters.load("fcn_resnet50", tmp_path / "page.pt", 4, CPU)
+
+
+# ---- a little world ----
+
+
+def shapes(seed, side=48):
+    """Draw a label map of squares and discs."""
+    rng, out, (y, x) = np.random.default_rng(seed), np.zeros((side, side), int), np.mgrid[:side, :side]
+    for k in rng.permutation([1, 2, 3, 1, 2, 3]):
+        (cy, cx), r = rng.integers(0, side, 2), rng.integers(side // 8, side // 3)
+        square = rng.random() < 0.5
+        inside = (abs(y - cy) < r) & (abs(x - cx) < r) if square else (y - cy) ** 2 + (x - cx) ** 2 < r * r
+        out[inside] = k
+    return out
+
+
+def photograph(labels, seed):
+    """Give each class its texture, in light that changes, with noise."""
+    rng, (y, x) = np.random.default_rng(seed), np.mgrid[: len(labels), : len(labels)]
+    texture = np.choose(labels, [0 * x, 40 * (x % 4 < 2), 40 * (y % 4 < 2), 40 * ((x + y) % 4 < 2)])
+    image = texture[..., None] + rng.integers(60, 140) + rng.normal(0, 10, (*labels.shape, 3))
+    return np.clip(image, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """Pairs photo | labels to train on, and results of other scenes: the real photos. The command trains and scores."""
+    root = tmp_path_factory.mktemp("world")
+    write_config(root / "config.json", mean=[0.5] * 3, std=[0.25] * 3)
+    for n in range(20):
+        labels = shapes(n)
+        both = [photograph(labels, n), np.array(COLOURS, np.uint8)[labels]]
+        write(root / f"data/train/{n}.png", np.concatenate(both, axis=1))
+    for n in range(6):
+        labels = shapes(100 + n)
+        write(root / f"results/images/{n}_real_A.png", np.array(COLOURS, np.uint8)[labels])
+        write(root / f"results/images/{n}_real_B.png", photograph(labels, 100 + n))
+        shutil.copy(root / f"results/images/{n}_real_B.png", root / f"results/images/{n}_fake_B.png")
+    words = f"{root}/results --config {root}/config.json --gpu_ids -1 --train_fcn {root}/data --direction BtoA"
+    text = type_well(f"scripts/fcn_score.py {words} --train_steps 120", ROOT)
+    return root, text, json.loads((root / "results/fcn_score.json").read_text())
+
+
+def test_a_small_network_learns_the_training_split_and_sees_the_held_out_one(world):
+    root, text, report = world
+    real = report["scores"]["real"]
+    assert real["per_pixel_accuracy"]["value"] > 0.9
+    assert real["class_iou"]["value"] > 0.8
+    assert report["scores"]["results"] == real  # the results are the real photos
+    value = f"{real['per_pixel_accuracy']['value']:.3f}"
+    assert text.count(f"photos     {value}") == text.count(f"results         {value}") == 1
+    assert "trained on 20 pairs in 120 steps, loss" in text
+    assert set(report["versions"]) == {"torch", "torchvision", "numpy", "torchmetrics", "PIL"}
+    assert sorted(path.name for path in (root / "results").iterdir()) == ["fcn.pt2", "fcn_score.json", "images"]
+
+
+def test_its_file_scores_again_and_shuffled_results_score_less(world):
+    root, _, report = world
+    for n in range(6):
+        shutil.copy(root / f"results/images/{(n + 1) % 6}_real_B.png", root / f"results/images/{n}_fake_B.png")
+    again = run_here(root, segmenter="results/fcn.pt2")["scores"]
+    assert again["real"] == report["scores"]["real"]
+    for name in fcn_score.FIGURES:
+        assert again["results"][name]["high"] < again["real"][name]["low"]
+
+
+def test_training_is_a_function_of_the_seed(tmp_path):
+    def train(seed):
+        torch.manual_seed(0)
+        net = segmenters.SmallFCN(4, (48, 48))
+        items = [(torch.from_numpy(photograph(it, 0)).permute(2, 0, 1) / 255, torch.from_numpy(it)) for it in worlds]
+        losses = segmenters.train_fcn(items.__getitem__, len(items), net, 255, range(5), seed)
+        return losses, net(items[0][0][None])
+
+    worlds = [shapes(n) for n in range(6)]
+    (losses, logits), (again, same), (other, _) = train(1), train(1), train(2)
+    assert losses == again != other
+    assert torch.equal(logits, same)
+    assert logits.shape == (1, 4, 48, 48)
+
+
+def test_an_images_figures_do_not_depend_on_the_others(world):
+    root, _, _ = world
+    protocol = Protocol(root / "config.json")
+    shots, _ = find_truths(find_shots(root / "results", "B"), "real_A", protocol)
+    net = segmenters.load(str(root / "results/fcn.pt2"), None, 4, CPU)
+    forward, backward = (fcn_score.score(order, protocol, net).tallies["results"] for order in (shots, shots[::-1]))
+    assert (forward == backward[::-1]).all()
+    assert (forward[:1] == fcn_score.score(shots[:1], protocol, net).tallies["results"]).all()
+
+
+def test_the_wrong_direction_is_noticed(world):
+    root, _, _ = world
+    with pytest.raises(UserError, match=r"is no label map of .*further than 30 .* Look at --direction"):
+        run_here(root, "--train_fcn", root / "data", segmenter=None)
+
+
+# ---- mistakes ----
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"clases": []}, "no field 'clases'. Did you mean 'classes'"),
+        ({"classes": [{"name": "a"}, {"name": "b"}]}, "a class lacks 'trainId'"),
+        ({"classes": [{"name": "a", "trainId": 0}, {"name": "b", "trainId": 2}]}, r"0, 1, 2 .*they are \[0, 2\]"),
+        ({"ignore_label": 2}, "ignore_label 2 is a class's trainId"),
+        ({"ignored": [{"name": "x", "ids": [3]}]}, "id 3 is 'tree' as well as 'x'"),
+        ({"ignored": [{"name": "x", "colour": [0, 0, 256]}]}, "class 'x': the colour has to be"),
+        ({"synthesis_size": 256}, "config.json: "),
+        ({"score_size": [0, 3]}, "score_size has to be"),
+        ({"std": [1, 0, 1]}, "std has to be three numbers"),
+        ({"channels": "LAB"}, "RGB or BGR"),
+        ({"label_files": {"_x": "numbers"}}, "'numbers'; the kinds are ids, trainIds, colours"),
+        ({"name": None, "mean": [1]}, "mean has to be three numbers"),
+    ],
+)
+def test_configurations_that_can_not_be_meant_are_refused(tmp_path, changes, expected):
+    with pytest.raises(UserError, match=expected):
+        Protocol(write_config(tmp_path / "config.json", **changes))
+
+
+def test_a_configuration_that_is_no_json_or_lacks_its_classes_is_refused(tmp_path):
+    (tmp_path / "c.json").write_text("{")
+    with pytest.raises(UserError, match=r"c.json is no JSON file"):
+        Protocol(tmp_path / "c.json")
+    (tmp_path / "c.json").write_text('{"name": "x"}')
+    with pytest.raises(UserError, match="the field 'classes' is missing"):
+        Protocol(tmp_path / "c.json")
+
+
+def test_missing_files_are_named(case):
+    with pytest.raises(UserError, match=r"nowhere is not there"):
+        run_here(case, "--labels", case / "nowhere")
+    (case / "labels/b.png").unlink()
+    with pytest.raises(UserError, match=r"1 of 2 results have no label map in .*labels: b\. .*NAME.png"):
+        run_here(case, "--labels", case / "labels")
+    (case / "results/images/a_real_A.png").unlink()
+    with pytest.raises(UserError, match=r"1 of 2 results have no label map in .*images: a_real_A.png"):
+        run_here(case)
+    (case / "results/images/a_real_B.png").unlink()
+    with pytest.raises(UserError, match=r"a_real_B.png is missing"):
+        run_here(case)
+    with pytest.raises(UserError, match=r"no \*_fake_A.png in .*images"):
+        run_here(case, "--side", "A")
+
+
+def test_label_maps_that_are_none_are_named(case):
+    write(case / "labels/b.png", np.full((3, 4), 77))
+    with pytest.raises(UserError, match=r"b.png: it has ids that .*config.json lacks: 77"):
+        run_here(case, "--labels", case / "labels")
+    write(case / "labels/b.png", np.full((3, 4), 1))
+    with pytest.raises(UserError, match=r"b.png is not the label map of b: it agrees with .*b_real_A.png in"):
+        run_here(case, "--labels", case / "labels")
+    write(case / "labels/sub/b.png", np.full((3, 4), 1))
+    with pytest.raises(UserError, match=r"are label maps of one name"):
+        run_here(case, "--labels", case / "labels")
+    with pytest.raises(UserError, match=r"a_real_B.png is no label map of .* Look at --labels"):
+        run_here(case, "--labels", "real_B")
+    for name in "ab":
+        write(case / f"results/images/{name}_real_A.png", np.zeros((3, 4, 3)))
+    with pytest.raises(UserError, match="no pixel of the label maps has a class"):
+        run_here(case)
+
+
+def test_what_a_user_types(case):
+    words = (
+        f"{case}/results --config {case}/config.json --segmenter {case}/net.pt --json {case}/out/x.json --bootstrap 0"
+    )
+    text = type_well(f"scripts/fcn_score.py {words}", ROOT)
+    assert "2 images, 4 classes (shapes)" in text
+    assert "results         0.750 (0.750 to 0.750)    0.811 (0.811 to 0.811)    0.657 (0.657 to 0.657)" in text
+    assert "real photos     1.000" in text
+    assert "car                0.500       0.600   1.000     0.545   1.000" in text
+    assert json.loads((case / "out/x.json").read_text())["scores"]["results"]["matrix"] == MATRIX
+
+
+def test_mistakes_on_the_command_line(case):
+    words = f"scripts/fcn_score.py {case}/results --config {case}/config.json"
+    done = type_fast(words, ROOT)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "one of --segmenter FILE_OR_NAME and --train_fcn DATAROOT is needed" in done.stderr
+    done = type_fast(f"{words} --segmenter {case}/config.json", ROOT)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: ")
+    assert "config.json is no network" in done.stderr
+    assert not (case / "results/fcn_score.json").exists()
+
+
+def test_help_answers_at_once_with_the_options():
+    done = type_command("-X", "importtime", "scripts/fcn_score.py", "--help")
+    assert done.returncode == 0
+    assert "--train_fcn DATAROOT" in done.stdout
+    assert " torch" not in done.stderr

@@ -1,0 +1,62 @@
+"""What a run is, for the head of a page: its command, the options that it was given, versions."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from util import runtime
+
+SHOWN = ("name", "model")  # by themselves, so not among the options
+
+
+def command(opt) -> str:
+    """Return the command line, as it was typed where this is known."""
+    typed = [str(word) for word in getattr(opt, "typed", ())]
+    program = Path(sys.argv[0]).name if typed == sys.argv[1:] else ""
+    if not program.endswith(".py"):  # a notebook
+        program = "train.py" if getattr(opt, "isTrain", True) else "test.py"
+    processes = runtime.world_size()
+    start = f"torchrun --nproc_per_node {processes}" if processes > 1 else "python"
+    return f"{start} {program} {shlex.join(typed)}".strip()
+
+
+def given(opt) -> dict[str, object]:
+    """Return the options that the command line gave, by name."""
+    names = sorted(set(getattr(opt, "given", ())) - {*SHOWN})
+    plain = (bool, int, float, str, type(None))
+    values = {name: getattr(opt, name) for name in names if hasattr(opt, name)}
+    return {name: value if isinstance(value, plain) else str(value) for name, value in values.items()}
+
+
+def device_name(opt) -> str:
+    """Name what computes."""
+    device = getattr(opt, "device", None)
+    if device is None:
+        return ""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU, {torch.get_num_threads()} threads" if device.type == "cpu" else device.type
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what computes."""
+    return {"Python": platform.python_version(), "PyTorch": torch.__version__}
+
+
+def run_header(opt) -> dict[str, object]:
+    """Describe a run by plain values: name, model, command, options, device, versions, and `time`, the present one."""
+    return {
+        "name": opt.name,
+        "model": getattr(opt, "model", ""),
+        "command": command(opt),
+        "options": given(opt),
+        "device": device_name(opt),
+        "versions": versions(),
+        "time": round(time.time(), 1),
+    }

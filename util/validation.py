@@ -1,0 +1,161 @@
+"""A model measured while it trains, on images that it does not train on: the same ones every time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+
+from util import runtime
+from util.batches import in_batches
+from util.metrics import METRICS, Evaluation
+from util.pictures import Pictures, to_bytes, to_pictures
+from util.training_state import Best
+from util.util import UserError
+
+PAIRED, UNPAIRED = ("l1", "psnr", "ssim"), ("fd_lite0", "kid_lite0")  # measured unless --best_metric asks for others
+SAMPLES = 4  # images that are shown
+
+
+def is_paired(opt) -> bool:
+    """Whether the truth of each image is known."""
+    return opt.dataset_mode != "unaligned"
+
+
+def watched(opt) -> str:
+    """Return the metric that decides which epoch is the best, empty if nothing asks for it."""
+    asked = opt.early_stop or opt.lr_policy == "plateau"
+    return opt.best_metric or (("psnr" if is_paired(opt) else "kid_lite0") if asked else "")
+
+
+class Validation:
+    """Measures after each `--val_freq` epochs, remembers the best epoch in `model.best_so_far`, and knows when to stop.
+
+    Networks run as in test.py without --eval, image by image, and are left as they were: training is the same with and
+    without. Under torchrun every process measures all images, so that all of them know the same.
+    """
+
+    def __init__(self, opt, model, dataset: Iterable | None):
+        """Prepare; `dataset`, None without `--val_freq`, yields batches of one image.
+
+        Raises UserError where a metric lacks a package or weights, or where training has stopped early before.
+        """
+        self.opt, self.model, self.dataset = opt, model, dataset
+        self.metric = watched(opt)
+        self.improved = False  # whether the last epoch is the best so far
+        self.over = False  # whether to stop (--early_stop)
+        if dataset is None:
+            return
+        usual = PAIRED if is_paired(opt) else UNPAIRED
+        self.names = [*usual, *({self.metric} - {"", *usual})]
+        Evaluation(self.names, model.device)  # what is missing is told before training
+        if model.best_so_far and model.best_so_far.metric != self.metric:
+            model.best_so_far = None
+        if stop := self._stop(model.progress.epoch - 1):
+            raise UserError(
+                f"this training has stopped early: {stop}. To train on, type a greater number than --early_stop "
+                f"{opt.early_stop}, or 0"
+            )
+
+    def __call__(self, epoch: int, visualizer) -> None:
+        """Measure if `epoch`, the one just trained, is due; show and judge what came of it."""
+        self.improved = False
+        last = self.opt.n_epochs + self.opt.n_epochs_decay
+        if self.dataset is None or not (epoch % self.opt.val_freq == 0 or epoch == last):
+            return
+        values, samples = self.measure()
+        visualizer.display_validation(epoch, self.model.progress.total_iters, values, samples)
+        if not self.metric:
+            return
+        value = values[self.metric]
+        self.model.metric = as_loss(self.metric, value)
+        best = self.model.best_so_far
+        if best is None or (value < best.value if METRICS[self.metric].lower else value > best.value):
+            self.model.best_so_far, self.improved = Best(self.metric, value, epoch), True
+        if stop := self._stop(epoch):
+            self.over = True
+            visualizer.say(f"stopping early: {stop} (--early_stop {self.opt.early_stop})")
+
+    def _stop(self, epoch: int) -> str:
+        """Say why training is to end with `epoch`, empty if it is to go on."""
+        best = self.model.best_so_far
+        waited = epoch - best.epoch if best else 0
+        if not 0 < self.opt.early_stop <= waited:
+            return ""
+        return f"the best {best.metric}, {best.value:.4g}, is of epoch {best.epoch}, {waited} epochs ago"
+
+    def measure(self) -> tuple[dict[str, float], Pictures]:
+        """Translate all images; return the metrics' values, and pictures of some images.
+
+        With several outputs (CycleGAN's fake_A and fake_B) each has its own values, `psnr_A`, and `psnr` is their mean.
+        """
+        evaluations: dict[str, Evaluation] = {}
+        samples: dict[str, list] = {}
+        wanted = {k * len(self.dataset) // SAMPLES for k in range(SAMPLES)}
+        with undisturbed(self.model):
+            for number, batch in in_batches(self.dataset, 1):
+                runtime.seed_all(self.opt.seed, "validation", number)  # dropout: the same draws in every epoch
+                self.model.set_input(batch)
+                self.model.test()
+                visuals = self.model.get_current_visuals()
+                for name, fake, real in outputs(visuals):
+                    if name not in evaluations:
+                        evaluations[name] = Evaluation(self.names, self.model.device)
+                    evaluations[name].add(as_images(fake), as_images(real))
+                if number in wanted:
+                    for label, visual in visuals.items():
+                        samples.setdefault(label, []).extend(to_pictures(visual))
+        if not evaluations:
+            raise UserError(
+                f"--val_freq: model {self.opt.model} shows no fake_X beside its real_X (visual_names), so there is "
+                "nothing to measure"
+            )
+        return runtime.from_main(joined(evaluations)), samples
+
+
+def outputs(visuals: dict) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
+    """Yield (X, fake_X, real_X) of what a model shows."""
+    for label, fake in visuals.items():
+        name = label.removeprefix("fake_")
+        if name != label and f"real_{name}" in visuals:
+            yield name, fake, visuals[f"real_{name}"]
+
+
+def as_images(visual) -> torch.Tensor:
+    """Return what a model shows as bytes (N, C, H, W), as test.py would write it."""
+    if not isinstance(visual, torch.Tensor):  # an array (H, W, C) of the model's own
+        return torch.stack([torch.from_numpy(picture) for picture in to_pictures(visual)]).movedim(-1, 1)
+    images = to_bytes(visual).movedim(-1, 1).contiguous()
+    return images if images.shape[1] != 2 else images.flatten(1, 2)[:, None]  # two channels, as one grey picture
+
+
+def joined(evaluations: dict[str, Evaluation]) -> dict[str, float]:
+    """Return the values of each output, and their means."""
+    scores = {name: evaluation.compute(bootstrap=0) for name, evaluation in evaluations.items()}
+    values = {}
+    for metric in next(iter(scores.values())):
+        each = {f"{metric}_{name}": score[metric].value for name, score in scores.items()}
+        values[metric] = math.fsum(each.values()) / len(each)
+        values |= each if len(each) > 1 else {}
+    return values
+
+
+def as_loss(metric: str, value: float) -> float:
+    """Turn a metric's value into a positive number that falls, of which lr_policy plateau asks 1% less."""
+    if metric == "psnr":
+        return 10 ** (-value / 20)  # the root mean square error
+    return max(value, 0.0) if METRICS[metric].lower else 1 - value
+
+
+@contextmanager
+def undisturbed(model):
+    """Leave the running statistics of norms as they were before the body, which runs in training mode."""
+    buffers = [buffer for net in model.networks().values() for buffer in net.buffers()]
+    kept = [buffer.clone() for buffer in buffers]
+    try:
+        yield
+    finally:
+        for buffer, value in zip(buffers, kept, strict=True):
+            buffer.copy_(value)
