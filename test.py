@@ -18,9 +18,9 @@ from options.test_options import TestOptions, loading_processes
 from util import runtime
 from util.batches import batch_size, in_batches
 from util.dashboards import start_wandb
-from util.html import HTML
 from util.interrupts import unbreakable_output
 from util.results import Results
+from util.results_page import compared, page_of
 from util.util import explained_errors
 
 
@@ -34,6 +34,9 @@ class Translation(NamedTuple):
 
 def translate(opt) -> Translation:
     """Translate up to `num_test` images; others are loaded and written while the network runs."""
+    folder = f"{opt.phase}_{opt.epoch}" + (f"_iter{opt.load_iter}" if opt.load_iter > 0 else "")
+    web_dir = Path(opt.results_dir) / opt.name / folder
+    about = compared(web_dir, getattr(opt, "compare", None) or ())
     one_by_one = argparse.Namespace(**{**vars(opt), "batch_size": 1, "num_threads": loading_processes(opt)})
     dataset = create_dataset(one_by_one)
     model = create_model(opt)
@@ -41,13 +44,11 @@ def translate(opt) -> Translation:
     if opt.eval:
         model.eval()
 
-    folder = f"{opt.phase}_{opt.epoch}" + (f"_iter{opt.load_iter}" if opt.load_iter > 0 else "")
-    web_dir = Path(opt.results_dir) / opt.name / folder
     if opt.use_wandb:
         start_wandb(opt)
-    webpage = HTML(web_dir, f"Experiment = {opt.name}, Phase = {opt.phase}, Epoch = {opt.epoch}")
     count = min(opt.num_test, len(dataset))
     print(f"translating {count} of {len(dataset)} images" + (" (--num_test)" if count < len(dataset) else ""))
+    webpage = page_of(opt, web_dir, about, count, len(dataset))
     size = batch_size(model, opt.batch_size)
 
     start = time.perf_counter()
@@ -61,6 +62,7 @@ def translate(opt) -> Translation:
             for i in range(-first % 5, len(paths) if size > 1 else 1, 5):
                 print(f"processing ({first + i:04d})-th image... {paths[i : i + 1] if size > 1 else paths}")
             results.add(model.get_current_visuals(), paths)
+    webpage.done()
     seconds = time.perf_counter() - start
     done = Translation(count, seconds, results.busy / seconds)
     speed = f"{count / seconds:.1f} images/s; the network ran {done.busy:.0%} of the time"

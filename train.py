@@ -36,8 +36,8 @@ def train(opt):
     validate = Validation(opt, model, val_set)
     check_disk(opt, model, len(dataset))
     record(opt)  # the networks fit them
-    with closing(Visualizer(opt)) as visualizer, Interrupts() as interrupts, Saver(model) as save:
-        visualizer.resume(progress)
+    with closing(Visualizer(opt)) as visualizer, Interrupts() as interrupts, Saver(model, visualizer.flush) as save:
+        visualizer.resume(progress, model.optimizers)
 
         for epoch in range(progress.epoch, last_epoch + 1):
             start = time.time()

@@ -35,6 +35,8 @@ class TestOptions(BaseOptions):
         g.add_argument("--eval", action="store_true", help="batch norm by training's statistics, no dropout")
         g.add_argument("--ema", action="store_true", help="use the averaged weights that training's --ema saved")
         g.add_argument("--aspect_ratio", type=float, default=1.0, help="stretch results: > 1 taller, < 1 wider")
+        others = "folders of other results, shown beside these"
+        g.add_argument("--compare", type=str, nargs="+", metavar="FOLDER", help=others)
         g.add_argument("--display_id", type=int, default=-1, help=argparse.SUPPRESS)  # 2018's test.py took it
         parser.set_defaults(model="test", load_size=parser.get_default("crop_size"))
         return parser

@@ -217,8 +217,8 @@ def translation_table(rows: list[dict], document: dict) -> list[str]:
 
 def page_table(rows: list[dict], document: dict) -> list[str]:
     """Show what an update of the training page takes."""
-    lines = [[row["model"], row["images"], spread(row["samples"], 1000)] for row in rows]
-    return table("model | images shown | milliseconds an update", lines)
+    lines = [[row["model"], row["images"], row["epochs"], spread(row["samples"], 1000)] for row in rows]
+    return table("model | images shown | epochs | milliseconds an update", lines)
 
 
 def projected(row: dict, epochs: int = FACADES_EPOCHS) -> float:

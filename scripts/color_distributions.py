@@ -183,19 +183,24 @@ def print_table(colours: dict[str, Colours]) -> None:
 
 
 def write(folder: Path, colours: dict[str, Colours]) -> None:
-    """Write the plot and the figures into a folder, each whole or not at all."""
+    """Write the plot and the figures into a folder."""
     from util.util import printable
 
-    folder.mkdir(parents=True, exist_ok=True)
     for suffix, text in (("svg", plot(colours)), ("json", json.dumps(as_json(colours), indent=1) + "\n")):
         path = folder / f"color_distributions.{suffix}"
-        new = path.with_name(f".{os.getpid()}.{path.name}")
-        try:
-            new.write_text(text, encoding="utf-8", errors="replace")
-            new.replace(path)
-        finally:
-            new.unlink(missing_ok=True)
+        write_whole(path, text)
         print(printable(path))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that appears whole, or not at all, in a folder that need not be there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        new.write_text(text, encoding="utf-8", errors="replace")
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
 
 
 def as_json(colours: dict[str, Colours]) -> dict:

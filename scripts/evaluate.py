@@ -65,7 +65,7 @@ def main(words: list[str]) -> None:
 def make_parser() -> argparse.ArgumentParser:
     """Make the parser of what is not test.py's."""
     parser = argparse.ArgumentParser(
-        usage="evaluate.py RESULTS [options] | RESULTS TRUTHS [options] | --name NAME --dataroot DATA [test.py's options]",
+        usage="evaluate.py (RESULTS | RESULTS TRUTHS | --name NAME --dataroot DATA [options of test.py]) [options]",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -239,7 +239,6 @@ def measured(args, task: Task, names: list[str], device, weights: dict[str, Path
     outputs = [Output(label, task.paired, names, args.train_B, **settings) for label in task.outputs]
     pixels = [name for name in names if METRICS[name].paired] if task.paired else []
     path = out / "evaluation.csv"
-    path.unlink(missing_ok=True)  # what an earlier call wrote is of other figures
     new = path.with_name(f".{os.getpid()}.{path.name}")
     said = time.monotonic()
     try:
@@ -257,6 +256,8 @@ def measured(args, task: Task, names: list[str], device, weights: dict[str, Path
                     print(f"{number:,} of {task.count:,} images", flush=True)
         if pixels:
             new.replace(path)
+        else:
+            path.unlink(missing_ok=True)  # what an earlier call wrote is of other figures
     finally:
         new.unlink(missing_ok=True)
     return [output.section(f"{output.label} against {output.real}", args.bootstrap) for output in outputs]

@@ -274,9 +274,8 @@ def write(path: Path, report: dict) -> None:
 def print_report(report: dict, protocol: Protocol) -> None:
     """Print the figures with their intervals, those of the classes, and the notes."""
     scores = report["scores"]
-    print(
-        f"{report['images']} images, {len(protocol.names)} classes ({protocol.name}), {report['segmenter']['name']}\n"
-    )
+    network = printable(report["segmenter"]["name"])
+    print(f"{report['images']} images, {len(protocol.names)} classes ({protocol.name}), {network}\n")
     print(f"{'':16}" + "".join(f"{title:26}" for title in TITLES).rstrip())
     for who, title in WHO.items():
         cells = [f"{it['value']:.3f} ({it['low']:.3f} to {it['high']:.3f})" for it in map(scores[who].get, FIGURES)]

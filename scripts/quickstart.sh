@@ -50,11 +50,11 @@ else
 fi
 
 say "4/5 test: the tiles of longitudes that training never saw"
-rm -rf "results/$name/test_latest" # pictures of an earlier data set would be scored too
+rm -rf "results/$name/test_latest" # pictures of an earlier data set would be measured too
 run "$python" test.py --dataroot "$data" --name "$name" --num_test inf
 
 say "5/5 score"
-run "$python" scripts/score.py "results/$name/test_latest" --train_B "$target"
+run "$python" scripts/evaluate.py "results/$name/test_latest" --paired --output fake_B --train_B "$target"
 
 say "done"
 echo "look at the results:  results/$name/test_latest/index.html"

@@ -131,10 +131,11 @@ async function round() {
   progress(number);
   say("");
   at("next").hidden = true;
-  const [bitmaps] = await Promise.all([images(number), pause(PAUSE)]);
+  const bitmaps = await images(number), { width, height } = bitmaps[0];
+  at("pair").style.setProperty("--width", `${Math.max(LEAST, width)}px`);
+  at("pair").style.setProperty("--ratio", width / height);
   images(number + 1);
-  at("pair").style.setProperty("--width", `${Math.max(LEAST, bitmaps[0].width)}px`);
-  at("pair").style.setProperty("--ratio", bitmaps[0].width / bitmaps[0].height);
+  await pause(PAUSE);
   state.shown = number + 1;
   keep();
   const shown = STUDY.in_turn ? [await show(["first"], bitmaps), await show(["second"], bitmaps)]
@@ -163,7 +164,7 @@ function answer() {
 
 async function feedback(right, fake) {
   const place = upright() ? { first: "upper", second: "lower" } : { first: "left", second: "right" };
-  say(`${right ? "Right" : "Wrong"}: the ${place[fake]} one was the fake.`, right ? "right" : "wrong");
+  say(`${right ? "Correct" : "No"}: it was the ${place[fake]} one.`, right ? "right" : "wrong");
   at(fake).classList.add("was_fake");
   at(fake).querySelector("span").textContent = "fake";
   await pressed("next");

@@ -19,8 +19,8 @@ import base64
 import hashlib
 import html
 import io
+import itertools
 import json
-import os
 import random
 import string
 import sys
@@ -30,7 +30,7 @@ import numpy as np
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from scripts.color_distributions import find_pairs
+from scripts.color_distributions import find_pairs, write_whole
 from scripts.real_or_fake_answers import summarise
 
 
@@ -69,17 +69,6 @@ def main() -> None:
 
     with explained_errors():
         args.command(args)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file that appears whole, or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        new.write_text(text, encoding="utf-8")
-        new.replace(path)
-    finally:
-        new.unlink(missing_ok=True)
 
 
 # ---- the page ----
@@ -178,13 +167,14 @@ def check_sizes(fake: Path, images: list[np.ndarray]) -> None:
 
 
 def scrambled(image: np.ndarray, rng: random.Random, tiles: int = 8) -> np.ndarray:
-    """Return an image whose tiles lie in disorder, of the same shape."""
-    rows, columns = (np.linspace(0, side, min(tiles, side) + 1).astype(int) for side in image.shape[:2])
-    boxes = [(rows[i], columns[j]) for i in range(len(rows) - 1) for j in range(len(columns) - 1)]
-    height, width = np.diff(rows).min(), np.diff(columns).min()
-    result = image.copy()
-    for (y, x), (top, left) in zip(boxes, rng.sample(boxes, len(boxes)), strict=True):
-        result[y : y + height, x : x + width] = image[top : top + height, left : left + width]
+    """Return an image of the same shape that is put together of pieces of another, taken from anywhere."""
+    height, width = image.shape[:2]
+    result = np.empty_like(image)
+    rows, columns = (np.linspace(0, side, tiles + 1).astype(int).tolist() for side in (height, width))
+    for top, bottom in itertools.pairwise(rows):
+        for left, right in itertools.pairwise(columns):
+            y, x = rng.randint(0, height - bottom + top), rng.randint(0, width - right + left)
+            result[top:bottom, left:right] = image[y : y + bottom - top, x : x + right - left]
     return result
 
 
@@ -199,19 +189,20 @@ def encode(image: np.ndarray, jpeg: int | None) -> str:
 
 
 def page(study: dict, consent: str = "") -> str:
-    """Return the page's text. Its Content-Security-Policy lets nothing but its own script run, and nothing be fetched."""
+    """Return the page's text. Its Content-Security-Policy lets its own script run alone, and nothing be fetched."""
     folder = Path(__file__).parent
     style, script = ((folder / f"real_or_fake.{suffix}").read_text(encoding="utf-8") for suffix in ("css", "js"))
     rules = ["default-src 'none'", "img-src data: blob:", "base-uri 'none'", "form-action 'none'"]
     for kind, text in (("style", style), ("script", script)):
         rules.append(f"{kind}-src 'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'")
-    practice, test = study["rounds"]["practice"], study["rounds"]["test"] + study["rounds"]["vigilance"]
-    told = f"You begin with {count(practice, 'practice round')}, where you are told whether you were right. After that come"
+    test = count(study["rounds"]["test"] + study["rounds"]["vigilance"], "round")
+    practice = count(study["rounds"]["practice"], "practice round")
+    told = f"You begin with {practice}, where you are told whether you were right. After that come {test} without that."
     parts = [part.strip() for part in html.escape(consent).split("\n\n")]
     texts = {
         "moment": count(study["seconds"], "second") + (" each, one after the other" if study["in_turn"] else ""),
-        "rounds": f"{told if practice else 'There are'} {count(test, 'round')}{' without that' * bool(practice)}.",
-        "test_rounds": f"{count(test, 'round')} to go.",
+        "rounds": told if study["rounds"]["practice"] else f"There are {test}.",
+        "test_rounds": f"{test} to go.",
         "consent": "".join(f"<p>{part}</p>" for part in parts if part),
         "policy": "; ".join(rules),
     }
@@ -223,3 +214,7 @@ def page(study: dict, consent: str = "") -> str:
 def count(number: float, thing: str) -> str:
     """Write a number of things."""
     return f"{number:g} {thing}{'' if number == 1 else 's'}"
+
+
+if __name__ == "__main__":
+    main()

@@ -39,18 +39,18 @@ class Session(NamedTuple):
 
 def summarise(args: argparse.Namespace) -> None:
     """Read answers, print the table, write the JSON file."""
-    from scripts.real_or_fake import write_whole
+    from scripts.color_distributions import write_whole
     from util.util import UserError, printable
 
     if args.bootstrap < 0 or args.seed < 0 or not args.tolerance >= 0:
         raise UserError("--bootstrap, --seed and --tolerance are 0 or more.")
     studies: dict[str, list[Session]] = {}
     for session in once(read_session(file) for file in find_answers(args.answers)):
-        studies.setdefault(session.study["id"], []).append(session)
+        studies.setdefault(json.dumps(session.study), []).append(session)
     if len(studies) > 1 and not args.mixed:
         names = "\n".join(
-            f"  {id}  {printable(sessions[0].study['name'])}, {len(sessions)} sessions"
-            for id, sessions in sorted(studies.items())
+            f"  {sessions[0].study['id']}  {printable(sessions[0].study['name'])}, {len(sessions)} sessions"
+            for sessions in studies.values()
         )
         raise UserError(f"these are answers to {len(studies)} pages; --mixed makes a line for each:\n{names}")
     found = [sum_up(sessions, args) for sessions in studies.values()]
@@ -257,7 +257,3 @@ def print_table(studies: list[dict]) -> None:
             print(
                 ", ".join(f"{printable(p)} ({100 * s['labelled_real']:.0f} % of {s['rounds']})" for p, s in some) or "-"
             )
-
-
-if __name__ == "__main__":
-    print(__doc__, "Type: python scripts/real_or_fake.py summarise answers/", sep="\n")

@@ -20,6 +20,8 @@ from pathlib import Path
 
 import torch
 
+from util.page_data import PageData
+
 ROOT = Path(__file__).resolve().parents[1]
 TINY = "--ngf 4 --ndf 4 --load_size 40 --crop_size 32 --num_threads 0 --gpu_ids -1 --display_id -1 --seed 1"
 
@@ -92,6 +94,17 @@ def copy_tree(folder: Path) -> Path:
     for name in ("train.py", "test.py"):
         shutil.copy(ROOT / name, folder / name)
     return folder
+
+
+def shown_rows(web_dir: Path) -> list[tuple[str, list[str]]]:
+    """Read the rows of test.py's page: the name shown, and the addresses of the images."""
+    rows, images = [], []
+    for call, values in PageData(web_dir).read():
+        if call == "layout":
+            images = values[0]["images"]
+        elif call == "row":
+            rows.append((values[0], [f"images/{values[1]}_{file}.png" for _, file, *_ in images]))
+    return rows
 
 
 def loss_lines(text: str) -> list[tuple[int, int, dict[str, float]]]:

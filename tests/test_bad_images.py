@@ -14,7 +14,7 @@ from conftest import make_aligned, make_image, make_unaligned
 from data_options import data_options
 from faults.images import Outcome, encoded, mutants, picture, read_all, seeds, with_checksums
 from PIL import Image, features
-from terminal import TINY, copy_tree, type_fast, type_well
+from terminal import TINY, copy_tree, shown_rows, type_fast, type_well
 
 import data
 from data import image_io
@@ -367,7 +367,7 @@ def test_a_bad_image_ends_testing_and_the_page_holds_those_before_it(tree):
     page = tree / "results/a/test_latest"
     names = sorted(path.name for path in (page / "images").iterdir())
     assert names == ["0_fake.png", "0_real.png", "1_fake.png", "1_real.png"]
-    assert (page / "index.html").read_text().count("<img") == 4
+    assert [name for name, _ in shown_rows(page)] == ["0.png", "1.png"]
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -13,7 +13,7 @@ import torch
 from conftest import ROOT, make_aligned
 from torch import nn
 
-from scripts import benchmark
+from scripts import benchmark, benchmark_runs, benchmark_steps
 from scripts import benchmark_tables as tables
 from util.util import UserError
 
@@ -146,14 +146,14 @@ def test_the_page_has_a_place_for_every_table():
 
 def test_bytes_are_those_of_inputs_and_outputs_and_views_move_none():
     a, b = torch.zeros(10), torch.zeros(10)
-    with benchmark.OpBytes() as moved:
+    with benchmark_steps.OpBytes() as moved:
         a + b  # reads two, writes one
     assert moved.count == 3 * 40
-    with benchmark.OpBytes() as moved:
+    with benchmark_steps.OpBytes() as moved:
         a.view(2, 5).t()
         torch.empty(100)
     assert moved.count == 0
-    with benchmark.OpBytes() as moved:
+    with benchmark_steps.OpBytes() as moved:
         a.add_(b)
     assert moved.count == 3 * 40
 
@@ -169,18 +169,18 @@ def test_a_step_of_a_known_network_has_the_operations_that_it_should(monkeypatch
             net(self.image).sum().backward()
 
     monkeypatch.setattr(
-        benchmark,
+        benchmark_steps,
         "create_model",
         lambda _: Model(optimizers=[], setup=lambda _: net.to("meta"), networks=lambda: {"G": net}),
     )
     args = benchmark.parse(["--size", "8", "--gpu_ids", "-1"])
     multiplications = 8 * 8 * 4 * 3 * 9  # forward; as many for the weights' gradient, and none for the image's
-    assert benchmark.count_step(args, "pix2pix")["flops"] == 2 * 2 * multiplications
+    assert benchmark_steps.count_step(args, "pix2pix")["flops"] == 2 * 2 * multiplications
 
 
 @pytest.mark.parametrize(("model", "giga"), [("pix2pix", 87), ("cycle_gan", 1880)])
 def test_a_step_at_the_defaults_has_the_known_number_of_operations(model, giga):
-    cost = benchmark.count_step(benchmark.parse(["--gpu_ids", "-1"]), model)
+    cost = benchmark_steps.count_step(benchmark.parse(["--gpu_ids", "-1"]), model)
     assert round(cost["flops"] / 1e9) == pytest.approx(giga, rel=0.002)
     assert 28 * 5e7 < cost["bytes"] < cost["flops"]  # Adam alone moves 28 bytes for each of over 50 million weights
 
@@ -208,10 +208,10 @@ def test_what_does_not_fit_is_measured_alone_and_what_fails_says_so(monkeypatch,
         alive.append(name)
         return Arm()
 
-    monkeypatch.setattr(benchmark, "prepare", prepare)
-    monkeypatch.setattr(benchmark, "release", alive.clear)
+    monkeypatch.setattr(benchmark_steps, "prepare", prepare)
+    monkeypatch.setattr(benchmark_steps, "release", alive.clear)
     args, head = argparse.Namespace(rounds=1, few=1), {"model": "pix2pix", "batch_size": 64}
-    rows = benchmark.compare(args, head, ["default", "bf16", "compile", "--fast"], tmp_path)
+    rows = benchmark_steps.compare(args, head, ["default", "bf16", "compile", "--fast"], tmp_path)
     assert [(row["variant"], row["alone"], row.get("failed")) for row in rows] == [
         ("default", True, None),
         ("bf16", True, None),
@@ -219,7 +219,7 @@ def test_what_does_not_fit_is_measured_alone_and_what_fails_says_so(monkeypatch,
         ("--fast", True, "out of memory"),
     ]
     room = 2
-    rows = benchmark.compare(args, head, ["default", "compile", "bf16"], tmp_path)
+    rows = benchmark_steps.compare(args, head, ["default", "compile", "bf16"], tmp_path)
     assert [("alone" in row, row.get("failed")) for row in rows] == [
         (False, None),
         (False, "RuntimeError: no compiler"),
@@ -246,7 +246,7 @@ def test_a_command_line_that_can_not_work_is_refused(words, said, capsys):
 def test_a_program_that_fails_ends_the_measurement_with_its_last_words(tmp_path):
     with pytest.raises(UserError, match=r"train failed.*nowhere"):
         list(
-            benchmark.lines_of(
+            benchmark_runs.lines_of(
                 ["train.py", "--dataroot", tmp_path / "nowhere", "--gpu_ids", -1], tmp_path / "train.log"
             )
         )

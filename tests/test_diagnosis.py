@@ -54,7 +54,8 @@ def test_a_discriminator_that_has_won_for_twenty_prints_is_told_once(losses, nam
     highest = max(losses[name] for name in names.split(" and "))
     assert len(said) == 1
     assert said[0].startswith(
-        f"warning: the discriminator has won: {names} stayed below 0.02 for 20 prints (at most {highest:.4f}), {against}"
+        f"warning: the discriminator has won: {names} stayed below 0.02 for 20 prints (at most {highest:.4f}), "
+        f"{against}"
     )
 
 

@@ -152,6 +152,19 @@ def test_intervals_hold_the_figure_and_vanish_where_all_images_are_alike():
         assert all(it.low == pytest.approx(it.value) == pytest.approx(it.high) for it in alike)
 
 
+def test_counting_takes_memory_for_the_pixels_not_for_pixels_by_cells():
+    seen = []
+
+    def metric(predicted, target):
+        seen.append(torch.are_deterministic_algorithms_enabled())  # torchmetrics would make a table of gigabytes
+        return torch.zeros(2, 2)
+
+    torch.use_deterministic_algorithms(True)
+    fcn_score.count(metric, torch.zeros(4, 4), torch.zeros(4, 4))
+    assert seen == [False]
+    assert torch.are_deterministic_algorithms_enabled()
+
+
 # ---- label maps ----
 
 

@@ -1,4 +1,4 @@
-"""The results page: its form, its names, and that writing it as it goes stays cheap."""
+"""Pages of a user's own loop: their form, their names, and that writing them as they go stays cheap."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ HOSTILE = [
 class Page(HTMLParser):
     """Collect the tags, attributes and texts of a page."""
 
-    VOID = {"meta", "img", "br", "link"}
+    VOID = {"meta", "img", "br", "link", "input"}
 
     def __init__(self, web_dir):
         super().__init__()

@@ -198,6 +198,15 @@ def test_the_encoder_decoder_is_the_unet_without_skips():
     assert all(unet[key].shape[0] == 2 * encdec[key].shape[0] for key in wider)
 
 
+@pytest.mark.parametrize("netG", ["unet_64", "encdec_64"])
+def test_nothing_passes_an_encoder_decoder_s_bottleneck_by(netG):
+    net = networks.define_G(3, 3, 2, netG, "instance").eval()
+    bottleneck = [module for module in net.modules() if isinstance(module, torch.nn.Conv2d)][-1]
+    bottleneck.weight.data.zero_()
+    one, other = net(torch.rand(2, 3, 64, 64) * 2 - 1)
+    assert torch.equal(one, other) == (netG == "encdec_64")
+
+
 @pytest.mark.parametrize("init_type", networks.INITS)
 def test_every_initialisation_has_its_spread(init_type):
     torch.manual_seed(0)
@@ -337,6 +346,44 @@ def test_the_loss_arms_of_the_paper_s_study(tmp_path, changes, d_channels, activ
     losses = model.get_current_losses()
     assert {name for name in ("G_GAN", "G_L1") if losses[name] != 0} == active
     assert any(not torch.equal(p, q) for p, q in zip(before, model.netG.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("changes", "active"),
+    [
+        ({"lambda_identity": 0.0}, {"G_A", "G_B", "cycle_A", "cycle_B"}),
+        ({"lambda_identity": 0.0, "lambda_GAN": 0.0}, {"cycle_A", "cycle_B"}),
+        ({"lambda_identity": 0.0, "lambda_A": 0.0, "lambda_B": 0.0}, {"G_A", "G_B"}),
+        ({"lambda_identity": 0.0, "lambda_B": 0.0}, {"G_A", "G_B", "cycle_A"}),
+        ({"lambda_identity": 0.0, "lambda_A": 0.0}, {"G_A", "G_B", "cycle_B"}),
+        ({"lambda_GAN": 0.0, "lambda_A": 0.0, "lambda_B": 0.0}, set()),
+    ],
+)
+def test_the_loss_arms_of_cyclegan_s_study(tmp_path, changes, active):
+    model = double_model(CycleGANModel, options(tmp_path, **changes))
+    model.set_input({"A": wave(1, 3, 32, 32), "B": wave(1, 3, 32, 32, step=0.02), "A_paths": ["a"], "B_paths": ["b"]})
+    before = model.netD_A.model[0].weight.clone()
+    model.optimize_parameters()
+    losses = model.get_current_losses()
+    assert {name for name in losses if name[0] != "D" and losses[name] != 0} == active
+    moved = any(p.grad.abs().max() > 0 for net in (model.netG_A, model.netG_B) for p in net.parameters())
+    assert moved == bool(active)
+    assert not torch.equal(before, model.netD_A.model[0].weight)  # D learns beside
+
+
+def test_the_weight_of_cyclegan_s_gan_loss_scales_it_and_is_1_where_a_subclass_has_none(tmp_path):
+    found = {}
+    for weight in (1.0, 0.25, None):
+        opt = options(tmp_path, lambda_GAN=weight)
+        if weight is None:
+            del opt.lambda_GAN
+        model = double_model(CycleGANModel, opt)
+        images = {"A": wave(1, 3, 32, 32), "B": wave(1, 3, 32, 32, step=0.02), "A_paths": ["a"], "B_paths": ["b"]}
+        model.set_input(images)
+        model.optimize_parameters()
+        found[weight] = [model.loss_G_A.item(), model.loss_G_B.item()]
+    assert found[0.25] == [value / 4 for value in found[1.0]]
+    assert found[None] == found[1.0]
 
 
 def test_reflection_by_slices_is_reflection():

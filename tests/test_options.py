@@ -326,7 +326,7 @@ def test_a_continued_run_keeps_its_options_and_what_is_typed_wins():
     first = vars(train(f"--name x {typed} --n_epochs 7 --load_iter 3"))
     again = vars(train("--name x --continue_train --lambda_L1 60"))
     changed = {name for name in first if first[name] != again[name]}
-    assert changed == {"lambda_L1", "continue_train", "load_iter", "given", "typed"}
+    assert changed == {"lambda_L1", "continue_train", "load_iter", "given", "typed", "differing"}
 
 
 def test_a_start_that_fails_leaves_the_options_of_trained_networks_alone(tmp_path):

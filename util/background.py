@@ -32,7 +32,7 @@ class Background:
             if self.thread is None:
                 self.thread = threading.Thread(target=self._work, name=self.name, daemon=True)
                 self.thread.start()
-                atexit.register(self.finish)
+                atexit.register(self._drain)
             self._wait(lambda: self.waiting < self.room)
             self.jobs.append((size, action, args))
             self.waiting += size
@@ -41,9 +41,12 @@ class Background:
 
     def finish(self) -> None:
         """Wait until all is done."""
+        self._drain()
+        self._complain()
+
+    def _drain(self) -> None:
         with self.changed:
             self._wait(lambda: not self.jobs)
-        self._complain()
 
     def _wait(self, ready: Callable[[], bool]) -> None:
         while not ready() and self.thread is not None and self.thread.is_alive():  # a forked child has no such thread

@@ -196,9 +196,16 @@ def inception(path: Path) -> nn.Module:
     papers). torchmetrics' own extractor antialiases by default, and gives other figures.
     """
     package = need("torch_fidelity.feature_extractor_inceptionv3", "torch-fidelity", "fid, kid")
-    weights_file.read(path, peek=True)  # no code in it, for torch-fidelity would run that
-    net = package.FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], str(path))
+    with tempfile.TemporaryDirectory() as folder:
+        net = package.FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], str(_harmless(path, Path(folder))))
     return nn.Sequential(net, First())
+
+
+def _harmless(path: Path, folder: Path) -> Path:
+    """Return a copy, in `folder`, of weights of which no code is run, for packages that would run it, on the CPU."""
+    copy = folder / path.name
+    torch.save(weights_file.read(path), copy)
+    return copy
 
 
 class First(nn.Module):
@@ -212,18 +219,18 @@ def lpips(path: Path) -> nn.Module:
     """Make torchmetrics' LPIPS on AlexNet, its backbone read from `path`."""
     from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
-    weights_file.read(path, peek=True)  # no code in it, for torchvision would run that
     with _hub_with(path, WEIGHTS["lpips"].files[0]):
         return LearnedPerceptualImagePatchSimilarity(net_type="alex")
 
 
 @contextmanager
 def _hub_with(path: Path, name: str) -> Iterator[None]:
-    """Let torch.hub find the file `path` in its cache, under `name`, and nothing else."""
+    """Let torch.hub find the weights `path` in its cache, under `name`, and nothing else."""
     former = torch.hub.get_dir()
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "checkpoints").mkdir()
-        (Path(folder) / "checkpoints" / name).symlink_to(path.resolve())
+        checkpoints = Path(folder) / "checkpoints"
+        checkpoints.mkdir()
+        _harmless(path, checkpoints).rename(checkpoints / name)
         torch.hub.set_dir(folder)
         try:
             yield

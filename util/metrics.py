@@ -99,6 +99,7 @@ class Evaluation:
         for name in [*asked, *(weights or {})]:
             if name not in METRICS:
                 raise UserError(f"metric {name!r} is not one of {', '.join(METRICS)}.{did_you_mean(name, METRICS)}")
+        features.need("torchmetrics", "torchmetrics", ", ".join(asked))
         self.names = [name for name in METRICS if name in asked]
         self.device, self.seed = torch.device(device), seed
         given = {METRICS[name].network: Path(path) for name, path in (weights or {}).items()}
@@ -324,10 +325,11 @@ UNBIASED = {"fid": "kid", "fd_lite0": "kid_lite0"}
 def of_sets(distance: Distance, fake: np.ndarray, real: np.ndarray, bootstrap: int, seed: int) -> Score:
     """Measure the distance of two sets, and how far it varies with the choice of their images."""
     sizes, gamma = (len(fake), len(real)), 1 / fake.shape[1]
+    # What is drawn does not depend on the order in which the images came.
+    orders = [np.argsort(rows.sum(1, dtype=np.float64), kind="stable") for rows in (fake, real)]
     fake, real = compact(fake, real)
     value = distance(fake, real, tuple(np.arange(size) for size in sizes), gamma, seed)
     times = min(bootstrap, MOST, max(FEWEST, int(WORK / work(distance, *sizes, fake.shape[1]))))
-    orders = [np.argsort(rows[:, 0], kind="stable") for rows in (fake, real)]  # of one set's images, whatever theirs is
     rng, found = np.random.default_rng(seed), []
     for number in range(times):
         drawn = tuple(order[rng.integers(len(order), size=len(order))] for order in orders)

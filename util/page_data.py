@@ -53,7 +53,7 @@ class PageData:
         return self.folder / (f"data-{number:03d}.js" if number else "data.js")
 
     def read(self) -> list[Line]:
-        """Return all lines."""
+        """Return all whole lines."""
         return [line for text in self._files() for line in parse(text)]
 
     def begin(self, *head: object) -> None:
@@ -74,8 +74,8 @@ class PageData:
     def append(self, call: str, *values: object) -> None:
         """Add a line; after an error the files are as they were."""
         if self.path(self.number).stat().st_size > self.room:
+            self._write(self.path(self.number), "next")
             self._replace(self.number + 1, [("begin", self.head)])
-            self._write(self.path(self.number - 1), "next")
         self._write(self.path(self.number), call, *values)
 
     def _files(self) -> list[bytes]:

@@ -23,6 +23,7 @@ class Step(NamedTuple):
     epoch: int
     total_iters: int  # images trained on in all
     x: float  # epochs done, with the share of the present one
+    lr: float | None = None  # the learning rate, where it is known
 
 
 def to_pictures(visual: object) -> list[np.ndarray]:
@@ -44,7 +45,12 @@ def to_bytes(visual: torch.Tensor) -> torch.Tensor:
     """
     items = visual.detach()
     items = items[None] if items.dim() == 3 else items
-    items = (items[:, :3].float() + 1).div_(2).mul_(255).clamp_(0, 255)
+    items = items[:, :3].float()
+    if items.device.type == "cpu":  # PyTorch's threads would wait for each other at every operation, long on busy cores
+        values = items.numpy() + np.float32(1)
+        values = np.clip(np.multiply(np.divide(values, 2, out=values), 255, out=values), 0, 255, out=values)
+        return torch.from_numpy(np.ascontiguousarray(values.astype(np.uint8).transpose(0, 2, 3, 1)))
+    items = (items + 1).div_(2).mul_(255).clamp_(0, 255)
     return items.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 

@@ -11,9 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
 import torch
 from PIL import Image
 
@@ -21,6 +19,7 @@ from util.dashboards import Guard, need, wandb_images
 from util.html import HTML
 from util.pictures import Pictures, file_label, stretched, three_channels, to_bytes, to_pictures
 from util.preflight import core_count
+from util.results_page import ResultsPage, Row
 from util.util import UserError
 
 LEVEL = 2  # zlib's effort for a PNG: of a 256-pixel photo 8 ms for 94 KiB; Pillow's own 6 takes 25 ms for 91 KiB
@@ -46,27 +45,22 @@ def save_images(
     for row in rows:
         for label in row.files:
             write_picture(Path(webpage.get_image_dir()), row, label, aspect_ratio)
+        if isinstance(webpage, ResultsPage):
+            webpage.write_thumbs(row)
         show_row(webpage, row, width)
     if use_wandb:
         log_to_wandb(pictures)
     return [row.name for row in rows]
 
 
-class Row(NamedTuple):
-    """One item of a batch."""
-
-    name: str
-    files: dict[str, str]  # label -> file's name
-    pictures: dict[str, np.ndarray]  # label -> uint8 (H, W, C)
-
-
 def name_rows(webpage: HTML, pictures: Pictures, image_path: list[str] | str) -> Iterator[Row]:
     """Give each item of a batch a name of its own on the page; `pictures`: label -> an array for each item."""
     paths = [image_path] if isinstance(image_path, (str, Path)) else list(image_path)
     for i in range(max(map(len, pictures.values()), default=0)):
-        name = webpage.unique_name(paths[min(i, len(paths) - 1)])
+        path = str(paths[min(i, len(paths) - 1)])
+        name = webpage.unique_name(path)
         own = {label: images[i] for label, images in pictures.items() if i < len(images)}
-        yield Row(name, {label: f"{name}_{file_label(label)}.png" for label in own}, own)
+        yield Row(name, {label: f"{name}_{file_label(label)}.png" for label in own}, own, path)
 
 
 def write_picture(folder: Path, row: Row, label: str, aspect_ratio: float = 1.0) -> None:
@@ -91,6 +85,9 @@ def write_png(image: Image.Image, path: Path) -> None:
 
 def show_row(webpage: HTML, row: Row, width: int) -> None:
     """Add a row to the page, whose pictures are written."""
+    if isinstance(webpage, ResultsPage):
+        webpage.add_row(row)
+        return
     files = list(row.files.values())
     webpage.add_header(row.name)
     webpage.add_images(files, list(row.files), files, width=width)
@@ -157,6 +154,8 @@ class Results:
         with uninterrupted():
             for row in name_rows(self.webpage, pictures, image_path):
                 tasks = [self.pool.submit(self._write, folder, row, label, ready) for label in row.files]
+                if isinstance(self.webpage, ResultsPage):
+                    tasks.append(self.pool.submit(self._write_thumbs, row, ready))
                 self.rows.append((row, tasks))
                 self.waiting += _size(row)
         if self.use_wandb:
@@ -172,6 +171,11 @@ class Results:
         if ready:
             ready.synchronize()
         write_picture(folder, row, label, self.aspect_ratio)
+
+    def _write_thumbs(self, row: Row, ready: torch.cuda.Event | None) -> None:
+        if ready:
+            ready.synchronize()
+        self.webpage.write_thumbs(row)
 
     def _show(self, at_least_one: bool = False) -> None:
         """Show the first rows, as far as they are written; raise what went wrong. `at_least_one` waits for it."""

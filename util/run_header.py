@@ -12,7 +12,7 @@ import torch
 
 from util import runtime
 
-SHOWN = ("name", "model")  # by themselves, so not among the options
+SHOWN = ("name", "model", "gpu_ids")  # by themselves, so not among the options
 
 
 def command(opt) -> str:

@@ -2,67 +2,79 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from dominate import tags
 from dominate.util import raw
+from PIL import Image
 
-from util.html import HTML
+from util.background import Background
+from util.html import HTML, shown
+from util.page_data import Line, PageData, as_line  # noqa: F401 - tests import as_line from here
 from util.pictures import Pictures, Step, file_label
-from util.util import save_image
+from util.results import write_png
 
-SCRIPT = Path(__file__).with_name("pages") / "training.js"
-
-
-def as_line(call: str, value: object) -> str:
-    """Write one call of data.js; no name in it can end the script that it is part of."""
-    argument = json.dumps(value).replace("<", "\\u003c")
-    return f"{call}({argument});\n"
+SCRIPTS = [Path(__file__).with_name("pages") / name for name in ("viewer.js", "training.js")]
 
 
 class TrainingPage:
-    """`web_dir`/index.html, which picks up new lines of data.js by itself, and the images that those name."""
+    """`web_dir`/index.html, which picks up new lines of data.js by itself, and the images that those name.
+
+    A thread encodes and writes, in the order of the calls: a line follows the images that it names. What went wrong
+    there is raised by the next call.
+    """
 
     alive = True
 
-    def __init__(self, web_dir: str | Path, title: str, width: int):
-        """Make the folders and write the document; `width` is an image's on the page, in pixels."""
+    def __init__(self, web_dir: str | Path, title: str, width: int, about: dict | None = None):
+        """Make the folders and write the document; `width` is an image's on the page, in pixels.
+
+        `about`: what the head of the page tells of the run (util.run_header), with `epochs`, how many there are to be.
+        """
         self.page = HTML(web_dir, title)
-        self.data = Path(web_dir) / "data.js"
-        self.width = width
+        self.title, self.width, self.about = title, width, about or {}
+        self.epochs = 0
         self.shown: set[str] = set()  # the rows' ids: `epoch003`, `epoch003_000002000`
-        body = self.page.doc
-        body.add(tags.noscript(tags.p("This page is drawn by JavaScript. The images are in the folder images/.")))
-        body.add(tags.div(id="plot", data_unit="epochs"), tags.div(id="legend"))
-        body.add(tags.div(id="validation"), tags.main(id="rows"))
-        body.add(tags.script(raw(SCRIPT.read_text(encoding="utf-8"))))
-        self.page.save()
+        self.soon = Background("training page")
+        self.data = PageData(web_dir)
 
     def cut(self, total_iters: float, epoch: float = math.inf) -> None:
         """Drop the lines beyond `total_iters` images, and what was measured after `epoch` or later ones.
 
-        0 begins a new run, which open pages notice by its name.
+        0 begins a new run, which open pages notice by its name. A run that goes on where that is known says so.
         """
-        lines = self._read() if total_iters else []
-        kept = [
-            (call, value)
-            for call, value in lines
-            if call != "begin" and (value["total_iters"] or 0) <= total_iters
-            if call != "validation" or value["x"] < epoch
-        ]
-        name = next((value for call, value in lines if call == "begin"), str(time.time_ns()))
-        beside = self.data.with_name("data.js.new")
-        beside.write_text("".join(as_line(*line) for line in [("begin", name), *kept]), encoding="utf-8")
-        os.replace(beside, self.data)  # noqa: PTH105
-        self.shown = {value["id"] for call, value in kept if call == "images"}
+        self.soon.finish()
+        if total_iters:
+            self.data.keep(lambda line: stays(line, total_iters, epoch))
+        lines = self.data.read() if total_iters else []
+        name = next((values[0] for call, values in lines if call == "begin"), None)
+        if name is None:
+            name = str(time.time_ns())
+            self.data.begin(name)
+        self.shown = {values[0]["id"] for call, values in lines if call == "images"}
+        starts = [values[0] for call, values in lines if call == "start"]
+        if math.isfinite(total_iters):
+            start = {
+                "time": now(),
+                **self.about,
+                "total_iters": total_iters,
+                "epoch": epoch if math.isfinite(epoch) else 0,
+            }
+            self.data.append("start", start)
+            self.data.head = [name, start["time"]]  # by which a page notices that it has missed a start
+            starts.append(start)
+        self.page = HTML(self.data.folder, self.title)
+        fill(self.page.doc, starts or [{"time": now(), **self.about}])
+        self.page.save()
 
     def losses(self, step: Step, losses: dict[str, float]) -> None:
-        """Add a point to every loss's curve."""
-        self._append("losses", {"total_iters": step.total_iters, "x": round(step.x, 6), "losses": losses})
+        """Add a point to every loss's curve, and to the learning rate's."""
+        point = {"total_iters": step.total_iters, "x": round(step.x, 6), "time": now(), "losses": short(losses)}
+        rate = {} if step.lr is None else {"lr": step.lr}
+        self.soon(0, self.data.append, "losses", point | rate)
 
     def has(self, epoch: int) -> bool:
         """Whether images of this epoch are on the page."""
@@ -71,24 +83,39 @@ class TrainingPage:
     def images(self, step: Step, pictures: Pictures) -> None:
         """Write the images and their row; the names of an epoch's later rows tell how many images had been seen."""
         row = self._row_name(step)
-        self._append("images", {"id": row, "epoch": step.epoch, **self._written(row, step, pictures)})
         self.shown.add(row)
+        self._add(row, pictures, "images", {"id": row, "epoch": step.epoch, "total_iters": step.total_iters})
 
     def validation(self, step: Step, values: dict[str, float], pictures: Pictures) -> None:
         """Add a point to every metric's curve, and the images that are the same ones every time."""
-        row = f"validation{step.epoch:03d}"
-        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
-        self._append("validation", {"x": step.x, "values": finite, **self._written(row, step, pictures)})
+        finite = {name: value if math.isfinite(value) else None for name, value in short(values).items()}
+        point = {"x": step.x, "total_iters": step.total_iters, "time": now(), "values": finite}
+        self._add(f"validation{step.epoch:03d}", pictures, "validation", point)
 
-    def _written(self, row: str, step: Step, pictures: Pictures) -> dict:
-        """Write images under the name of their row; return what the page has to know of them."""
-        items = [[] for _ in range(max(map(len, pictures.values()), default=0))]
+    def flush(self) -> None:
+        """Wait until everything is written."""
+        self.soon.finish()
+
+    def close(self) -> None:
+        """Write that the run has ended after `self.epochs` whole epochs, and all else that waits."""
+        self.soon(0, self.data.append, "end", {"time": now(), "epoch": self.epochs})
+        self.soon.finish()
+
+    def _add(self, row: str, pictures: Pictures, call: str, value: dict) -> None:
+        """Have images written under the name of their row, then the line that names them."""
+        items, files = [[] for _ in range(max(map(len, pictures.values()), default=0))], {}
         for label, images in pictures.items():
             for i, image in enumerate(images):
                 file = f"{row}_{file_label(label)}{f'_{i}' if i else ''}.png"
-                save_image(image, Path(self.page.img_dir) / file)
                 items[i].append([label, file, image.shape[1] / image.shape[0]])
-        return {"total_iters": step.total_iters, "width": self.width, "items": items}
+                files[file] = image
+        size = sum(image.nbytes for image in files.values())
+        self.soon(size, self._write, files, call, value | {"width": self.width, "items": items})
+
+    def _write(self, files: dict, call: str, value: dict) -> None:
+        for file, image in files.items():
+            write_png(Image.fromarray(image), Path(self.page.img_dir) / file)
+        self.data.append(call, value)
 
     def _row_name(self, step: Step) -> str:
         """Find a name that no older row's files have."""
@@ -101,18 +128,97 @@ class TrainingPage:
             row = f"{name}_{count}"
         return row
 
-    def _append(self, call: str, value: object) -> None:
-        with self.data.open("a", encoding="utf-8") as file:
-            file.write(as_line(call, value))
 
-    def _read(self) -> list[tuple[str, object]]:
-        """Return the whole lines of data.js as pairs of a call and its argument."""
-        lines = self.data.read_text(encoding="utf-8").split("\n")[:-1] if self.data.exists() else []
-        found = []
-        for line in lines:
-            call, _, argument = line.partition("(")
-            try:
-                found.append((call, json.loads(argument.removesuffix(");"))))
-            except json.JSONDecodeError:  # half a line, from a run that was killed
-                continue
-        return found
+def now() -> float:
+    """Return the seconds since 1970, to a tenth."""
+    return round(time.time(), 1)
+
+
+def short(values: dict[str, float]) -> dict[str, float]:
+    """Round to seven digits that count, as metrics.csv does."""
+    return {name: float(f"{value:.7g}") for name, value in values.items()}
+
+
+def stays(line: Line, total_iters: float, epoch: float) -> bool:
+    """Whether a line tells of what lies before the place where a run goes on."""
+    call, (value, *_) = line
+    seen = value.get("total_iters") or 0
+    if call in ("start", "end"):
+        return call == "start" and seen < total_iters
+    return seen <= total_iters and (call != "validation" or value["x"] < epoch)
+
+
+def facts(starts: list[dict]) -> Iterator[object]:
+    """Yield terms and descriptions of what is known of a run; `starts`: util.run_header's, one for each start."""
+    first, last = starts[0], starts[-1]
+    options = {name: value for start in starts for name, value in start.get("options", {}).items()}
+    days = [time.strftime("%Y-%m-%d %H:%M", time.localtime(start["time"])) for start in starts]
+    rows = {
+        "Command": [tags.code(shown(first.get("command", "")))],
+        "Options": [
+            tags.span(tags.b(name), f" {shown(value)}") for name, value in options.items() if name != "continue_train"
+        ],
+        "Model": [first.get("model", "")],
+        "Device": [last.get("device", "")],
+        "Versions": [", ".join(map(" ".join, last.get("versions", {}).items()))],
+        "Begun": [days[0]],
+        "Went on": [
+            tags.span(f"{day}, after {start['total_iters']} images")
+            for day, start in zip(days[1:], starts[1:], strict=True)
+        ],
+    }
+    for name, values in rows.items():
+        if any(values):
+            yield tags.dt(name)
+            yield tags.dd(*values)
+
+
+def fill(document, starts: list[dict]) -> None:
+    """Add what the page tells of a run, and what training.js fills and listens to."""
+    document.header.add(tags.p(id="state", role="status"), tags.div(tags.i(id="progress"), cls="progress"))
+    document.add(tags.noscript(tags.p("This page is drawn by JavaScript. The images are in the folder images/.")))
+    document.add(tags.details(tags.summary("About this run"), tags.dl(*facts(starts), cls="run")))
+    with document.add(tags.main()):
+        with tags.div():
+            curves()
+        samples()
+    document.add(*(tags.script(raw(file.read_text(encoding="utf-8"))) for file in SCRIPTS))
+
+
+def curves() -> None:
+    """Add the losses' and the metrics' charts."""
+    with tags.section(id="curves", hidden=True, aria_label="Losses"):
+        with tags.div(cls="head"):
+            tags.h2("Losses")
+            tags.output(id="where")
+        with tags.div(cls="controls"):
+            ids = {"type": "range", "min": 0, "max": 3, "step": 0.1, "value": 0}
+            tags.label("Smoothing", tags.input_(id="smooth", **ids), tags.output(id="prints", data_for="smooth"))
+            axes = [tags.option(name, value=name) for name in ("epochs", "hours", "images")]
+            tags.label("Axis ", tags.select(*axes, id="axis"))
+            tags.label(tags.input_(id="log", type="checkbox"), "Log scale")
+        tags.div(id="legend")
+        tags.div(id="plot")
+        tags.p("Learning rate ", tags.b(id="lr"), id="lrs")
+        tags.div(id="rate")
+    with tags.section(id="validation", hidden=True, aria_label="Validation"):
+        tags.h2("Validation")
+        tags.div(id="metrics")
+
+
+def samples() -> None:
+    """Add the images and their scrubber."""
+    with tags.section(id="samples", hidden=True, aria_label="Images"):
+        with tags.div(cls="head"):
+            tags.h2("Images")
+            tags.output(id="when", data_for="epoch")
+            with tags.div(cls="push"):
+                tags.button("Best", id="best", title="the best epoch's images")
+                tags.button("Newest", id="newest", title="the newest images, as they come")
+        tags.div(id="strip", role="group", aria_label="Epochs")
+        tags.input_(id="epoch", type="range", min=0, value=0, aria_label="Epoch of the images")
+        tags.div(id="bar")
+        tags.div(id="fixed")
+        with tags.div(id="beside"):
+            tags.h3("In training, ", tags.small(id="when2"))
+            tags.div(id="random")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -257,8 +258,9 @@ class Saver:
     If an image can't be read, what was trained until then is saved.
     """
 
-    def __init__(self, model):
-        self.model = model
+    def __init__(self, model, before: Callable[[], None] = lambda: None):
+        """Save `model`; `before` is called first, to have on disk what would not come again."""
+        self.model, self.before = model, before
         self.failed: SaveError | None = None  # the last save's error
         self.done: tuple | None = None  # what was saved last
 
@@ -267,6 +269,7 @@ class Saver:
         this = (prefix, self.model.progress.epoch, self.model.progress.total_iters)
         if this == self.done:
             return
+        self.before()
         try:
             self.model.save_networks(prefix)
             self.failed, self.done = None, this

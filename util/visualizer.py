@@ -5,17 +5,20 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from util import preflight, runtime
 from util.console import LossLog, Meter
 from util.dashboards import Guard, TensorboardSink, VisdomSink, WandbSink
 from util.diagnosis import Diagnosis
-from util.pictures import Pictures, Step, batch_sheet, to_pictures
-from util.results import save_images  # noqa: F401 - loops import it from here
+from util.metrics import METRICS
+from util.pictures import Pictures, Step, batch_sheet, three_channels
+from util.results import fetch, save_images  # noqa: F401 - loops import save_images from here
+from util.run_header import run_header
 from util.training_page import TrainingPage
 from util.util import warn
+from util.validation import watched
 
 
 class Visualizer:
@@ -44,6 +47,7 @@ class Visualizer:
         self.current_epoch = 0
         self.vis = None  # visdom's client
         self.progress = None
+        self.optimizers: Sequence = ()
         self.dataset_size = 0
         self.meter = Meter()
         self.page: TrainingPage | None = None
@@ -66,7 +70,8 @@ class Visualizer:
             table.cut(done)
         if self.use_html:
             self.say(f"create web directory {self.web_dir}...")
-            self.page = TrainingPage(self.web_dir, f"Experiment name = {self.name}", self.win_size)
+            title = f"Experiment name = {self.name}"
+            self.page = TrainingPage(self.web_dir, title, self.win_size, self._about())
             self.page.cut(done)
             self._add_sink("web page", self.page)
         self.create_visdom_connections()
@@ -77,6 +82,13 @@ class Visualizer:
         if getattr(self.opt, "use_tensorboard", False):
             self._add_sink("tensorboard", TensorboardSink(self.opt, self.folder))
         self._add_sink("diagnosis", Diagnosis(self.opt, self._tell))
+
+    def _about(self) -> dict:
+        """Return what the page tells of the run, and what it needs to tell how far that is and which epoch is best."""
+        epochs = getattr(self.opt, "n_epochs", 0) + getattr(self.opt, "n_epochs_decay", 0)
+        best = watched(self.opt) if getattr(self.opt, "val_freq", 0) else ""
+        lower = [name for name, metric in METRICS.items() if metric.lower]
+        return {**run_header(self.opt), "epochs": epochs, "best": best, "lower": lower}
 
     def _tell(self, line: str) -> None:
         """Print a line and log it."""
@@ -100,9 +112,12 @@ class Visualizer:
         if self.active:
             self.meter.say(line)
 
-    def resume(self, progress) -> None:
-        """Follow `progress` (.epoch, .epoch_iter, .total_iters) and forget what was logged beyond it."""
-        self.progress = progress
+    def resume(self, progress, optimizers: Sequence = ()) -> None:
+        """Follow `progress` (.epoch, .epoch_iter, .total_iters), and forget what was logged beyond it.
+
+        The learning rate is that of the first optimizer.
+        """
+        self.progress, self.optimizers = progress, optimizers
         if self.log is not None:
             self._files(self.log.cut, progress.total_iters)
             self._files(self.validations.cut, progress.total_iters, progress.epoch)
@@ -110,9 +125,17 @@ class Visualizer:
                 if hasattr(sink, "cut"):
                     guard(sink.cut, progress.total_iters, progress.epoch)
 
+    def flush(self) -> None:
+        """Wait until all that was shown is on disk."""
+        for guard, sink in self.sinks:
+            if hasattr(sink, "flush"):
+                guard(sink.flush)
+
     def close(self) -> None:
         """Take the progress bar away and send what dashboards still wait for; the end of the program does so, too."""
         self.meter.close_bar()
+        if self.page and self.progress:
+            self.page.epochs = self.progress.epoch - 1
         for guard, sink in self.sinks:
             if hasattr(sink, "close"):
                 guard(sink.close)
@@ -171,7 +194,7 @@ class Visualizer:
         if total_iters is None:
             total_iters = self.progress.total_iters if self.progress else self._last
         with self.meter.showing():
-            pictures = {label: to_pictures(visual) for label, visual in visuals.items()}
+            pictures = fetched(visuals)
             for guard, sink in sinks:
                 guard(sink.images, Step(epoch, total_iters, 0.0), pictures)
         self.saved = self.use_html
@@ -194,7 +217,8 @@ class Visualizer:
         """Find the epoch and how much of it is done; a loop that tells neither is drawn over its images."""
         if self.progress and self.dataset_size:
             share = min(self.progress.epoch_iter / self.dataset_size, 1.0)
-            return Step(self.progress.epoch, total_iters, self.progress.epoch - 1 + share)
+            lr = float(self.optimizers[0].param_groups[0]["lr"]) if self.optimizers else None
+            return Step(self.progress.epoch, total_iters, self.progress.epoch - 1 + share, lr)
         return Step(self.current_epoch, total_iters, total_iters / (self.dataset_size or 1))
 
     def _older_step(self, epoch: int, ratio: float) -> Step:
@@ -256,3 +280,11 @@ class Visualizer:
             file = self.folder / "first_batch.png"
             sheet.save(file)
             self.say(f"the first batch, as the network sees it: {file}")
+
+
+def fetched(visuals: dict[str, object]) -> Pictures:
+    """Return what a model shows as pictures; a device is waited for once."""
+    arrays, ready = fetch(visuals)
+    if ready:
+        ready.synchronize()
+    return {label: [three_channels(image) for image in images] for label, images in arrays.items()}

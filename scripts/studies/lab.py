@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import os
 import re
 import shlex
@@ -20,9 +21,9 @@ import numpy as np
 import torch
 from PIL import Image
 from report import Column, Measures, Tables, report
-from score import IMAGE_SUFFIXES
-from study import ROOT, Study, flags
+from study import ROOT, Study, filled, flags
 
+from data.image_folder import is_image_file
 from util.checkpoint import Checkpointer
 from util.metrics import METRICS, Evaluation, ready
 from util.sources import saved_options
@@ -51,10 +52,11 @@ def sheet(lab: Lab) -> list[list[tuple[str, np.ndarray]]]:
     """Return the contact sheet's rows: the input, each arm's result, the truth, all with the first seed."""
     rows = []
     for title, columns in lab.columns.items():
-        for fake, real in lab.shown(pairs(*next(iter(columns.values())))):
-            side = "B" if "_fake_B" in fake.name else "A"
-            cells = {f"{title}: input": input_of(real, side)}
-            cells |= {row: images / fake.name for row, (images, _) in columns.items()}
+        own = {row: seeds[lab.args.seeds[0]] for row, seeds in columns.items()}
+        side = lab.sides()[title]
+        for fake, real in lab.shown(pairs(*next(iter(own.values())))):
+            cells = {f"{title.replace('→', 'to')}: input": input_of(real, side)}
+            cells |= {row: images / fake.name for row, (images, _) in own.items()}
             cells["truth" if lab.paired else "a real one"] = real
             rows.append([(label, array(path)) for label, path in cells.items()])
     return rows
@@ -75,10 +77,12 @@ class Lab:
         self.out.mkdir(parents=True, exist_ok=True)
         self.log = self.out / "log.txt"
         self.tables: Tables = {}
-        self.columns: dict[str, dict[str, Column]] = {}  # title -> row -> its pictures with the first seed
+        self.columns: dict[str, dict[str, dict[int, Column]]] = {}  # title -> row -> seed -> where its pictures are
         self.images = 0  # that each row was measured on
         self.halves = study.model == "pix2pix" and (self.data / "test").is_dir()  # pairs side by side, in one file
         self.paired = study.model == "pix2pix" or same_names(self.data, "test")
+        if study.model == "cycle_gan":
+            say(f"testA and testB {'are pairs, by their names' if self.paired else 'are no pairs: compared as sets'}")
 
     # ---- data and time ----
 
@@ -110,7 +114,7 @@ class Lab:
         steps *= len(self.args.seeds)
         hours = steps * STEP[self.study.model] * (self.args.size / 256) ** 2 / 3600
         raise UserError(
-            f"no GPU here, and {len(self.args.arms)} arms of {len(self.args.seeds)} seeds see {steps:,} images: on "
+            f"no GPU is used, and {len(self.args.arms)} arms of {len(self.args.seeds)} seeds see {steps:,} images: on "
             f"a CPU of two cores about {f'{hours / 24:,.0f} days' if hours > 48 else f'{hours:.0f} hours'}. "
             "--quick takes minutes; --cpu trains all the same"
         )
@@ -127,7 +131,7 @@ class Lab:
         """Return the command that trains an arm. Its name tells its flags, data and seed: the same for each study."""
         words = [*flags(self.study, self.args, arm), "--direction", self.args.direction, "--seed", str(seed)]
         digest = hashlib.sha256(shlex.join([str(self.data.resolve()), *words]).encode()).hexdigest()[:6]
-        name = slug(f"{self.study.model} {self.study.arms[arm]} seed{seed} {digest}")
+        name = slug(f"{self.study.model} {filled(self.study.arms[arm], self.args)} seed{seed} {digest}")
         place = ["--dataroot", str(self.data), "--name", name, "--checkpoints_dir", str(self.args.checkpoints_dir)]
         return ["train.py", *place, *words, *self.device(), "--display_id", "-1", "--save_epoch_freq", "1000"]
 
@@ -200,8 +204,8 @@ class Lab:
         if column and not table:
             self.note_answers(title, seed, *column)
         table.setdefault(row, {})[seed] = measures
-        if column and seed == self.args.seeds[0]:
-            self.columns.setdefault(title, {})[row] = column
+        if column:
+            self.columns.setdefault(title, {}).setdefault(row, {})[seed] = column
 
     def note_answers(self, title: str, seed: int, images: Path, side: str) -> None:
         """Measure two answers that need no training: the input itself, and the mean of the training's targets."""
@@ -218,12 +222,8 @@ class Lab:
                 targets = domain(self.data, "train", target, self.halves)
                 means[size_of(real)] = mean_image((image for _, image in targets), size_of(real))
         answers = [(means[size_of(real)], real) for _, real in found]
-        self.note(
-            title,
-            "the mean target",
-            seed,
-            self.measure(answers, [name for name in self.metrics if METRICS[name].paired]),
-        )
+        of_pairs = [name for name in self.metrics if METRICS[name].paired]
+        self.note(title, "the mean target", seed, self.measure(answers, of_pairs))
 
 
 def choose_metrics(asked: list[str] | None) -> list[str]:
@@ -258,7 +258,7 @@ def other(side: str) -> str:
 
 def files(folder: Path) -> list[Path]:
     """Return the images of a folder, if there is one."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    return sorted(path for path in folder.rglob("*") if is_image_file(path.name))
 
 
 def same_names(data: Path, phase: str) -> bool:
@@ -320,7 +320,7 @@ def is_trained(folder: Path) -> bool:
     if not Checkpointer(folder).state_path("latest").exists():
         return False
     state, saved = Checkpointer(folder).load_state("latest"), saved_options(folder)  # stopped behind its last save?
-    return state["progress"][0] > saved["n_epochs"] + saved["n_epochs_decay"]
+    return state["progress"][0] > saved.get("n_epochs", math.inf) + saved.get("n_epochs_decay", 0)
 
 
 def run(words: list[str], log: Path | None = None) -> None:

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from benchmark import machine
 from PIL import Image
 
+from scripts.benchmark import machine
 from util.metrics import METRICS
 from util.pictures import contact_sheet
 from util.util import UserError
@@ -22,20 +22,39 @@ Measures = dict[str, float]
 Tables = dict[str, dict[str, dict[int, Measures]]]  # title -> row -> seed -> measures
 Column = tuple[Path, str]  # a folder of results, and which side's count
 HEADS = {"l1": "L1", "psnr": "PSNR", "ssim": "SSIM", "ms_ssim": "MS-SSIM", "lpips": "LPIPS"}
-DIGITS = {"l1": 4, "psnr": 2, "fid": 1, "fd_lite0": 2}  # behind the point; 3 of others
+DIGITS = {"l1": 4, "psnr": 2, "fid": 1, "spread": 4, "distance": 4, "L1 to the truth": 4}  # behind the point; else 3
 WIDTH = 1100  # pixels of a sheet in a page
 
 
 def report(lab, cells: list[list[tuple[str, np.ndarray]]]) -> None:
     """Write the tables and the contact sheet, print them, and put them into a page if that was asked for."""
-    text, sheet = markdown(lab), contact_sheet(cells, 256)
+    text = markdown(lab)
+    sheet = contact_sheet([[(label, enlarged(picture)) for label, picture in row] for row in cells], 256)
     save(lab.out / "table.md", text)
     save(lab.out / "table.json", json.dumps(document(lab), indent=1, ensure_ascii=False) + "\n")
     sheet.save(lab.out / "sheet.new.png")
     (lab.out / "sheet.new.png").replace(lab.out / "sheet.png")
-    print(f"\n{text}\n{lab.out}: table.md, table.json, sheet.png, log.txt", flush=True)
+    print(f"\n{text}\n{lab.out}: table.md, table.json, sheet.png, log.txt\n{advice(lab)}", flush=True)
     if lab.args.into:
         put_into(lab.args.into, lab.study.name, text, sheet)
+
+
+def advice(lab) -> str:
+    """Tell how to get the paper's own measure, if that is the FCN-score."""
+    if not lab.study.papers:
+        return ""
+    arm, seeds = next((arm, seeds) for rows in lab.columns.values() for arm, seeds in rows.items())
+    images, _ = next(iter(seeds.values()))
+    return (
+        f"The paper's FCN-score, where results are photos of Cityscapes (docs/evaluation.md), of {arm}:\n"
+        f"  python scripts/fcn_score.py {images.parent} --segmenter FILE\ntable.json lists the other arms' folders\n"
+    )
+
+
+def enlarged(picture: np.ndarray) -> np.ndarray:
+    """Return a picture (H, W, 3) with its pixels repeated, if it is small for its label."""
+    times = max(1, 128 // max(picture.shape[:2]))
+    return picture.repeat(times, 0).repeat(times, 1)
 
 
 def save(path: Path, text: str) -> None:
@@ -49,7 +68,12 @@ def document(lab) -> dict:
     """Return all that was measured, and how."""
     how = {"study": lab.study.name, "typed": shlex.join(sys.argv), "quick": lab.args.quick, "images": lab.images}
     commands = {arm: f"python {shlex.join(lab.training(arm, lab.args.seeds[0]))}" for arm in lab.args.arms}
-    return {**how, "machine": machine(lab.torch_device()), "commands": commands, "tables": finite(lab.tables)}
+    folders = {
+        title: {row: {seed: str(images.parent) for seed, (images, _) in seeds.items()} for row, seeds in rows.items()}
+        for title, rows in lab.columns.items()
+    }
+    measured = {"commands": commands, "tables": finite(lab.tables), "folders": folders}
+    return {**how, "machine": machine(lab.torch_device()), **measured}
 
 
 def finite(found):
@@ -103,7 +127,8 @@ def cells_of(row: str, seeds: dict[int, Measures], names: list[str], paper) -> I
 def notes(lab) -> Iterator[str]:
     """Yield the lines under the tables: on what, by what, where and when."""
     it, args = machine(lab.torch_device()), lab.args
-    seeds = "one seed" if len(args.seeds) == 1 else f"mean of {len(args.seeds)} seeds (least to greatest)"
+    count = max(len(seeds) for rows in lab.tables.values() for seeds in rows.values())
+    seeds = "one seed" if count == 1 else f"mean of {count} seeds (least to greatest)"
     on = f"{lab.images} test images of {lab.data.name}, {args.direction}; {seeds}{'; --quick' * args.quick}"
     versions = f"PyTorch {it['torch']}, Python {it['python']}; {it['date']}, commit {it['commit'] or 'unknown'}"
     yield f"*{on}; {it['name']}; {versions}*"

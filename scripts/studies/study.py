@@ -58,7 +58,7 @@ FLAGS = {  # of train.py, without and with --quick
 def main(study: Study, words: list[str] | None = None) -> None:
     """Carry a study out as the command line asks; `--help` answers before PyTorch is imported."""
     args = parse(study, words)
-    sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
+    sys.path.insert(0, str(ROOT))
     import lab
 
     from util.util import explained_errors
@@ -102,9 +102,11 @@ def parse(study: Study, words: list[str] | None = None) -> argparse.Namespace:
 
 def flags(study: Study, args: argparse.Namespace, arm: str) -> list[str]:
     """Return what train.py gets for an arm, but for data, name and seed."""
-    base = FLAGS[study.model][args.quick]
+    base = f"{FLAGS[study.model][args.quick]} {study.settings[args.quick]}"
+    return [*filled(base, args).split(), *shlex.split(args.more), *filled(study.arms[arm], args).split()]
+
+
+def filled(text: str, args: argparse.Namespace) -> str:
+    """Put the sizes that follow from --size into flags."""
     unet = min(256, 1 << (args.size.bit_length() - 1))
-    numbers = {"size": args.size, "load": args.size * 286 // 256, "unet": unet}
-    ours = [f"{base} {study.settings[args.quick]}", study.arms[arm]]
-    first, last = (text.format(**numbers).split() for text in ours)
-    return [*first, *shlex.split(args.more), *last]
+    return text.format(size=args.size, load=args.size * 286 // 256, unet=unet)

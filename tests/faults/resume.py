@@ -46,6 +46,7 @@ import train  # noqa: E402, F401 - what train.py imports, once for all forks
 from data import CustomDatasetDataLoader  # noqa: E402
 from models.cycle_gan_model import CycleGANModel  # noqa: E402
 from models.pix2pix_model import Pix2PixModel  # noqa: E402
+from util.page_data import PageData  # noqa: E402
 
 LIMIT = 120  # seconds, after which a process is ended by SIGALRM: it hangs
 TINY = (
@@ -317,8 +318,10 @@ def content(path: Path, ignored: tuple[str, ...] = ()):
             dropped = ("time", "data", *ignored)
             return [[(k, v) for k, v in row.items() if k not in dropped] for row in csv.DictReader(file)]
     if path.name == "data.js":
-        lines = [line.partition("(") for line in path.read_text().splitlines() if not line.startswith("begin(")]
-        return [(call, without(json.loads(value[:-2]), ignored)) for call, _, value in lines]
+        lines = [line for line in PageData(path.parent).read() if line[0] not in ("begin", "start", "next", "end")]
+        return [(call, {**without(values[0], ignored), "time": 0}) for call, values in lines]
+    if path.name == "index.html":  # tells when and how a run was started
+        return re.sub(rb"<dl>.*</dl>", b"", path.read_bytes(), flags=re.DOTALL)
     if path.name == "train_opt.json":
         return {k: v for k, v in json.loads(path.read_text()).items() if k not in OF_ONE_START}
     if path.name == "train_opt.txt":  # what is a default depends on the start

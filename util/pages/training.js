@@ -1,168 +1,382 @@
 "use strict";
-// data.js calls begin(), losses(), images() and validation(), a line each, in the order in which they happened. The page loads it
-// again every few seconds (a page opened as file:// may not fetch) and takes what it has not seen.
-const COLOURS = ["#3b82f6", "#ef4444", "#10b981", "#f59e0b", "#8b5cf6", "#ec4899", "#14b8a6", "#a3a312", "#78716c"];
-const MOST = 1000; // points drawn a line
-const points = new Map(), rows = new Map(), measured = new Map(), hidden = new Set();
-let run = null, changed = false, validated = false, latest = true; // whether the newest validation is shown
+/* The training page. data.js calls begin(), start(), losses(), images(), validation(), end() and next(), a line each, as things
+   happened. The page loads it again every few seconds (one opened as file:// may not fetch) and takes what it has not seen; of a
+   long run it loads the newest file alone. */
+const COLOURS = ["#3b82f6", "#e5484d", "#12a594", "#d98c00", "#8e4ec6", "#d6409f", "#0894b3", "#7c8b1a", "#8d7b68"];
+const AXES = { epochs: "x", hours: "hours", images: "total_iters" };
+const points = new Map(), rows = new Map(), measured = new Map(), starts = new Set(); // lines, by what tells them apart
+const USUAL = { smooth: 0, axis: "epochs", log: "", off: "" }; // log empty: as fits; off: a line for each loss
+const settings = { ...USUAL }, charts = new Map(), shown = { line: null, all: [], viewers: [] }; // line null: the newest
+const $ = (id) => document.getElementById(id);
+let run = null, about = {}, base = 0, ended = null, heard = 0, file = 0, more = false, fresh = false, loaded = false, cursor = null;
 
-function begin(id) {
+// ---- the lines of data.js ----
+
+function begin(id, known) {
   if (run !== null && run !== id) location.reload(); // another training has begun in this folder
   run = id;
+  if (known && !starts.has(known)) [file, more] = [-1, true]; // a start was missed: all is read again
 }
 
-function losses(point) {
-  if (points.has(point.total_iters)) return;
-  points.set(point.total_iters, point);
-  changed = true;
-}
-
-function make(tag, parent, properties) {
-  const node = document.createElement(tag);
-  Object.assign(node, properties);
-  parent.append(node);
-  return node;
-}
-
-function validation(point) {
-  if (measured.has(point.x)) return;
-  measured.set(point.x, point);
-  validated = true;
-}
-
-function images(row) {
-  if (rows.has(row.id)) return;
-  rows.set(row.id, row);
-  const section = document.createElement("section");
-  const header = make("h3", section, { textContent: `epoch [${row.epoch}] ` });
-  if (row.total_iters !== null) make("small", header, { textContent: `after ${row.total_iters} images` });
-  lay(section, row);
-  const place = document.getElementById("rows"), before = place.scrollHeight, reading = window.scrollY > place.offsetTop;
-  place.prepend(section);
-  if (reading) window.scrollBy(0, place.scrollHeight - before); // what is being looked at stays where it is
-}
-
-function lay(section, row) {
-  for (const item of row.items) {
-    const line = make("tr", make("table", section, {}), {});
-    for (const [label, file, ratio] of item) {
-      const cell = make("td", line, {}), address = "images/" + encodeURIComponent(file);
-      const link = make("a", make("p", cell, {}), { href: address });
-      const image = make("img", link, { loading: "lazy", alt: label, src: address });
-      image.style.cssText = `width: ${row.width}px; aspect-ratio: ${ratio}`; // its height is known before it is loaded
-      make("p", cell, { textContent: label });
+function start(line) {
+  if (starts.has(line.time)) return;
+  for (const map of [points, rows, measured]) {
+    for (const [key, one] of map) { // what a run that goes on does again
+      if (one.total_iters > line.total_iters || (one.values && line.total_iters && one.x >= line.epoch)) map.delete(key);
     }
   }
+  base = Math.max(0, ...[points, measured].map((map) => ([...map.values()].pop() || {}).hours || 0));
+  starts.add(line.time);
+  [about, ended, fresh] = [line, null, true];
 }
 
-function svg(tag, parent, attributes) {
-  const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-  parent.append(node);
-  return node;
+function take(map, key, line) {
+  if (map.has(key)) return;
+  line.hours = base + (line.time - about.time) / 3600; // of training: pauses are left out
+  if (line.time) heard = loaded ? Date.now() / 1000 : line.time;
+  map.set(key, line);
+  [ended, fresh] = [null, true];
 }
 
-function ticks(low, high) {
-  const rough = (high - low) / 5 || 1, power = 10 ** Math.floor(Math.log10(rough));
-  const step = power * [1, 2, 5, 10].find((factor) => factor * power >= rough * 0.999);
-  const found = [];
-  for (let k = Math.ceil(low / step); k * step <= high + step * 1e-6; k++) found.push(Number((k * step).toPrecision(12)));
-  return found;
-}
-
-function drawValidation() {
-  const all = [...measured.values()].sort((a, b) => a.x - b.x), place = document.getElementById("validation");
-  if (!all.length) return;
-  const old = place.querySelector("input"), at = latest || !old ? all.length - 1 : Number(old.value);
-  place.replaceChildren();
-  make("h2", place, { textContent: "Validation" });
-  const charts = make("div", place, { className: "charts" });
-  for (const name of new Set(all.flatMap((point) => Object.keys(point.values)))) chart(charts, name, all);
-  const label = make("label", make("p", place, {}), {}), told = make("output", label, {});
-  const slider = make("input", label, { type: "range", min: 0, max: all.length - 1, value: at });
-  const shown = make("section", place, {});
-  slider.setAttribute("aria-label", "epoch of the validation images");
-  slider.oninput = () => {
-    const point = all[slider.value];
-    latest = Number(slider.value) === all.length - 1;
-    told.textContent = `the same images after epoch ${point.x} `;
-    shown.replaceChildren();
-    lay(shown, point);
-  };
-  slider.oninput();
-}
-
-function chart(place, name, all) {
-  const line = all.filter((point) => Number.isFinite(point.values[name])), values = line.map((point) => point.values[name]);
-  const W = 300, H = 130, x1 = Math.max(...all.map((point) => point.x)), low = Math.min(...values), high = Math.max(...values);
-  const X = (x) => 8 + (x / x1) * (W - 16), Y = (y) => 34 + (1 - (y - low) / (high - low || 1)) * (H - 44);
-  const plot = svg("svg", place, { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": `${name} over epochs` });
-  const last = values.length ? `${values[values.length - 1].toPrecision(4)} (${low.toPrecision(4)} to ${high.toPrecision(4)})` : "";
-  svg("text", plot, { x: 8, y: 18 }).textContent = `${name} ${last}`;
-  const path = line.map((point, k) => `${k ? "L" : "M"}${X(point.x).toFixed(1)} ${Y(point.values[name]).toFixed(1)}`);
-  svg("path", plot, { d: path.join(""), stroke: COLOURS[0] });
-  for (const point of line) svg("circle", plot, { cx: X(point.x), cy: Y(point.values[name]), r: 3, fill: COLOURS[0] });
-}
-
-function draw() {
-  const all = [...points.values()], names = [...new Set(all.flatMap((point) => Object.keys(point.losses)))];
-  const stride = Math.ceil(all.length / MOST), kept = all.filter((_, i) => i % stride === 0 || i === all.length - 1);
-  const seen = names.filter((name) => !hidden.has(name));
-  const values = kept.flatMap((point) => seen.map((name) => point.losses[name])).filter(Number.isFinite);
-  const xs = kept.map((point) => point.x).filter(Number.isFinite);
-  if (!xs.length) return;
-  const W = 960, H = 320, left = 60, right = 15, top = 12, bottom = 42;
-  const x0 = Math.min(0, ...xs), x1 = Math.max(...xs) || 1;
-  const y0 = Math.min(0, ...values), y1 = Math.max(...values, y0 + 1e-6);
-  const X = (x) => left + ((x - x0) / (x1 - x0)) * (W - left - right);
-  const Y = (y) => H - bottom - ((y - y0) / (y1 - y0)) * (H - top - bottom);
-  const place = document.getElementById("plot");
-  place.replaceChildren();
-  const plot = svg("svg", place, { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": "losses over epochs" });
-  for (const y of ticks(y0, y1)) {
-    svg("line", plot, { class: "axis", x1: left, x2: W - right, y1: Y(y), y2: Y(y) });
-    svg("text", plot, { x: left - 8, y: Y(y) + 4, "text-anchor": "end" }).textContent = y;
-  }
-  for (const x of ticks(x0, x1)) {
-    svg("line", plot, { class: "axis", x1: X(x), x2: X(x), y1: H - bottom, y2: H - bottom + 5 });
-    svg("text", plot, { x: X(x), y: H - bottom + 19, "text-anchor": "middle" }).textContent = x;
-  }
-  svg("text", plot, { x: (left + W - right) / 2, y: H - 6, "text-anchor": "middle" }).textContent = place.dataset.unit;
-  names.forEach((name, i) => {
-    if (hidden.has(name)) return;
-    const line = kept.filter((point) => Number.isFinite(point.losses[name]) && Number.isFinite(point.x));
-    const path = line.map((point, k) => `${k ? "L" : "M"}${X(point.x).toFixed(1)} ${Y(point.losses[name]).toFixed(1)}`);
-    svg("path", plot, { d: path.join(""), stroke: COLOURS[i % COLOURS.length] });
-  });
-  legend(names, all[all.length - 1]);
-}
-
-function legend(names, latest) {
-  const place = document.getElementById("legend");
-  place.replaceChildren();
-  names.forEach((name, i) => {
-    const button = make("button", place, { title: "show or hide", className: hidden.has(name) ? "off" : "" });
-    make("i", button, {}).style.background = COLOURS[i % COLOURS.length];
-    const value = latest.losses[name];
-    button.append(`${name} ${Number.isFinite(value) ? value.toPrecision(4) : ""}`);
-    button.onclick = () => {
-      if (!hidden.delete(name)) hidden.add(name);
-      draw();
-    };
-  });
-}
+const losses = (line) => take(points, line.total_iters, line);
+const validation = (line) => take(measured, line.x, line);
+const images = (line) => take(rows, line.id, line);
+const end = (line) => (ended = line);
+const next = () => (more = true);
 
 function load() {
-  const script = document.createElement("script"), start = performance.now();
-  script.src = `data.js?${Date.now()}`;
-  script.onload = script.onerror = () => {
+  const script = document.createElement("script");
+  more = false;
+  script.src = `data${file ? `-${String(file).padStart(3, "0")}` : ""}.js?${Date.now()}`;
+  script.onload = script.onerror = (event) => {
     script.remove();
-    if (changed) draw();
-    if (validated) drawValidation();
-    changed = validated = false;
-    setTimeout(load, Math.max(3000, 30 * (performance.now() - start))); // a long history is looked at less often
+    if (event.type === "error") file = Math.max(0, file - 1); // dropped by a run that went on
+    else if (more) return file++, load();
+    if (fresh) draw();
+    [fresh, loaded] = [false, true];
+    tellState();
+    setTimeout(load, document.hidden || ended ? 10000 : 3000);
   };
   document.head.append(script);
 }
 
+function draw() {
+  drawLosses();
+  drawMeasured();
+  drawImages();
+}
+
+// ---- how far it is ----
+
+const number = (value) => (!Number.isFinite(value) ? "–" : value && Math.abs(value) < 1e-4 ? value.toExponential(2) : String(+value.toPrecision(4)));
+
+function duration(seconds) {
+  const minutes = Math.round(seconds / 60), hours = Math.floor(minutes / 60);
+  return seconds < 90 ? `${Math.round(seconds)} s` : `${hours ? `${hours} h ` : ""}${hours < 48 ? `${minutes % 60} min` : ""}`.trim();
+}
+
+function tellState() {
+  const all = [...points.values()].filter((line) => line.time >= about.time), last = all[all.length - 1], { epochs } = about;
+  const x = Math.max(0, ...[...points.values()].slice(-1).map((line) => line.x), ...measured.keys());
+  const from = all[Math.min(all.findIndex((line) => line.x >= last.x - 1), all.length - 2)]; // an epoch ago, or a print
+  const pause = Math.max(40, ...all.slice(-200).map((line, k, list) => (k ? line.time - list[k - 1].time : 0)));
+  const silence = Date.now() / 1000 - heard, done = x >= epochs || (ended && ended.epoch >= epochs);
+  const state = done ? "finished" : ended ? "stopped" : !heard ? "waiting" : silence > 3 * pause ? "silent" : "training";
+  const told = [state === "silent" ? `stopped? No news for ${duration(silence)}` : state];
+  if (x) told.push(`epoch ${done ? epochs : +x.toFixed(2)}${epochs ? ` of ${epochs}` : ""}`);
+  if (state === "training" && from) {
+    const seconds = last.time - from.time, left = ((epochs - x) * seconds) / (last.x - from.x);
+    told.push(`${+((last.total_iters - from.total_iters) / seconds).toPrecision(3)} images/s`);
+    if (epochs) told.push(`${duration(left)} left`);
+  }
+  const share = epochs ? Math.min(1, x / epochs) : 0;
+  if ($("state").textContent !== told.join(" · ")) $("state").textContent = told.join(" · ");
+  $("state").className = state;
+  $("progress").style.width = `${100 * share}%`;
+  if (epochs) document.title = `${Math.floor(100 * share)}% ${about.name}`;
+}
+
+// ---- charts ----
+
+function svg(tag, parent, attributes, text = "") {
+  const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  node.textContent = text;
+  parent.append(node);
+  return node;
+}
+
+function ticks(low, high, count, log) {
+  const found = [], factors = high > 99 * low ? [1] : [1, 2, 5];
+  for (let e = Math.floor(Math.log10(low)); log && e <= Math.log10(high); e++) found.push(...factors.map((f) => +(f * 10 ** e).toPrecision(3)));
+  const fit = found.filter((y) => y >= low && y <= high);
+  if (fit.length > 1) return fit;
+  const rough = (high - low) / count, power = 10 ** Math.floor(Math.log10(rough));
+  const step = power * [1, 2, 5, 10].find((factor) => factor * power >= rough * 0.999), first = Math.ceil(low / step);
+  return Array.from({ length: Math.floor(high / step + 1e-6) - first + 1 }, (_, k) => +((first + k) * step).toPrecision(12));
+}
+
+function path(xs, ys, X, Y) { // of the points within a pixel's width the first, the lowest, the highest and the last
+  const groups = new Map();
+  xs.forEach((x, k) => {
+    const column = Math.floor(X(x)), [first, low, high] = groups.get(column) || [k, k, k];
+    groups.set(column, [first, ys[k] < ys[low] ? k : low, ys[k] > ys[high] ? k : high, k]);
+  });
+  const kept = [...groups.values()].flatMap((group) => [...new Set(group)].sort((a, b) => a - b));
+  return kept.map((k, i) => `${i ? "L" : "M"}${X(xs[k]).toFixed(1)} ${Y(ys[k]).toFixed(1)}`).join("");
+}
+
+function smoothed(ys, prints) { // an exponential mean over about so many prints, without its pull to zero at the start
+  const weight = 1 - 1 / prints;
+  let sum = 0, whole = 0;
+  return ys.map((y) => (sum = weight * sum + y) / (whole = weight * whole + 1));
+}
+
+function series(all, name, colour, value) { // the lines that have this number, and their places on the axis
+  const x = (line) => line[AXES[settings.axis] || "x"], lines = all.filter((line) => Number.isFinite(x(line)) && Number.isFinite(value(line)));
+  return { name, colour, lines, xs: lines.map(x), ys: lines.map(value) };
+}
+
+function readOff(x) { // in all charts
+  cursor = x;
+  for (const chart of charts.values()) chart.point();
+}
+
+class Chart {
+  constructor(place, height, label, tell) {
+    Object.assign(this, { place, height, tell, lines: [] });
+    this.svg = svg("svg", place, { tabindex: 0, role: "img", "aria-label": `${label}: arrow keys read it off` });
+    new ResizeObserver(() => this.width !== place.clientWidth && this.draw()).observe(place);
+    this.svg.onpointermove = this.svg.onpointerdown = ({ clientX }) => this.at && readOff(this.at(clientX - place.getBoundingClientRect().left));
+    this.svg.onpointerleave = this.svg.onblur = () => readOff(null);
+    this.svg.onkeydown = (event) => this.press(event);
+  }
+
+  show(lines, log = false, zero = false) {
+    Object.assign(this, { lines: lines.filter((line) => line.xs.length), log, zero });
+    this.draw();
+  }
+
+  draw() {
+    const { place, height: H, lines, log } = this, W = (this.width = place.clientWidth), left = 46, right = 10, foot = H - 22;
+    const all = lines.flatMap((line) => line.raw || line.ys).filter((y) => !log || y > 0), scale = log ? Math.log10 : (y) => y;
+    this.svg.replaceChildren();
+    this.cross = svg("g", this.svg, { class: "mark" });
+    if (!W || !all.length) return;
+    this.svg.setAttribute("viewBox", `0 0 ${W} ${H}`);
+    const x1 = Math.max(...lines.map((line) => line.xs[line.xs.length - 1])) || 1;
+    let [y0, y1] = all.reduce(([a, b], y) => [Math.min(a, y), Math.max(b, y)], [this.zero && !log ? 0 : all[0], all[0]]);
+    if (y0 === y1) [y0, y1] = [y0 - Math.abs(y0) / 2, y1 + Math.abs(y1) / 2 + 1e-9];
+    this.X = (x) => left + (x / x1) * (W - left - right);
+    this.Y = (y) => foot - ((scale(y) - scale(y0)) / (scale(y1) - scale(y0))) * (foot - 8);
+    this.at = (pixel) => ((pixel - left) / (W - left - right)) * x1;
+    for (const y of ticks(y0, y1, H / 45, log)) {
+      svg("line", this.svg, { class: "grid", x1: left, x2: W - right, y1: this.Y(y), y2: this.Y(y) });
+      svg("text", this.svg, { x: left - 8, y: this.Y(y) + 4, "text-anchor": "end" }, y && Math.abs(y) < 1e-3 ? y.toExponential() : y);
+    }
+    for (const x of ticks(0, x1, W / 110)) svg("text", this.svg, { x: this.X(x), y: H - 5, "text-anchor": x > 0.96 * x1 ? "end" : "middle" }, x);
+    for (const { colour, xs, ys, raw, best = xs.length > 1 ? -1 : 0 } of lines) {
+      for (const values of raw ? [raw, ys] : [ys]) {
+        const ks = [...xs.keys()].filter((k) => !log || values[k] > 0), of = (list) => ks.map((k) => list[k]);
+        svg("path", this.svg, { class: values === raw ? "raw" : "line", stroke: colour, d: path(of(xs), of(values), this.X, this.Y) });
+      }
+      if (best >= 0) svg("circle", this.svg, { class: "best", cx: this.X(xs[best]), cy: this.Y(ys[best]), r: 4, fill: colour });
+    }
+    this.svg.append(this.cross);
+    this.point();
+  }
+
+  nearest({ xs }) { // to the cursor; without one the newest
+    const after = cursor === null ? -1 : xs.findIndex((x) => x >= cursor), high = after < 0 ? xs.length - 1 : after;
+    return after > 0 && cursor - xs[high - 1] < xs[high] - cursor ? high - 1 : high;
+  }
+
+  point() { // marks what is read off, and tells it
+    const ks = this.lines.map((line) => this.nearest(line));
+    this.cross.replaceChildren();
+    if (cursor !== null && this.lines.length) {
+      const x = this.X(this.lines[0].xs[ks[0]]);
+      svg("line", this.cross, { x1: x, x2: x, y1: 0, y2: this.height - 22 });
+      this.lines.forEach(({ xs, ys, colour }, i) => {
+        const cy = this.Y(ys[ks[i]]);
+        if (Number.isFinite(cy)) svg("circle", this.cross, { cx: this.X(xs[ks[i]]), cy, r: 3.5, fill: colour });
+      });
+    }
+    this.tell(this.lines, ks);
+  }
+
+  press(event) {
+    const [line] = this.lines, by = { ArrowLeft: -1, ArrowRight: 1, Home: -1e9, End: 1e9 }[event.key];
+    if (!line || !by) return;
+    event.preventDefault();
+    event.stopPropagation();
+    readOff(line.xs[clamp(this.nearest(line) + by, 0, line.xs.length - 1)]);
+  }
+}
+
+const where = (line) => `epoch ${+(line.x ?? line.epoch).toFixed(2)} · ${line.total_iters} images${line.hours >= 0 ? ` · ${duration(line.hours * 3600)}` : ""}`;
+
+function drawLosses() {
+  const all = [...points.values()], prints = Math.round(10 ** settings.smooth), legend = $("legend"), off = new Set(settings.off.split("\n"));
+  const names = [...new Set(all.flatMap((line) => Object.keys(line.losses)))];
+  const lines = names.map((name, k) => series(all, name, COLOURS[k % COLOURS.length], (line) => line.losses[name]));
+  const seen = lines.filter((line) => line.xs.length && !off.has(line.name)), rate = series(all, "learning rate", COLOURS[8], (line) => line.lr);
+  const middle = seen.map(({ ys }) => ys.slice(-99).sort((a, b) => a - b)[Math.min(ys.length, 99) >> 1]), positive = seen.every(({ ys }) => ys.every((y) => y > 0));
+  const log = settings.log ? settings.log === "1" : positive && Math.max(...middle) > 8 * Math.min(...middle); // small losses are seen, too
+  if (prints > 1) for (const line of seen) [line.raw, line.ys] = [line.ys, smoothed(line.ys, prints)];
+  $("curves").hidden = !all.length;
+  $("rate").hidden = $("lrs").hidden = !rate.xs.length;
+  [$("smooth").value, $("axis").value, $("log").checked] = [settings.smooth, settings.axis, log];
+  $("prints").textContent = prints > 1 ? `${prints} prints` : "off";
+  while (legend.children.length > lines.length) legend.lastChild.remove();
+  lines.forEach(({ name, colour }, k) => {
+    const button = legend.children[k] || make("button", legend, {}, make("i"), make("span"), make("b"));
+    button.firstChild.style.background = colour;
+    button.children[1].textContent = name;
+    button.setAttribute("aria-pressed", !off.has(name));
+    button.onclick = () => set({ off: [...(off.delete(name) ? off : off.add(name))].join("\n").trim() });
+  });
+  charts.get("losses").show(seen, log, true);
+  charts.get("rate").show([rate], false, true);
+}
+
+function tellLosses(lines, ks) {
+  for (const button of $("legend").children) {
+    const i = lines.findIndex((line) => line.name === button.children[1].textContent);
+    button.lastChild.textContent = i < 0 ? "" : number(lines[i].ys[ks[i]]);
+  }
+  $("where").textContent = lines.length ? where(lines[0].lines[ks[0]]) : "";
+}
+
+function bestOf(name) { // the first of the best
+  const all = [...measured.values()].filter((line) => Number.isFinite(line.values[name]));
+  const sign = (about.lower || []).some((metric) => name === metric || name.startsWith(`${metric}_`)) ? -1 : 1;
+  return all.reduce((a, b) => (sign * b.values[name] > sign * a.values[name] ? b : a), all[0]);
+}
+
+function drawMeasured() {
+  const all = [...measured.values()], names = [...new Set(all.flatMap((line) => Object.keys(line.values)))];
+  $("validation").hidden = !all.length;
+  for (const name of names.sort((a, b) => (b === about.best) - (a === about.best))) {
+    const line = series(all, name, COLOURS[0], (one) => one.values[name]), key = `validation ${name}`;
+    if (!charts.has(key)) {
+      const figure = make("figure", $("metrics"), { className: name === about.best ? "chosen" : "" }), caption = make("figcaption", figure);
+      charts.set(key, new Chart(figure, 140, name, ([one], [k]) => {
+        caption.replaceChildren(make("b", null, {}, name), one ? ` ${number(one.ys[k])}` : "");
+        if (one) make("small", caption, {}, cursor === null ? `best ${number(one.ys[one.best])}, epoch ${one.lines[one.best].x}` : `epoch ${one.lines[k].x}`);
+      }));
+    }
+    charts.get(key).show([{ ...line, best: line.lines.indexOf(bestOf(name)) }]);
+  }
+}
+
+// ---- images: the same ones at every validation, and beside them those that were trained on ----
+
+const address = (name) => "images/" + encodeURIComponent(name);
+
+function drawImages() {
+  const fixed = [...measured.values()].filter((line) => line.items.length), random = [...rows.values()];
+  const all = (shown.all = fixed.length ? fixed : random), newest = !all.includes(shown.line), at = newest ? all.length - 1 : all.indexOf(shown.line);
+  $("samples").hidden = !all.length;
+  if (!all.length) return;
+  const line = all[at], best = fixed.length && about.best && bestOf(about.best);
+  const beside = newest || !fixed.length ? random[fixed.length ? random.length - 1 : at] : random.filter((row) => row.total_iters <= line.total_iters).pop();
+  if (newest) shown.line = null;
+  Object.assign($("epoch"), { max: all.length - 1, value: at });
+  $("when").textContent = where(line);
+  $("best").hidden = !best;
+  if (best) $("best").textContent = `Best: ${best.x}`;
+  $("best").onclick = () => scrub(best);
+  $("best").setAttribute("aria-pressed", line === best);
+  $("newest").setAttribute("aria-pressed", newest);
+  const labels = [...new Set(line.items.flat().map(([label]) => label))];
+  if (!view.chosen) view.pair = pairOf(labels);
+  bar.labels(labels);
+  $("beside").hidden = !fixed.length || !beside;
+  if (beside) $("when2").textContent = where(beside);
+  const items = [...line.items.map((item) => ["fixed", item]), ...($("beside").hidden ? [] : beside.items.map((item) => ["random", item]))];
+  while (shown.viewers.length > items.length) shown.viewers.pop().remove();
+  items.forEach(([place, item], k) => {
+    const viewer = (shown.viewers[k] ||= new Viewer(make("div"), view, { eager: true, alone: true }));
+    if (viewer.element.parentNode !== $(place)) $(place).append(viewer.element);
+    viewer.show(item.map(([label, name, ratio]) => ({ label, ratio, src: address(name) })));
+  });
+  strip(all, at);
+  fit();
+}
+
+function strip(all, at) { // how an output has changed, in as many steps as there is room for
+  const count = Math.min(all.length, Math.max(2, Math.floor($("strip").clientWidth / 76))), place = $("strip");
+  const ks = count > 1 ? Array.from({ length: count }, (_, i) => Math.round((i * (all.length - 1)) / (count - 1))) : [];
+  while (place.children.length > ks.length) place.lastChild.remove();
+  ks.forEach((k, i) => {
+    const button = place.children[i] || make("button", place, {}, make("img"), make("small")), [item] = all[k].items;
+    const [label, name] = item.find(([label]) => label.startsWith("fake")) || item[0], text = `epoch ${all[k].epoch || all[k].x}`;
+    if (button.name !== name) Object.assign(button.firstChild, { src: address(name), alt: `${label}, ${text}` });
+    button.name = name;
+    button.lastChild.textContent = text.slice(6);
+    button.onclick = () => scrub(all[k]);
+    button.setAttribute("aria-pressed", k === (ks.find((one) => one >= at) ?? at));
+  });
+}
+
+function pairOf(labels) { // an output beside its truth; where pairs are not known, beside its input
+  const fake = labels.find((label) => label.startsWith("fake_")) || labels[1], real = labels.find((label) => label.startsWith("real_"));
+  const truth = fake && fake.replace("fake_", "real_"), paired = !labels.some((label) => label.startsWith("rec_")) && labels.includes(truth);
+  return [fake, paired && truth !== fake ? truth : real || labels[0]];
+}
+
+function fit() { // images as large as there is room for, side by side not larger than --display_winsize
+  const W = $("samples").clientWidth;
+  for (const viewer of shown.viewers) {
+    const over = viewer.mode !== "side", n = over ? viewer.element.parentNode.children.length : viewer.items.length;
+    const columns = Math.min(n > 5 ? Math.ceil(n / 2) : n, Math.ceil(W / (over ? 520 : 130))), gap = over ? 20 : 8;
+    viewer.resize(Math.min((over ? 2 : 1) * shown.all[0].width, Math.floor((W + gap - 1) / columns) - gap));
+  }
+}
+
+function scrub(line) {
+  shown.line = line === shown.all[shown.all.length - 1] ? null : line; // the newest, as it comes
+  drawImages();
+}
+
+const scrubTo = (k) => scrub(shown.all[clamp(k, 0, shown.all.length - 1)]);
+
+// ---- controls, and the address, which keeps them ----
+
+function set(changes) {
+  Object.assign(settings, changes);
+  drawLosses();
+  drawMeasured();
+  remember();
+}
+
+function remember() {
+  const params = new URLSearchParams();
+  for (const name in USUAL) if (settings[name] !== USUAL[name]) params.set(name, settings[name]);
+  view.params(params);
+  if (`#${params}` !== (location.hash || "#")) location.replace(`#${params}`);
+}
+
+function recall() {
+  const params = new URLSearchParams(location.hash.slice(1));
+  for (const name in USUAL) settings[name] = params.get(name) || USUAL[name];
+  view.restore(params);
+}
+
+const view = new View(() => {
+  fit();
+  remember();
+});
+const bar = new Toolbar($("bar"), view, [[", .", "the images before, and after", (key) => scrubTo(Number($("epoch").value) + (key === "," ? -1 : 1))]]);
+charts.set("losses", new Chart($("plot"), 300, "Losses", tellLosses));
+charts.set("rate", new Chart($("rate"), 90, "Learning rate", ([line], [k]) => ($("lr").textContent = line ? number(line.ys[k]) : "")));
+new ResizeObserver(() => shown.all.length && drawImages()).observe($("samples"));
+$("smooth").oninput = () => set({ smooth: $("smooth").value === "0" ? 0 : $("smooth").value });
+$("axis").onchange = () => set({ axis: $("axis").value });
+$("log").onchange = () => set({ log: String(Number($("log").checked)) });
+$("epoch").oninput = () => scrubTo(Number($("epoch").value));
+$("newest").onclick = () => scrub(null);
+recall();
 load();
+setInterval(tellState, 5000);

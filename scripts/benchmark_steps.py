@@ -1,0 +1,299 @@
+"""Parts of scripts/benchmark.py: the machine's limits, and training steps beside them."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import multiprocessing
+import re
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from models import create_model
+from scripts.benchmark_base import hushed, loading, made_images, models_of, release, say, settle, train_options
+from util import runtime, speed
+from util.util import UserError
+
+TOO_SLOW = 30  # seconds of a step, above which a batch size is left out unless it was asked for
+
+# ---- limits ----
+
+
+def limits(args, work: Path) -> Iterator[dict]:
+    """Measure matrix products by precision, in FLOP/s (multiplying and adding are two), and copying, in bytes/s."""
+    cuda, device = args.device.type == "cuda", args.device
+    numbers = torch.ones((2**30 if cuda else 2**27) // 4, device=device)  # too many for caches
+    target, n = torch.empty_like(numbers), 8192 if cuda else 1024 if args.quick else 2048
+    kinds: dict[str, tuple[Callable, int]] = {"memory": (lambda: target.copy_(numbers), 2 * numbers.nbytes)}
+    # CPUs are slow in float16, in which nothing is trained there.
+    for precision in ("fp32", "tf32", "bf16", "fp16") if cuda else ("fp32", "bf16"):
+        matrix = torch.randn(n, n, device=device).to(speed.DTYPES[precision.replace("tf32", "fp32")])
+        kinds[precision] = (product(matrix, precision == "tf32"), 2 * n**3)
+    samples, count = {kind: [] for kind in kinds}, 20 if cuda else 2
+    say(f"limits: {', '.join(kinds)}")
+    for turn, (kind, (run, amount)) in itertools.product(range(args.rounds + 1), kinds.items()):
+        settle(device)
+        begin = time.perf_counter()
+        for _ in range(count):
+            run()
+        settle(device)
+        if turn:  # the first warms up
+            samples[kind].append(count * amount / (time.perf_counter() - begin))
+    yield from ({"limit": kind, "samples": rates} for kind, rates in samples.items())
+
+
+def product(matrix: torch.Tensor, tf32: bool) -> Callable[[], None]:
+    """Return a function that multiplies a matrix by itself; `tf32`: float32 rounded as GPUs' fast units do."""
+    out = torch.empty_like(matrix)
+
+    def run():
+        torch.set_float32_matmul_precision("high" if tf32 else "highest")
+        torch.mm(matrix, matrix, out=out)
+        torch.set_float32_matmul_precision("highest")
+
+    return run
+
+
+# ---- training steps ----
+
+
+def variants(args) -> dict[str, tuple[list[str], str]]:
+    """Return how training is made fast: name -> options, and words in place of those that follow from options."""
+    cuda = args.device.type == "cuda"
+    table = {"default": ([], "fp32"), "bf16": (["--precision", "bf16"], "")}
+    if not args.quick:
+        table |= {"fp16": (["--precision", "fp16"], "")} if cuda else {}
+        alone = ("channels_last", "compile", "capture") if cuda else ("channels_last",)
+        table |= {word: ([], f"fp32 {word}") for word in alone}
+        table |= {"grad_checkpoint": (["--grad_checkpoint"], "")}
+    return {**table, "--fast": (["--fast"], "")}
+
+
+def obstacle(args, model: str, variant: str) -> str:
+    """Say why a variant can't be measured; empty if it can."""
+    checks = {"compile": speed.why_not_compile, "capture": speed.why_not_capture}
+    return checks[variant](train_options(args, model)) if variant in checks else ""
+
+
+class Arm:
+    """A model that is trained in one way, and what was measured of it."""
+
+    def __init__(self, args, head: dict, variant: str, images: Path):
+        words, chosen = variants(args)[variant]
+        mine = ["--batch_size", head["batch_size"], "--dataroot", images, *words]
+        self.opt = train_options(args, head["model"], *mine)
+        self.opt.speed = chosen or self.opt.speed
+        self.device, self.count, self.block = self.opt.device, 0, 1
+        self.seconds, self.fed, self.waiting, self.memory = [], [], [], 0
+        with hushed():
+            self.model = create_model(self.opt)
+            self.model.setup(self.opt)
+        self.batches = [made_batch(self.opt, seed) for seed in range(2)]
+
+    def step(self, batch: dict) -> None:
+        """Train on a batch, as train.py does."""
+        self.count += 1
+        self.model.progress.advance(self.opt.batch_size, begins=True)
+        runtime.seed_all(self.opt.seed, "step", 0, self.count)
+        self.model.set_input(batch)
+        self.model.optimize_parameters()
+
+    def run(self, count: int) -> float:
+        """Make steps on batches in memory; return seconds per step. The device is waited for once, at the end."""
+        settle(self.device)
+        begin = time.perf_counter()
+        for i in range(count):
+            self.step(self.batches[i % 2])
+        settle(self.device)
+        return (time.perf_counter() - begin) / count
+
+    def warm_up(self, before: int) -> None:
+        """Make the first steps, which choose algorithms, compile and capture; count a GPU's bytes beyond `before`."""
+        if self.device.type != "cuda":
+            self.run(1)
+            return
+        self.run(3)
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(self.device)  # not that of trying out algorithms, but that of capturing
+        self.run(12)
+        if speed.has(self.opt, "capture") and getattr(self.model.optimize_parameters, "graph", None) is None:
+            raise RuntimeError("steps could not be captured, perhaps out of memory")
+        self.block = max(1, min(50, round(1 / self.run(3))))  # about a second
+        self.memory = torch.cuda.max_memory_allocated(self.device) - before
+
+    def run_fed(self) -> None:
+        """Make steps on what the loader brings for some seconds; note seconds per step and the share of waiting."""
+        count, waited = max(2, min(100, round(3 / self.seconds[-1]))), 0.0
+        with loading(self.opt) as batches:
+            for _ in range(2 * self.opt.num_threads + 1):  # what was loaded in advance would flatter a short run
+                next(batches)
+            # After the fork of the loader's processes the first step copies every page of memory that it writes to.
+            self.step(next(batches))
+            settle(self.device)
+            begin = time.perf_counter()
+            for _ in range(count):
+                asked = time.perf_counter()
+                batch = next(batches)
+                waited += time.perf_counter() - asked
+                self.step(batch)
+            settle(self.device)
+            seconds = time.perf_counter() - begin
+        self.fed.append(seconds / count)
+        self.waiting.append(waited / seconds)
+
+    def measured(self) -> dict:
+        """Return what was measured, or that the run did not stay finite."""
+        try:
+            losses = dict(self.model.get_current_losses())
+        except UserError as error:
+            return {"failed": short(error)}
+        row = {"speed": self.opt.speed, "samples": self.seconds, "steps_each": self.block, "losses": losses}
+        return {**row, "fed": self.fed, "waiting": self.waiting, "memory": self.memory}
+
+
+def made_batch(opt, seed: int) -> dict:
+    """Return a batch of noise in [-1, 1], in main memory; pinned for a GPU."""
+    noise, shape = torch.Generator().manual_seed(seed), (opt.batch_size, 3, opt.crop_size, opt.crop_size)
+    images = {key: torch.rand(shape, generator=noise).mul_(2).sub_(1) for key in ("A", "B")}
+    if opt.device.type == "cuda":
+        images = {key: image.pin_memory() for key, image in images.items()}
+    return {**images, "A_paths": ["A"] * opt.batch_size, "B_paths": ["B"] * opt.batch_size}
+
+
+def steps(args, work: Path) -> Iterator[dict]:
+    """Measure training steps: models, batch sizes, variants."""
+    cuda = args.device.type == "cuda"
+    sizes = args.batch_sizes or ([1] if args.quick else [1, 4, 16] + [64] * cuda)
+    images = made_images(work / "jpg", "jpg", args.size, max(256, 16 * max(sizes)))
+    if cuda:
+        torch._dynamo.config.recompile_limit *= 2  # as two compiled variants are there at a time
+    for model in models_of(args):
+        cost, each = count_step(args, model), 0.0  # seconds for an image
+        reasons = {name: obstacle(args, model, name) for name in variants(args)}
+        for batch_size in sizes:
+            head = {"model": model, "batch_size": batch_size}
+            if each * batch_size > TOO_SLOW and not args.batch_sizes:
+                text = f"left out: about {each * batch_size:.0f} s for a step"
+                yield {**head, "variant": "all", "failed": text}
+                continue
+            for row in compare(args, head, [name for name, reason in reasons.items() if not reason], images):
+                if "samples" in row and not cuda and not (args.quick and row["variant"] == "bf16"):
+                    row["memory"] = in_child(memory_of_process, args, head, row["variant"], images)
+                if "samples" in row and row["variant"] == "default":
+                    each = statistics.median(row["samples"]) / batch_size
+                yield {**row, **{key: value * batch_size for key, value in cost.items()}}
+            yield from ({**head, "variant": name, "failed": reason} for name, reason in reasons.items() if reason)
+
+
+def compare(args, head: dict, names: list[str], images: Path) -> list[dict]:
+    """Let variants take turns; one after the other where memory does not hold all. Return a row for each."""
+    try:
+        return alternate(args, head, names, images)
+    except RuntimeError as error:
+        failure = short(error)
+    release()  # only here: the error held what was made
+    if len(names) == 1:
+        return [{**head, "variant": names[0], "failed": failure}]
+    return [{**row, "alone": True} for name in names for row in compare(args, head, [name], images)]
+
+
+def alternate(args, head: dict, names: list[str], images: Path) -> list[dict]:
+    """Measure variants that take turns; RuntimeError where memory does not hold more than one."""
+    arms, failed, title = {}, {}, f"steps: {head['model']}, batch {head['batch_size']}"
+    for name in names:
+        say(f"{title}: {name} begins")
+        try:
+            arms[name] = prepare(args, head, name, images)
+        except (RuntimeError, UserError) as error:
+            if "out of memory" in str(error) and len(names) > 1:
+                raise
+            failed[name] = short(error)
+    for turn in range(args.rounds if arms else 0):
+        say(f"{title}: round {turn + 1} of {args.rounds}")
+        for arm in arms.values():
+            arm.seconds.append(arm.run(arm.block))
+        for name in ("default", "--fast"):
+            if name in arms and turn < args.few:
+                arms[name].run_fed()
+    rows = []
+    for name in names:
+        row = {"failed": failed[name]} if name in failed else arms.pop(name).measured()
+        rows.append({**head, "variant": name, **row})
+    arm = None  # or the last one's memory would not be free
+    release()
+    return rows
+
+
+def prepare(args, head: dict, name: str, images: Path) -> Arm:
+    """Make an arm and its first steps."""
+    cuda = args.device.type == "cuda"
+    release_unused = torch.cuda.empty_cache if cuda else gc.collect
+    release_unused()
+    if cuda:
+        torch.cuda.reset_peak_memory_stats(args.device)
+    before = torch.cuda.memory_allocated(args.device) if cuda else 0
+    arm = Arm(args, head, name, images)
+    arm.warm_up(before)
+    return arm
+
+
+def short(error: Exception) -> str:
+    """Say in a table's cell what went wrong."""
+    full = isinstance(error, torch.OutOfMemoryError)
+    return "out of memory" if full else f"{type(error).__name__}: {error}".splitlines()[0][:120]
+
+
+def in_child(function: Callable, *arguments):
+    """Return what a function returns in a process of its own; None if that is killed."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        try:
+            return pool.submit(function, *arguments).result()
+        except BrokenProcessPool:
+            return None
+
+
+def memory_of_process(args, head: dict, variant: str, images: Path) -> int | None:
+    """Make two steps; return the most bytes of main memory that the process has had, PyTorch's included."""
+    Arm(args, head, variant, images).run(2)
+    status = Path("/proc/self/status")  # of this process alone, which getrusage is not
+    return 1024 * int(re.search(r"VmHWM:\s*(\d+)", status.read_text())[1]) if status.is_file() else None
+
+
+class OpBytes(TorchDispatchMode):
+    """Count the bytes that operations read and write, as if each began and ended in memory."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if not func.is_view and "empty" not in func.name():
+            tensors = [leaf for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, torch.Tensor)]
+            self.count += sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        return result
+
+
+def count_step(args, model: str) -> dict:
+    """Count FLOPs (multiplying and adding are two) and bytes of a float32 step on one image. Nothing is computed."""
+    opt = train_options(args, model, "--batch_size", 1)
+    batch = {key: value.to("meta") if torch.is_tensor(value) else value for key, value in made_batch(opt, 0).items()}
+    opt.device, opt.gpu_ids, opt.speed = torch.device("meta"), [], "fp32"
+    with hushed(), opt.device:
+        net = create_model(opt)
+        net.setup(opt)
+    for optimizer in net.optimizers:
+        optimizer.step = lambda *_, **__: None  # counted below
+    with FlopCounterMode(display=False) as flops, OpBytes() as moved:
+        net.set_input(batch)
+        net.optimize_parameters()
+    trained = sum(p.numel() for network in net.networks().values() for p in network.parameters())
+    adam = 7 * 4 * trained  # reads weight, gradient and two moments, writes all but the gradient
+    return {"flops": flops.get_total_flops(), "bytes": moved.count + adam}

@@ -1,0 +1,443 @@
+"""Metrics against independent computations on the same images; intervals; networks that are the right ones."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchmetrics
+import torchvision
+from file_server import Served, serving
+from scipy.ndimage import correlate1d
+from skimage import data
+from skimage.metrics import structural_similarity
+
+from util import features, metrics
+from util.metrics import METRICS, Evaluation, Score, ready
+from util.util import UserError
+
+LITE0 = ["fd_lite0", "kid_lite0"]
+
+
+def waves(count, height=40, width=32, channels=3, shift=0.0, seed=0):
+    """Make pictures (N, C, H, W) that are functions of numbers alone, with some noise that is one, too."""
+    n, c, y, x = np.meshgrid(*map(np.arange, (count, channels, height, width)), indexing="ij")
+    wave = (
+        np.sin(x / (3 + n) + shift + seed)
+        + np.cos(y / (2 + c) - n)
+        + 0.2 * np.sin(12.9898 * x * y + 78.233 * (n + seed))
+    )
+    return torch.from_numpy((127.5 + 57 * wave).round().clip(0, 255).astype(np.uint8))
+
+
+def scores(names, fake, real, size=100, **more):
+    evaluation = Evaluation(names, **more)
+    for begin in range(0, max(len(fake), len(real)), size):
+        evaluation.add(fake[begin : begin + size], real[begin : begin + size])
+    return evaluation.compute(50)
+
+
+def filtered(image):
+    """Weigh (H, W) with SSIM's window, mirrored at the border."""
+    weights = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
+    return correlate1d(
+        correlate1d(image, weights / weights.sum(), 0, mode="mirror"), weights / weights.sum(), 1, mode="mirror"
+    )
+
+
+def numpy_ms_ssim(a, b, powers=(0.0448, 0.2856, 0.3001, 0.2363, 0.1333)):
+    """Five scales of images (C, H, W) in [0, 255]; contrast and structure within the border, the last scale with it."""
+    value, (c1, c2) = 1.0, (6.5025, 58.5225)
+    for scale, power in enumerate(powers):
+        contrast, whole = [], []
+        for x, y in zip(a, b, strict=True):
+            mx, my = filtered(x), filtered(y)
+            vx, vy, vxy = filtered(x * x) - mx * mx, filtered(y * y) - my * my, filtered(x * y) - mx * my
+            contrast.append(((2 * vxy + c2) / (vx + vy + c2))[5:-5, 5:-5].mean())
+            whole.append(((2 * mx * my + c1) / (mx * mx + my * my + c1) * (2 * vxy + c2) / (vx + vy + c2)).mean())
+        value *= max(np.mean(whole if scale == 4 else contrast), 0) ** power
+        a, b = (z[:, : z.shape[1] // 2 * 2, : z.shape[2] // 2 * 2] for z in (a, b))
+        a, b = (z.reshape(len(z), z.shape[1] // 2, 2, z.shape[2] // 2, 2).mean((2, 4)) for z in (a, b))
+    return value
+
+
+def numpy_frechet(a, b):
+    """The Frechet distance of rows; tr sqrt(CaCb) is the sum of the singular values of the centred sets' product."""
+    (ma, mb), (ca, cb) = (a.mean(0), b.mean(0)), ((z - z.mean(0)) / math.sqrt(len(z) - 1) for z in (a, b))
+    cross = np.linalg.svd(ca @ cb.T, compute_uv=False).sum()
+    return ((ma - mb) ** 2).sum() + (ca**2).sum() + (cb**2).sum() - 2 * cross
+
+
+def looped_kernel(a, b):
+    """The kernel distance, pair by pair."""
+    k = lambda x, y: (float(x @ y) / len(x) + 1) ** 3  # noqa: E731
+    within = [
+        sum(k(z[i], z[j]) for i in range(len(z)) for j in range(len(z)) if i != j) / (len(z) * (len(z) - 1))
+        for z in (a, b)
+    ]
+    return sum(within) - 2 * sum(k(x, y) for x in a for y in b) / (len(a) * len(b))
+
+
+# ---- of pairs ----
+
+
+@pytest.mark.parametrize(("height", "width", "channels"), [(40, 32, 3), (37, 45, 3), (11, 12, 3), (33, 64, 1)])
+def test_l1_psnr_and_ssim_are_what_numpy_and_skimage_compute(height, width, channels):
+    fake, real = waves(3, height, width, channels), waves(3, height, width, channels, shift=0.4, seed=1)
+    found = Evaluation(["psnr", "ssim", "l1"]).add(fake, real)
+    assert list(found) == ["l1", "psnr", "ssim"]  # in the order of METRICS
+    for i, (a, b) in enumerate(zip(fake.double().numpy(), real.double().numpy(), strict=True)):
+        assert found["l1"][i] == pytest.approx(np.abs(a - b).mean() / 255, rel=1e-12)
+        assert found["psnr"][i] == pytest.approx(20 * math.log10(255 / math.sqrt(((a - b) ** 2).mean())), abs=1e-5)
+        ssim = structural_similarity(
+            a, b, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255, channel_axis=0
+        )
+        assert found["ssim"][i] == pytest.approx(ssim, abs=1e-9)
+
+
+@pytest.mark.parametrize(("height", "width", "channels"), [(176, 176, 3), (177, 210, 1)])
+def test_ms_ssim_is_what_numpy_computes(height, width, channels):
+    fake, real = waves(2, height, width, channels), waves(2, height, width, channels, shift=0.4)
+    found = Evaluation(["ms_ssim"]).add(fake, real)["ms_ssim"]
+    for value, a, b in zip(found, fake.double().numpy(), real.double().numpy(), strict=True):
+        assert value == pytest.approx(numpy_ms_ssim(a, b), abs=1e-6)
+
+
+def test_grey_and_colour_are_one_image():
+    grey, other = waves(2, channels=1), waves(2, channels=1, shift=1.0)
+    three = grey.expand(-1, 3, -1, -1)
+    names = ["l1", "psnr", "ssim"]
+    alone = Evaluation(names).add(grey, other)
+    assert Evaluation(names).add(three, other)["ssim"] == pytest.approx(alone["ssim"], abs=1e-12)
+    assert Evaluation(names).add(three, other)["l1"] == pytest.approx(alone["l1"], abs=1e-12)
+
+
+def test_equal_images_have_infinite_psnr():
+    image = waves(3)
+    near = image.clone()
+    near[0, 0, 0, 0] ^= 1
+    found = scores(["l1", "psnr", "ssim"], near, image)
+    assert (found["psnr"].value, found["psnr"].high) == (math.inf, math.inf)
+    assert math.isfinite(found["psnr"].low) or found["psnr"].low == math.inf
+    assert scores(["ssim"], image, image)["ssim"] == Score(1.0, 1.0, 1.0, 3)
+
+
+def test_images_too_small_for_a_metric_have_none_and_are_told_of():
+    evaluation = Evaluation(["l1", "ssim", "ms_ssim"])
+    assert all(map(math.isnan, evaluation.add(waves(1, 175, 175), waves(1, 175, 175, shift=1))["ms_ssim"]))
+    assert list(evaluation.compute()) == ["l1", "ssim"]
+    assert evaluation.missing == {"ms_ssim": "images are smaller than 176 pixels"}
+    evaluation.add(waves(1, 176, 176), waves(1, 176, 176, shift=1))
+    assert evaluation.compute()["ms_ssim"].images == 1
+    assert evaluation.notes == ["ms_ssim: without 1 images that are smaller than 176 pixels"]
+
+
+def test_a_pair_of_two_sizes_and_floats_are_refused():
+    with pytest.raises(UserError, match="2 of 32 x 40 and 2 of 33 x 40"):
+        Evaluation(["l1"]).add(waves(2), waves(2, width=33))
+    with pytest.raises(ValueError, match=r"not torch.float32 \(2, 3, 40, 32\)"):
+        Evaluation(["l1"]).add(waves(2).float(), waves(2))
+
+
+# ---- of sets ----
+
+
+def test_distances_of_lite0_are_what_the_formulas_give_of_its_features():
+    evaluation = Evaluation(LITE0)
+    evaluation.add_fake(waves(6))
+    evaluation.add_real(waves(5, 36, 50, shift=0.8))
+    found = evaluation.compute(0)
+    fake, real = (side.rows().astype(np.float64) for side in evaluation.sets["lite0"])
+    assert fake.shape == (6, 1280)
+    assert found["fd_lite0"].value == pytest.approx(numpy_frechet(fake, real), rel=1e-5)
+    assert found["fd_lite0"].images == 6
+    whole = Evaluation(LITE0)
+    whole.add(waves(6), waves(6, shift=0.8))
+    fake, real = (side.rows().astype(np.float64) for side in whole.sets["lite0"])
+    assert whole.compute(0)["kid_lite0"].value == pytest.approx(looped_kernel(fake, real), rel=1e-9)
+
+
+def test_features_of_lite0_tell_a_cat():
+    net = features.network("lite0", "cpu")
+    cat = torch.from_numpy(data.chelsea()).permute(2, 0, 1)[None]
+    with torch.no_grad():
+        rows = net(cat)
+        assert int(net.net._fc(rows).argmax()) == 285  # Egyptian cat
+        again = torch.nn.functional.interpolate(cat.float(), size=(224, 224), mode="bicubic", antialias=True)
+        again = net.net._avg_pooling(net.net.extract_features((again.clamp(0, 255) - 127) / 128)).flatten(1)
+    assert torch.allclose(rows, again, atol=1e-5)
+
+
+def test_few_images_are_no_hindrance_and_are_told_of():
+    evaluation = Evaluation([*LITE0, "l1"])
+    evaluation.add(waves(1), waves(1, shift=1))
+    assert list(evaluation.compute()) == ["l1"]
+    assert evaluation.missing["kid_lite0"] == "two images of each set are the least; there are 1 and 1"
+    evaluation.add(waves(2), waves(2, shift=1))
+    assert list(evaluation.compute()) == ["l1", *LITE0]
+    assert not evaluation.missing
+    assert evaluation.notes[0].startswith("fd_lite0: 3 images are too few for covariances of 1,280 features")
+
+
+def test_a_kid_of_uneven_or_many_images_is_the_mean_over_subsets(monkeypatch):
+    rng = np.random.default_rng(0)
+    fake, real = rng.normal(size=(24, 8)).astype(np.float32), (rng.normal(size=(60, 8)) + 1).astype(np.float32)
+    exact = looped_kernel(fake.astype(float), real.astype(float))
+    uneven = metrics.of_sets(metrics.kernel, fake, real, 0, 0).value
+    assert uneven == pytest.approx(exact, rel=0.05)
+    monkeypatch.setattr(metrics, "SUBSET", 12)
+    assert metrics.of_sets(metrics.kernel, fake, real, 0, 0).value == pytest.approx(exact, rel=0.1)
+    assert metrics.of_sets(metrics.frechet, fake, real, 0, 0).value == pytest.approx(  # in pieces of 12
+        numpy_frechet(fake.astype(float), real.astype(float)), rel=1e-9
+    )
+
+
+# ---- figures that stay ----
+
+
+def test_figures_of_fixed_images_stay():
+    found = scores(
+        [*METRICS.keys() - {"lpips", "fid", "kid"}], waves(5, 176, 180), waves(5, 176, 180, shift=0.3, seed=1)
+    )
+    golden = {"l1": 0.1759481581, "psnr": 13.96120856, "ssim": 0.5085469731, "ms_ssim": 0.6054780524}
+    golden |= {"fd_lite0": 11.47653352, "kid_lite0": -0.08350196133}
+    assert {name: score.value for name, score in found.items()} == pytest.approx(golden, rel=1e-4)
+
+
+def test_figures_do_not_depend_on_batches_or_order_and_disturb_nothing():
+    names = ["l1", "psnr", "ssim", *LITE0]
+    fake, real = waves(18), waves(18, shift=0.8)
+    torch.manual_seed(5)
+    first = scores(names, fake, real)
+    drawn = torch.rand(3)
+    assert scores(names, fake, real, size=7) == first
+    assert scores(names, fake, real, size=1) == first
+    torch.manual_seed(5)
+    assert torch.equal(torch.rand(3), drawn)
+    for name, score in scores(names, fake.flip(0), real.flip(0)).items():
+        assert tuple(score) == pytest.approx(tuple(first[name]), rel=1e-4)
+    assert scores(names, fake, real, seed=1)["psnr"].low != first["psnr"].low
+
+
+# ---- intervals ----
+
+
+def test_an_interval_of_a_mean_is_the_textbooks():
+    rng = np.random.default_rng(1)
+    values = rng.normal(20, 3, 400)
+    score = metrics.of_pairs({"psnr": values}, 1000, 0)["psnr"]
+    half = 1.96 * values.std(ddof=1) / 20
+    assert score.value == pytest.approx(values.mean())
+    assert (score.value - score.low, score.high - score.value) == pytest.approx((half, half), rel=0.15)
+    assert metrics.of_pairs({"psnr": values}, 0, 0)["psnr"] == Score(score.value, score.value, score.value, 400)
+
+
+def test_intervals_of_distances_hold_the_value_of_all_images():
+    rng, hits = np.random.default_rng(0), 0
+
+    def drawn(count, shift):
+        return np.maximum(rng.normal(size=(count, 8)) + shift, 0).astype(np.float32)
+
+    everything = metrics.of_sets(metrics.kernel, drawn(900, 0.7), drawn(900, 0.0), 0, 0).value
+    for _ in range(40):
+        score = metrics.of_sets(metrics.kernel, drawn(40, 0.7), drawn(40, 0.0), 40, 0)
+        hits += score.low <= everything <= score.high
+        assert score.low < score.value < score.high
+    assert hits >= 35  # of 40, 38 expected; where sets are alike the intervals are too wide
+    score = metrics.of_sets(metrics.frechet, drawn(40, 0.0), drawn(40, 0.0), 40, 0)
+    assert 0 <= score.low < score.value < score.high
+
+
+def test_long_sums_take_fewer_resamples(monkeypatch):
+    calls = []
+    slow = lambda fake, real, drawn, gamma, seed: calls.append(1) or len(calls) % 2  # noqa: E731
+    monkeypatch.setattr(metrics, "work", lambda *_: 4e10)
+    metrics.of_sets(slow, np.zeros((4, 2)), np.zeros((4, 2)), 1000, 0)
+    assert len(calls) == 1 + 50
+    monkeypatch.setattr(metrics, "work", lambda *_: 1e15)
+    metrics.of_sets(slow, np.zeros((4, 2)), np.zeros((4, 2)), 1000, 0)
+    assert len(calls) == 51 + 1 + 20
+
+
+# ---- memory ----
+
+
+def test_features_lie_on_the_disk():
+    net = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(4), torch.nn.Flatten())
+    kept = features.Features(lambda images: net(images.float()), "cpu")
+    for seed in range(50):
+        kept.add(waves(10, seed=seed))
+        assert len(kept.waiting) < features.GROUP
+    rows = kept.rows()
+    assert isinstance(rows, np.memmap)
+    assert rows.shape == (500, 48)
+    assert rows[250] == pytest.approx(net(waves(10, seed=25).float())[0].numpy())
+
+
+# ---- names, packages ----
+
+
+def test_every_metric_says_what_it_is():
+    assert list(METRICS) == ["l1", "psnr", "ssim", "ms_ssim", "lpips", "fid", "kid", "fd_lite0", "kid_lite0"]
+    assert [name for name, metric in METRICS.items() if not metric.lower] == ["psnr", "ssim", "ms_ssim"]
+    assert [name for name, metric in METRICS.items() if not metric.paired] == ["fid", "kid", *LITE0]
+    assert METRICS["psnr"].unit == "dB"
+
+
+def test_an_unknown_metric_is_an_error_with_a_guess():
+    with pytest.raises(UserError, match=r"metric 'pnsr' is not one of l1, psnr.*Did you mean 'psnr'\?"):
+        Evaluation(["l1", "pnsr"])
+
+
+def test_a_missing_package_is_named_with_its_command(monkeypatch):
+    features._made.cache_clear()
+    monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
+    with pytest.raises(UserError, match=r"needs the package efficientnet-lite-pytorch .* pip install effi"):
+        Evaluation(["kid_lite0"])
+
+
+# ---- weights ----
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """Empty caches."""
+    former = torch.hub.get_dir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    torch.hub.set_dir(str(tmp_path / "hub"))
+    yield tmp_path / "hub/checkpoints"
+    torch.hub.set_dir(former)
+    features._made.cache_clear()
+
+
+def stand_in(monkeypatch, name, path, **more):
+    """Take a file for the right one, for arithmetic that does not depend on what a network has learned."""
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    monkeypatch.setitem(features.WEIGHTS, name, features.WEIGHTS[name]._replace(sha256=digest[:8], **more))
+    return path
+
+
+@pytest.mark.parametrize(("metric", "network"), [("fid", "inception"), ("kid", "inception"), ("lpips", "lpips")])
+def test_missing_weights_say_which_file_from_where_to_where(hub, monkeypatch, metric, network):
+    assert metric not in ready()
+    wanted = features.WEIGHTS[network]
+    target = (
+        f"Fetch {wanted.url} and put it at {hub / wanted.files[0]}, or name the file: --weights {wanted.metric}=FILE"
+    )
+    with pytest.raises(UserError) as caught:
+        Evaluation([metric], download=False)
+    assert target in str(caught.value)
+    assert "is missing, and is not to be fetched" in str(caught.value)
+    monkeypatch.setitem(features.WEIGHTS, network, wanted._replace(url="http://127.0.0.1:9/x.pth"))
+    with pytest.raises(
+        UserError, match=r"is missing, and can't be fetched \(.*refused.*Fetch http://127.0.0.1:9/x.pth"
+    ):
+        Evaluation([metric])
+    assert list(hub.iterdir()) == []
+    with pytest.raises(UserError, match=rf"--weights {wanted.metric}=nowhere.pth: no such file"):
+        Evaluation([metric], weights={metric: Path("nowhere.pth")})
+
+
+def test_weights_are_fetched_whole_and_right_or_not_at_all(hub, tmp_path, monkeypatch):
+    path, target = tmp_path / "net.pth", hub / "served.pth"
+    torch.save({"x": torch.ones(3)}, path)
+    with serving() as server:
+        stand_in(monkeypatch, "lpips", path, url=f"{server.url}/served.pth", files=(target.name,))
+        server.files["/served.pth"] = Served(path.read_bytes())
+        assert features.find_weights("lpips") == target
+        assert features.find_weights("lpips", download=False) == target
+        assert target.read_bytes() == path.read_bytes()
+        target.unlink()
+        cut = Served(path.read_bytes(), cut=99)
+        for reason, served in {"invalid hash": Served(b"x"), "404": Served(status=404), "hash|whole": cut}.items():
+            server.files["/served.pth"] = served
+            with pytest.raises(UserError, match=rf"can't be fetched \(.*({reason})"):
+                features.find_weights("lpips")
+            assert list(hub.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("state", "what"),
+    [
+        ({"fc.weight": torch.zeros(1000, 2048)}, "a classifier of ImageNet's 1,000 classes"),
+        ({"AuxLogits.fc.weight": torch.zeros(1000, 768)}, "torchvision's InceptionV3"),
+        ({"features.0.weight": torch.zeros(2)}, r"other weights \(features.0.weight"),
+        ([1, 2], "it holds no weights"),
+    ],
+)
+def test_another_network_is_refused_by_name(hub, tmp_path, state, what):
+    path = tmp_path / "pt_inception-2015-12-05-6726825d.pth"
+    torch.save(state, path)
+    with pytest.raises(UserError, match=rf"{path} is not FID's InceptionV3 \(95 MB\): .*{what}.*not 6726825d"):
+        Evaluation(["fid"], weights={"fid": path})
+    hub.mkdir(parents=True)
+    (hub / path.name).write_bytes(path.read_bytes())  # in a cache, under its name
+    with pytest.raises(UserError, match=f"{hub / path.name} is not FID's InceptionV3"):
+        Evaluation(["kid"])
+
+
+def test_a_damaged_file_of_weights_is_refused(hub):
+    hub.mkdir(parents=True)
+    (hub / "alexnet-owt-7be5be79.pth").write_text("<html>not found</html>")
+    with pytest.raises(UserError, match=r"alexnet-owt-7be5be79.pth can't be loaded .* a web page"):
+        Evaluation(["lpips"])
+
+
+def test_fid_and_kid_are_of_torch_fidelitys_network(hub, tmp_path, monkeypatch):
+    from torch_fidelity import feature_extractor_inceptionv3 as theirs
+
+    kind = theirs.FeatureExtractorInceptionV3
+    with monkeypatch.context() as patch:  # random weights: it is the arithmetic that is compared
+        patch.setattr(theirs, "load_state_dict_from_url", lambda *_, **__: {})
+        patch.setattr(kind, "load_state_dict", lambda *_: None)
+        torch.manual_seed(0)
+        net = kind("inception-v3-compat", ["2048"])
+    for module in net.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(module.weight)
+    torch.save(net.state_dict(), tmp_path / "net.pth")
+    weights = {"fid": stand_in(monkeypatch, "inception", tmp_path / "net.pth")}
+    assert {"fid", "kid"} <= set(ready(weights))
+    fake, real = waves(3), waves(3, shift=1.0)
+    evaluation = Evaluation(["fid", "kid"], weights=weights)
+    evaluation.add(fake, real)
+    rows = [side.rows() for side in evaluation.sets["inception"]]
+    with torch.no_grad():
+        assert rows[0] == pytest.approx(net(fake)[0].numpy(), rel=1e-5)
+        assert rows[1] == pytest.approx(net(real)[0].numpy(), rel=1e-5)
+    found, rows = evaluation.compute(0), [side.astype(np.float64) for side in rows]
+    assert found["fid"].value == pytest.approx(numpy_frechet(*rows), rel=1e-5)
+    assert found["kid"].value == pytest.approx(looped_kernel(*rows), rel=1e-9)
+
+
+def test_lpips_is_its_papers_formula(hub, tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    alexnet = torchvision.models.alexnet()
+    torch.save(alexnet.state_dict(), tmp_path / "net.pth")
+    evaluation = Evaluation(["lpips"], weights={"lpips": stand_in(monkeypatch, "lpips", tmp_path / "net.pth")})
+    assert not hub.exists()
+    fake, real = waves(2, 64, 70), waves(2, 64, 70, shift=1.0)
+    found = evaluation.add(fake, real)["lpips"]
+    file = Path(torchmetrics.__file__).parent / "functional/image/lpips_models/alex.pth"
+    linear = torch.load(file, "cpu", weights_only=True)
+    shift, scale = (torch.tensor(x).view(3, 1, 1) for x in ([-0.030, -0.088, -0.188], [0.458, 0.448, 0.450]))
+    x, y = ((images / 127.5 - 1 - shift) / scale for images in (fake, real))
+    expected, level = torch.zeros(2), 0
+    with torch.no_grad():
+        for layer in alexnet.features:
+            x, y = layer(x), layer(y)
+            if isinstance(
+                layer, torch.nn.ReLU
+            ):  # unit length over the channels, squared difference, weighted sum, mean
+                unit = [z / (z.square().sum(1, keepdim=True) + 1e-8).sqrt() for z in (x, y)]
+                weight = linear[f"lin{level}.model.1.weight"].view(1, -1, 1, 1)
+                expected += ((unit[0] - unit[1]).square() * weight).sum(1).mean((1, 2))
+                level += 1
+    assert level == 5
+    assert found == pytest.approx(expected.tolist(), rel=1e-4)
+    assert evaluation.compute()["lpips"].value == pytest.approx(float(expected.mean()), rel=1e-4)

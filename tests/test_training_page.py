@@ -1,0 +1,465 @@
+"""The training page in a browser: curves against numbers, controls, images, and what comes while it is open."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+
+import numpy as np
+import pytest
+from browser import complaints, open_browser, requests
+from selenium.webdriver.common.keys import Keys  # a test dependency, as the browser is
+from selenium.webdriver.support.ui import WebDriverWait
+
+from util import training_page
+from util.page_data import as_line
+from util.pictures import Step
+from util.training_page import TrainingPage
+
+BEGIN = 1_700_000_000.0
+LABELS = ("real_A", "fake_B", "real_B")
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    with open_browser(tmp_path_factory.mktemp("browser"), 1280, 900) as driver:
+        yield driver
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The time that lines tell, in seconds since the run began; `clock[0]` sets it."""
+    times = [0.0]
+    monkeypatch.setattr(training_page, "now", lambda: BEGIN + times[0])
+    return times
+
+
+def run(folder, **about):
+    """Begin the page of a training of ten epochs, 100 images each."""
+    about = {"name": "run", "epochs": 10, "best": "psnr", "lower": ["l1"], "time": BEGIN, **about}
+    page = TrainingPage(folder, "run", 256, about)
+    page.cut(0, 1)
+    return page
+
+
+def images(value, labels=LABELS, count=1):
+    return {label: [np.full((16, 16, 3), value, dtype=np.uint8)] * count for label in labels}
+
+
+def train(page, values, clock=None, first=1):
+    """Print a loss at every 50 images, two times an epoch and once a minute."""
+    for k, value in enumerate(values, first):
+        if clock:
+            clock[0] = 60 * k
+        page.losses(Step((k + 1) // 2, 50 * k, k / 2, 1e-3 / k), value if isinstance(value, dict) else {"G": value})
+    page.flush()
+
+
+def opened(browser, page, fragment=""):
+    browser.get("about:blank")
+    complaints(browser), requests(browser)
+    browser.get((page.data.folder / "index.html").as_uri() + fragment)
+    WebDriverWait(browser, 10).until(lambda _: js(browser, "return loaded"))
+    return browser
+
+
+def js(browser, code, *words):
+    return browser.execute_script(code, *words)
+
+
+def text(browser, name):
+    return js(browser, "return document.getElementById(arguments[0]).textContent", name)
+
+
+def until(browser, condition):
+    """Wait for what comes with the next look at data.js."""
+    WebDriverWait(browser, 15, 0.1).until(lambda _: condition())
+
+
+def lines(browser, chart="plot", kind="line"):
+    """Return each path of a chart as a list of (x, y) in the units of its axes, as the labels of the grid have them."""
+    found = js(
+        browser,
+        """const svg = document.querySelector(`#${arguments[0]} svg`), at = (node, name) => Number(node.getAttribute(name));
+        const texts = [...svg.querySelectorAll("text")].filter((node) => node.getAttribute("text-anchor") !== "end" || at(node, "x") < 46);
+        return [texts.map((node) => [node.textContent, at(node, "x"), at(node, "y"), node.getAttribute("text-anchor")]),
+          [...svg.querySelectorAll(`path.${arguments[1]}`)].map((path) => path.getAttribute("d"))];""",
+        chart,
+        kind,
+    )
+    texts, paths = found
+    across = [(float(value), x) for value, x, _, anchor in texts if anchor == "middle"]
+    up = [(float(value), y - 4) for value, _, y, anchor in texts if anchor == "end"]
+    return [
+        [tuple(read(of, at) for of, at in zip((across, up), point, strict=True)) for point in numbers(d)] for d in paths
+    ]
+
+
+def numbers(d):
+    """Return the points of a path of straight lines."""
+    assert re.fullmatch(r"(?:[ML]-?[\d.]+ -?[\d.]+)*", d)
+    return [tuple(map(float, point.split())) for point in re.split("[ML]", d)[1:]]
+
+
+def read(marks, place):
+    """Read a place off an axis that is marked with (value, place)."""
+    (a, at_a), (b, at_b) = marks[0], marks[-1]
+    return a + (b - a) * (place - at_a) / (at_b - at_a)
+
+
+def near(points, expected, rel=0.01):
+    top = [max(abs(value) for value in axis) for axis in zip(*expected, strict=True)]
+    assert len(points) == len(expected)
+    for point, other in zip(points, expected, strict=True):
+        for value, truth, most in zip(point, other, top, strict=True):
+            assert value == pytest.approx(truth, abs=rel * most)
+
+
+# ---- curves ----
+
+
+def test_a_curve_goes_through_its_numbers_and_so_does_the_learning_rate(browser, tmp_path, clock):
+    values = [3.0, 1.0, 4.0, 1.5, 5.0, 2.0]
+    train(page := run(tmp_path), values, clock)
+    opened(browser, page, "#log=0")
+    (line,) = lines(browser)
+    near(line, [(k / 2, value) for k, value in enumerate(values, 1)])
+    (rate,) = lines(browser, "rate")
+    near(rate, [(k / 2, 1e-3 / k) for k in range(1, 7)])
+    assert (text(browser, "where"), text(browser, "lr")) == ("epoch 3 · 300 images · 6 min", "0.0001667")
+    assert text(browser, "legend") == "G2"
+    assert complaints(browser) == []
+
+
+def test_the_axis_switches_between_epochs_hours_and_images(browser, tmp_path, clock):
+    train(page := run(tmp_path), [1.0, 2.0, 3.0, 4.0], clock)
+    opened(browser, page, "#log=0")
+    for axis, expected in (
+        ("hours", [k / 60 for k in range(1, 5)]),
+        ("images", [50, 100, 150, 200]),
+        ("epochs", [0.5, 1, 1.5, 2]),
+    ):
+        js(browser, "const axis = document.getElementById('axis'); axis.value = arguments[0]; axis.onchange()", axis)
+        (line,) = lines(browser)
+        near(line, list(zip(expected, [1, 2, 3, 4], strict=True)), 0.02)
+    assert "axis" not in browser.current_url
+
+
+def test_smoothing_is_a_mean_that_begins_at_the_first_value_and_keeps_the_raw_line(browser, tmp_path, clock):
+    values = [8.0, 2.0, 6.0, 1.0, 7.0, 3.0]
+    train(page := run(tmp_path), values, clock)
+    opened(browser, page, "#log=0")
+    assert (text(browser, "prints"), lines(browser, kind="raw")) == ("off", [])
+    slider = browser.find_element("id", "smooth")
+    js(browser, "arguments[0].value = 0.5; arguments[0].oninput()", slider)
+    assert text(browser, "prints") == "3 prints"
+    weight, mean, whole, expected = 1 - 1 / 3, 0.0, 0.0, []
+    for k, value in enumerate(values, 1):
+        mean, whole = weight * mean + (1 - weight) * value, weight * whole + 1 - weight
+        expected.append((k / 2, mean / whole))
+    near(lines(browser)[0], expected)
+    near(lines(browser, kind="raw")[0], [(k / 2, value) for k, value in enumerate(values, 1)])
+    assert "smooth=0.5" in browser.current_url
+
+
+def test_losses_are_switched_off_and_on_and_small_ones_are_seen_beside_large_ones(browser, tmp_path, clock):
+    train(page := run(tmp_path), [{"L1": 100.0 + k, "GAN": 1.0 / k} for k in range(1, 6)], clock)
+    opened(browser, page)
+    assert js(browser, "return document.getElementById('log').checked")  # by itself
+    paths = [
+        numbers(d)
+        for d in js(browser, "return [...document.querySelectorAll('#plot .line')].map((p) => p.getAttribute('d'))")
+    ]
+    steps = [b[1] - a[1] for a, b in zip(paths[1][:-1], paths[1][1:], strict=True)]
+    ratios = [np.log((k + 1) / k) for k in range(1, 5)]
+    assert [step / steps[0] for step in steps] == pytest.approx([ratio / ratios[0] for ratio in ratios], rel=0.02)
+    first, _ = browser.find_elements("css selector", "#legend button")
+    first.click()
+    assert first.get_attribute("aria-pressed") == "false"
+    (line,) = lines(browser)
+    near(line, [(k / 2, 1 / k) for k in range(1, 6)])  # alone it has a scale without logarithms
+    assert "off=L1" in browser.current_url
+    first.click()
+    assert len(lines(browser, kind="line")) == 2
+    assert "off" not in browser.current_url
+
+
+def test_values_are_read_off_by_keys_and_pointer_in_all_charts(browser, tmp_path, clock):
+    train(page := run(tmp_path), [5.0, 6.0, 7.0, 8.0], clock)
+    page.validation(Step(1, 100, 1.0), {"psnr": 20.5}, {})
+    page.validation(Step(2, 200, 2.0), {"psnr": 21.5}, {})
+    page.flush()
+    opened(browser, page)
+    svg = browser.find_element("css selector", "#plot svg")
+    svg.send_keys(Keys.ARROW_LEFT, Keys.ARROW_LEFT)
+    assert (text(browser, "where"), text(browser, "legend")) == ("epoch 1 · 100 images · 2 min", "G6")
+    assert text(browser, "metrics") == "psnr 20.5epoch 1"
+    assert len(js(browser, "return document.querySelectorAll('.mark line')")) == 3
+    svg.send_keys(Keys.HOME)
+    assert text(browser, "legend") == "G5"
+    box = svg.rect
+    point = {"type": "mouseMoved", "x": box["x"] + 46 + (box["width"] - 56) * 0.73, "y": box["y"] + 50}
+    browser.execute_cdp_cmd("Input.dispatchMouseEvent", point)
+    assert text(browser, "legend") == "G7"
+    browser.execute_cdp_cmd("Input.dispatchMouseEvent", {"type": "mouseMoved", "x": 5, "y": 5})
+    assert (text(browser, "legend"), text(browser, "metrics")) == ("G8", "psnr 21.5best 21.5, epoch 2")
+
+
+def test_a_long_run_is_drawn_with_its_extremes(browser, tmp_path, clock):
+    values = [1.0 + k % 2 for k in range(6000)]
+    values[1234], values[4321] = 9.0, -5.0
+    page = run(tmp_path, epochs=3000)
+    for k, value in enumerate(values, 1):
+        page.losses(Step(k, k, float(k)), {"G": value})
+    page.flush()
+    opened(browser, page, "#log=0")
+    (line,) = lines(browser)
+    assert len(line) < 4 * 400
+    assert len({round(x) for x, _ in line}) > 300
+    assert [round(value, 1) for value in (max(y for _, y in line), min(y for _, y in line))] == [9, -5]
+
+
+def test_what_is_not_finite_is_left_out(browser, tmp_path, clock):
+    train(page := run(tmp_path), [1.0, float("nan"), float("inf"), 2.0], clock)
+    page.validation(Step(1, 100, 1.0), {"psnr": float("inf")}, {})
+    page.flush()
+    opened(browser, page, "#log=0")
+    near(lines(browser)[0], [(0.5, 1.0), (2.0, 2.0)])
+    assert complaints(browser) == []
+
+
+# ---- validation and images ----
+
+
+def validated(page, values, count=1):
+    for epoch, value in enumerate(values, 1):
+        page.images(Step(epoch, 100 * epoch - 40, 0.0), images(10 + epoch))
+        page.validation(
+            Step(epoch, 100 * epoch, float(epoch)), {"psnr": value, "l1": value}, images(100 + epoch, count=count)
+        )
+    page.flush()
+
+
+def sources(browser, place="fixed"):
+    found = js(
+        browser,
+        "return [...document.querySelectorAll(`#${arguments[0]} .viewer img`)].map((image) => image.getAttribute('src'))",
+        place,
+    )
+    return [name.removeprefix("images/").removesuffix(".png") for name in found]
+
+
+def scrub(browser, k):
+    js(browser, "const epoch = document.getElementById('epoch'); epoch.value = arguments[0]; epoch.oninput()", k)
+
+
+def test_the_best_epoch_is_marked_by_its_metric_s_sense(browser, tmp_path, clock):
+    validated(page := run(tmp_path), [20.0, 23.0, 22.0, 23.0])
+    opened(browser, page)
+    texts = js(browser, "return [...document.querySelectorAll('#metrics figcaption')].map((one) => one.textContent)")
+    assert texts == ["psnr 23best 23, epoch 2", "l1 23best 20, epoch 1"]
+    marks = js(
+        browser, "return [...document.querySelectorAll('#metrics .best')].map((one) => Number(one.getAttribute('cx')))"
+    )
+    ends = [
+        numbers(d)
+        for d in js(browser, "return [...document.querySelectorAll('#metrics .line')].map((p) => p.getAttribute('d'))")
+    ]
+    assert marks == pytest.approx([ends[0][1][0], ends[1][0][0]], abs=0.1)
+    best = browser.find_element("id", "best")
+    assert best.text == "Best: 2"
+    best.click()
+    assert sources(browser)[1] == "validation002_fake_B"
+    assert text(browser, "when").startswith("epoch 2 · 200 images")
+
+
+def test_the_scrubber_changes_fixed_and_random_images_and_keeps_mode_and_zoom(browser, tmp_path, clock):
+    validated(page := run(tmp_path), [20.0, 21.0, 22.0], count=2)
+    opened(browser, page)
+    assert sources(browser) == [f"validation003_{label}{i}" for i in ("", "_1") for label in LABELS]
+    assert sources(browser, "random") == [f"epoch003_{label}" for label in LABELS]
+    js(browser, "view.set({ mode: 'slider', zoom: 4, x: 0.3 })")
+    scrub(browser, 0)
+    assert sources(browser) == [f"validation001_{label}{i}" for i in ("", "_1") for label in ("fake_B", "real_B")]
+    assert sources(browser, "random") == ["epoch001_fake_B", "epoch001_real_B"]
+    assert js(browser, "return [view.mode, view.zoom, view.x]") == ["slider", 4, 0.3]
+    until(
+        browser,
+        lambda: js(
+            browser, "return [...document.querySelectorAll('.viewer img')].every((image) => image.naturalWidth === 16)"
+        ),
+    )
+    browser.find_element("tag name", "body").send_keys(".")
+    assert sources(browser)[0] == "validation002_fake_B"
+    browser.find_elements("css selector", "#strip button")[-1].click()
+    assert sources(browser)[0] == "validation003_fake_B"
+    assert js(browser, "return document.getElementById('newest').getAttribute('aria-pressed')") == "true"
+    assert complaints(browser) == []
+
+
+def test_without_validation_the_scrubber_goes_over_what_was_displayed(browser, tmp_path, clock):
+    page = run(tmp_path)
+    for epoch in (1, 2, 3):
+        page.images(Step(epoch, 100 * epoch, 0.0), images(epoch, ("real_A", "fake_B", "rec_A", "real_B")))
+    page.flush()
+    opened(browser, page, "#mode=diff")
+    assert js(browser, "return [view.pair, document.getElementById('beside').hidden]") == [["fake_B", "real_A"], True]
+    assert sources(browser) == ["epoch003_fake_B", "epoch003_real_A"]
+    scrub(browser, 1)
+    assert sources(browser) == ["epoch002_fake_B", "epoch002_real_A"]
+    assert text(browser, "when") == "epoch 2 · 200 images"
+
+
+# ---- while the page is open ----
+
+
+def test_new_lines_appear_in_place(browser, tmp_path, clock):
+    train(page := run(tmp_path), [3.0, 2.0], clock)
+    validated(page, [20.0, 21.0], count=4)
+    opened(browser, page)
+    js(browser, "window.same = true; view.set({ mode: 'blend', zoom: 2 }); scrollTo(0, 400)")
+    scrub(browser, 0)
+    before = js(browser, "return scrollY")
+    train(page, [1.0], clock, first=3)
+    page.validation(Step(3, 300, 3.0), {"psnr": 22.0}, images(1, count=4))
+    page.images(Step(3, 290, 0.0), images(2))
+    page.flush()
+    until(browser, lambda: text(browser, "legend") == "G1" and text(browser, "best") == "Best: 3")
+    assert before == js(browser, "return scrollY") > 100
+    assert js(browser, "return [window.same, view.mode, view.zoom]") == [True, "blend", 2]
+    assert sources(browser)[0] == "validation001_fake_B"  # what is looked at stays
+    browser.find_element("id", "newest").click()
+    assert sources(browser)[0] == "validation003_fake_B"
+    page.validation(Step(4, 400, 4.0), {"psnr": 22.0}, images(1, count=4))
+    page.flush()
+    until(browser, lambda: sources(browser)[0] == "validation004_fake_B")
+    assert complaints(browser) == []
+
+
+def test_only_the_newest_file_is_read_again(browser, tmp_path, clock):
+    page = run(tmp_path)
+    page.data.room = 1000
+    train(page, [float(k) for k in range(1, 31)], clock)
+    count = len(list(tmp_path.glob("data*.js")))
+    assert count > 3
+    opened(browser, page, "#log=0")
+    near(lines(browser)[0], [(k / 2, k) for k in range(1, 31)])
+    requests(browser)
+    train(page, [31.0], clock, first=31)
+    until(browser, lambda: text(browser, "legend") == "G31")
+    asked = {re.sub(r"^.*/|\?.*", "", url) for url in requests(browser)}
+    assert asked <= {f"data-{count - 1:03d}.js", f"data-{count:03d}.js"}
+
+
+def test_a_line_that_is_being_written_is_not_yet_there_and_harms_nothing(browser, tmp_path, clock):
+    train(page := run(tmp_path), [1.0, 2.0], clock)
+    whole, line = (
+        (tmp_path / "data.js").read_bytes(),
+        as_line("losses", {"total_iters": 150, "x": 1.5, "losses": {"G": 3.0}}),
+    )
+    for cut in (1, 2, 20, len(line), len(line) + 3):
+        (tmp_path / "data.js").write_bytes(whole + f"// {line}".encode()[:cut])
+        opened(browser, page)
+        assert (text(browser, "legend"), complaints(browser)) == ("G2", [])
+
+
+def test_a_run_that_goes_on_takes_back_what_it_does_again(browser, tmp_path, clock):
+    page = run(tmp_path)
+    page.data.room = 500
+    train(page, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0], clock)  # 300 images, of which 200 were saved
+    validated(page, [20.0, 21.0, 22.0])
+    opened(browser, page, "#log=0")
+    js(browser, "window.same = true")
+    clock[0] = 7200
+    again = TrainingPage(tmp_path, "run", 256, {**page.about, "time": BEGIN + 7200})
+    again.data.room = 500
+    again.cut(200, 3)
+    again.losses(Step(3, 250, 2.5), {"G": 9.0})
+    clock[0] += 60
+    again.losses(Step(3, 300, 3.0), {"G": 8.0})
+    again.validation(Step(3, 300, 3.0), {"psnr": 19.0, "l1": 19.0}, images(3))
+    again.flush()
+    until(browser, lambda: text(browser, "best") == "Best: 2" and text(browser, "legend") == "G8")
+    expected = [(0.5, 1.0), (1.0, 2.0), (1.5, 3.0), (2.0, 4.0), (2.5, 9.0), (3.0, 8.0)]
+    near(lines(browser)[0], expected)
+    assert js(browser, "return window.same")
+    assert text(browser, "where").endswith("5 min")  # four of the first start, one of the second
+    opened(browser, again, "#log=0")
+    near(lines(browser)[0], expected)
+    assert len(browser.find_elements("css selector", ".run dd")) >= 3
+
+
+def test_another_training_in_the_same_folder_is_shown_from_its_beginning(browser, tmp_path, clock):
+    train(page := run(tmp_path), [1.0, 2.0], clock)
+    opened(browser, page)
+    js(browser, "window.same = true")
+    train(run(tmp_path), [7.0], clock)
+    until(browser, lambda: text(browser, "legend") == "G7")
+    assert js(browser, "return window.same") is None
+
+
+# ---- the run ----
+
+
+def test_the_state_tells_speed_and_what_is_left_and_when_there_is_no_news(browser, tmp_path, monkeypatch):
+    shift = [0.0]
+    monkeypatch.setattr(training_page, "now", lambda: time.time() + shift[0])
+    page = run(tmp_path, time=time.time() - 300)
+    for k in range(1, 6):
+        shift[0] = 60 * (k - 5)
+        page.losses(Step(1, 50 * k, k / 2), {"G": 1.0})
+    page.flush()
+    opened(browser, page)
+    found = re.fullmatch(r"training · epoch 2.5 of 10 · (0.8\d*) images/s · 15 min left", text(browser, "state"))
+    assert float(found[1]) == pytest.approx(50 / 60, rel=0.01)
+    assert browser.title == "25% run"
+    js(browser, "heard -= 600; tellState()")
+    assert text(browser, "state") == "stopped? No news for 10 min · epoch 2.5 of 10"
+    page.epochs = 2
+    page.close()
+    until(browser, lambda: text(browser, "state") == "stopped · epoch 2.5 of 10")
+    page.epochs = 10
+    page.close()
+    opened(browser, page)
+    assert text(browser, "state") == "finished · epoch 10 of 10"
+
+
+def test_names_are_shown_and_nothing_in_them_runs(browser, tmp_path, clock):
+    bad = "</script><img src=x onerror=window.bad=1>"
+    page = run(tmp_path, name=bad, command=f"python train.py --name '{bad}'", options={bad: bad}, model=bad)
+    train(page, [{bad: 1.0, "length": 2.0}, {bad: 1.5, "length": 2.0}], clock)
+    page.images(Step(1, 50, 0.0), images(1, (bad, "fake_%3Cb%3E")))
+    page.validation(Step(1, 100, 1.0), {bad: 1.0, "__proto__": 2.0}, images(2, (bad, "fake_B")))
+    page.flush()
+    opened(browser, page, "#off=<b>")
+    js(browser, "document.querySelector('details').open = true; view.set({ mode: 'diff' })")
+    assert js(browser, "return [window.bad, document.querySelectorAll('img[src=x]').length]") == [None, 0]
+    assert bad in text(browser, "legend")
+    assert js(browser, "return document.querySelector('.run').textContent").count(bad) >= 3
+    until(
+        browser,
+        lambda: js(
+            browser, "return [...document.querySelectorAll('.viewer img')].every((image) => image.naturalWidth)"
+        ),
+    )
+    assert complaints(browser) == []
+
+
+def test_a_phone_shows_all_without_scrolling_sideways(tmp_path, clock):
+    validated(page := run(tmp_path), [20.0, 21.0], count=2)
+    train(page, [{f"loss_{k}": 1.0 + k for k in range(8)}] * 3, clock)
+    with open_browser(tmp_path / "phone", 390, 844, dark=True) as browser:
+        opened(browser, page)
+        assert js(browser, "return document.documentElement.scrollWidth") == 390
+        widths = js(browser, "return [...document.querySelectorAll('#fixed .frame')].map((frame) => frame.clientWidth)")
+        assert min(widths) > 110
+        small = js(
+            browser,
+            "return [...document.querySelectorAll('body *')].map((node) => parseFloat(getComputedStyle(node).fontSize))",
+        )
+        assert min(small) >= 12
+        unnamed = "return [...document.querySelectorAll('button, input, select, svg')].filter((node) => !(node.textContent.trim() || node.ariaLabel || node.labels?.length)).length"
+        assert js(browser, unnamed) == 0
+        with contextlib.suppress(AttributeError):
+            assert complaints(browser) == []

@@ -1,0 +1,473 @@
+"use strict";
+/* The results page. data.js calls begin(), about(), layout(), row(), done() and next(), a line each; the page of a run that goes on
+   loads the newest file again every few seconds (one opened as file:// may not fetch). metrics.js, from scripts/evaluate.py, calls
+   metrics(). With test.py --compare the same files of other folders are read, too. Only rows that are seen are in the document. */
+const GAP = 8, NAME = 36, CAPTION = 26, END = 20; // pixels, as in page.css
+const HIGHEST = 8e6; // pixels; browsers lay out no more than a few times that
+const $ = (id) => document.getElementById(id);
+const main = { path: "", rows: [], base: 0, file: 0 }, runs = [main];
+const state = { q: "", sort: "", up: false, range: null, size: 256, row: null };
+const seen = new Map(); // rows in the document -> their elements and viewers
+let reading = main, order = [], tops = [0], open = null, hash = null, place = 0;
+
+// ---- the lines of data.js and metrics.js ----
+
+function begin(id) {
+  if (reading === main && main.id && main.id !== id) location.reload(); // another run has begun in this folder
+  Object.assign(reading, { id, at: reading.base });
+}
+
+function about(value) {
+  if (reading.about) return;
+  reading.about = value;
+  reading.label ||= value.label;
+  if (reading !== main) return;
+  if (!new URLSearchParams(location.hash.slice(1)).has("size")) state.size = value.width;
+  for (const run of value.runs || []) runs.push({ ...run, rows: [], base: 0, file: 0 });
+}
+
+function row(name, file) {
+  if (reading.at++ < reading.rows.length) return;
+  const one = { name, file, layout: reading.layout, found: name.toLowerCase(), at: reading.rows.length };
+  reading.rows.push(one);
+  if (reading !== main) for (const key of [file, name]) (reading.known ||= new Map()).set(key, one);
+}
+
+const layout = (value) => (reading.layout = value);
+const next = () => (reading.more = true);
+const done = (value) => (reading.done = value);
+const metrics = (value) => (reading.metrics = value);
+
+function run(address) {
+  return new Promise((resolve) => {
+    const script = make("script", null, { src: `${address}?${Date.now()}` });
+    script.onload = script.onerror = (event) => (script.remove(), resolve(event.type === "load"));
+    document.head.append(script);
+  });
+}
+
+async function read(one) {
+  reading = one;
+  do {
+    one.more = false;
+    const file = one.data || `${one.path}data${one.file ? `-${String(one.file).padStart(3, "0")}` : ""}.js`;
+    one.lost = !(await run(file)) && !one.rows.length;
+    if (one.more) Object.assign(one, { base: one.rows.length, file: one.file + 1 });
+  } while (one.more);
+  await run(`${one.path}metrics.js`); // none is no error
+}
+
+async function load() {
+  for (let k = 0; k < runs.length; k++) if (!runs[k].done) await read(runs[k]); // `about` of the first tells of the others
+  update();
+  if (!main.done && !main.lost) setTimeout(load, document.hidden ? 20000 : 3000);
+}
+
+// ---- rows ----
+
+const idOf = (one) => {
+  try {
+    return decodeURIComponent(one.file);
+  } catch {
+    return one.file; // a name that is no text
+  }
+};
+
+function metricOf(sort) {
+  const k = sort.indexOf("@"), run = k < 0 ? main : runs.find((one) => one.label === sort.slice(k + 1));
+  const name = k < 0 ? sort : sort.slice(0, k);
+  return run && run.metrics && run.metrics.order.includes(name) ? { run, name, lower: run.metrics.lower[name] } : null;
+}
+
+function twin(run, one) { // the same image in another run
+  return run === main ? one : run.known && (run.known.get(one.name) || run.known.get(one.file));
+}
+
+function valueOf(one, { run, name }) {
+  const other = twin(run, one), values = other && run.metrics.values[idOf(other)];
+  return values && Number.isFinite(values[name]) ? values[name] : null;
+}
+
+const short = (value) => (value === null ? "–" : String(+value.toPrecision(4)));
+
+function itemOf(run, one, k, label) {
+  const [, file, width, height] = one.layout.images[k], { thumbs } = one.layout;
+  const item = { label, src: `${run.path}images/${one.file}_${file}.png`, ratio: width / height, width };
+  if (thumbs) {
+    const before = thumbs.slice(0, k).reduce((sum, x) => sum + x, 0), whole = thumbs.reduce((sum, x) => sum + x, 0);
+    item.thumb = [`${run.path}thumbs/${one.file}.jpg`, before, thumbs[k], whole];
+  }
+  return item;
+}
+
+function itemsOf(one) {
+  const metric = metricOf(state.sort), items = [];
+  one.layout.images.forEach(([label, , width, height], k) => {
+    const output = runs.length > 1 && !label.startsWith("real");
+    for (const run of output ? runs : [main]) {
+      const other = twin(run, one), j = other ? other.layout.images.findIndex((image) => image[0] === label) : -1;
+      const shown = output ? `${run.label}: ${label}` : label;
+      if (j < 0) items.push({ label: shown, ratio: width / height, missing: `${run.label} has no ${label} of this image.` });
+      else items.push(itemOf(run, other, j, shown));
+      if (output && metric && run.metrics && label.startsWith("fake")) {
+        items.at(-1).note = `${metric.name} ${short(valueOf(one, { run, name: metric.name }))}`;
+      }
+    }
+  });
+  return items;
+}
+
+function labelsOf() {
+  const layouts = new Set(main.rows.map((one) => one.layout)), labels = new Set();
+  for (const images of layouts) for (const item of itemsOf(main.rows.find((one) => one.layout === images))) labels.add(item.label);
+  return [...labels];
+}
+
+function usualPair(labels) { // an output beside another run's, or its truth, or its input
+  const fakes = labels.filter((label) => /(^|: )fake/.test(label)), truth = fakes.length && fakes[0].replace("fake", "real");
+  const input = labels.find((label) => label.startsWith("real"));
+  const other = runs.length > 1 ? fakes[1] : main.about.paired && labels.includes(truth) ? truth : input;
+  const pair = fakes.length && other ? [fakes[0], other] : labels.slice(0, 2);
+  return pair.sort((a, b) => labels.indexOf(a) - labels.indexOf(b));
+}
+
+// ---- which rows, and where ----
+
+function update() {
+  document.body.classList.toggle("busy", !main.done);
+  $("note").textContent = runs.filter((one) => one.lost || (one.done && !one.rows.length)).map((one) =>
+    one === main ? (one.lost ? "data.js, which lists the images, can't be read." : "No images.") : `Nothing was found of ${one.label} at ${one.path}.`).join(" ");
+  if (!main.rows.length) return;
+  const labels = labelsOf(), known = view.pair && view.pair.every((label) => labels.includes(label));
+  bar.labels(labels);
+  if (!known || !view.chosen) Object.assign(view, { chosen: false }).set({ pair: usualPair(labels) });
+  const sorts = [["", "in order"], ["name", "by name"]];
+  for (const one of runs) {
+    for (const name of (one.metrics || { order: [] }).order) {
+      sorts.push([one === main ? name : `${name}@${one.label}`, `${name}${runs.length > 1 ? ` of ${one.label}` : ""}, worst first`]);
+    }
+  }
+  if (sorts.length !== $("sort").length) $("sort").replaceChildren(...sorts.map(([value, text]) => make("option", null, { value }, text)));
+  arrange();
+  if (state.row !== null && !open) show(main.rows.find((one) => one.name === state.row));
+}
+
+function arrange() {
+  const words = state.q.toLowerCase().split(/\s+/).filter(Boolean), metric = metricOf(state.sort);
+  let rows = main.rows.filter((one) => words.every((word) => one.found.includes(word)));
+  const keys = new Map(metric ? rows.map((one) => [one, valueOf(one, metric)]) : []);
+  histogram(metric, rows, keys);
+  if (metric && state.range) rows = rows.filter((one) => keys.get(one) !== null && keys.get(one) >= state.range[0] && keys.get(one) <= state.range[1]);
+  if (metric) {
+    const sign = (metric.lower ? -1 : 1) * (state.up ? -1 : 1), last = (value) => (value === null ? Infinity : sign * value);
+    rows.sort((a, b) => (last(keys.get(a)) - last(keys.get(b)) || a.at - b.at) || 0);
+  } else {
+    if (state.sort === "name") rows.sort((a, b) => compare(a.name, b.name));
+    if (state.up) rows.reverse();
+  }
+  order = rows;
+  $("shown").textContent = rows.length === main.rows.length ? `${rows.length.toLocaleString("en")} images` : `${rows.length.toLocaleString("en")} of ${main.rows.length.toLocaleString("en")} images`;
+  for (const [id, key] of [["filter", "q"], ["sort", "sort"], ["size", "size"]]) if ($(id).value !== String(state[key])) $(id).value = state[key];
+  $("up").setAttribute("aria-pressed", state.up);
+  measure();
+}
+
+const { compare } = new Intl.Collator("en", { numeric: true });
+
+function widthOf(one) { // of an image, in a row of the list
+  const count = one.layout.images.reduce((sum, [label]) => sum + (label.startsWith("real") ? 1 : runs.length), 0);
+  const tallest = Math.max(...one.layout.images.map(([, , width, height]) => height / width)), room = $("rows").clientWidth;
+  const most = clamp(Math.floor((room + GAP) / (state.size + GAP)), Math.min(count, room < 500 ? 3 : 2), count);
+  const lines = Math.ceil(count / most), columns = Math.ceil(count / lines);
+  const width = Math.floor(Math.min(state.size, (room - GAP * (columns - 1)) / columns) * Math.min(1, 1.5 / tallest));
+  return [width, NAME + END + lines * (Math.ceil(width * tallest) + CAPTION + GAP)];
+}
+
+function measure() {
+  const at = first(), held = order[at] && order[at] === place.one ? place : null, sizes = new Map();
+  tops = new Float64Array(order.length + 1);
+  order.forEach((one, k) => {
+    if (!sizes.has(one.layout)) sizes.set(one.layout, widthOf(one));
+    [one.width, one.height] = sizes.get(one.layout);
+    tops[k + 1] = tops[k] + one.height;
+  });
+  $("rows").style.height = `${Math.min(tops.at(-1), HIGHEST)}px`;
+  if (held) scrollToRow(at, held.into); // what is looked at stays where it is
+  for (const [one, { viewer }] of seen) viewer.resize(one.width);
+  draw();
+}
+
+const stretch = () => Math.max(1, (tops.at(-1) - innerHeight) / (HIGHEST - innerHeight)); // of the list, by the scroll bar
+const offset = () => ($("tools").offsetHeight && getComputedStyle($("tools")).position === "sticky" ? $("tools").offsetHeight : $("bar").offsetHeight);
+const scrolled = () => -$("rows").getBoundingClientRect().top; // pixels of the document above the window
+
+function first(y = Math.max(0, scrolled() * stretch() + offset())) {
+  let low = 0, high = tops.length - 1;
+  while (low + 1 < high) {
+    const middle = (low + high) >> 1;
+    if (tops[middle] <= y) low = middle;
+    else high = middle;
+  }
+  return low;
+}
+
+function scrollToRow(k, into = 0) {
+  const top = $("rows").getBoundingClientRect().top + scrollY;
+  scrollTo(0, k || into ? top + (tops[k] + into - offset()) / stretch() : 0);
+}
+
+function draw() {
+  if (open) return;
+  const above = scrolled(), shift = above * (stretch() - 1), y = above + shift; // of the list, at the window's top
+  const from = first(Math.max(0, y - 300)), wanted = new Set();
+  for (let k = from; k < order.length && tops[k] < y + innerHeight + 300; k++) wanted.add(order[k]);
+  for (const [one, { element, viewer }] of seen) {
+    if (wanted.has(one) || element.contains(document.activeElement)) continue;
+    viewer.remove();
+    element.remove();
+    seen.delete(one);
+  }
+  let k = from, cursor = $("rows").firstChild;
+  for (const one of wanted) {
+    if (!seen.has(one)) seen.set(one, build(one));
+    const { element } = seen.get(one);
+    if (element === cursor) cursor = cursor.nextSibling;
+    else $("rows").insertBefore(element, cursor);
+    element.style.transform = `translateY(${tops[k] - shift}px)`;
+    element.setAttribute("aria-posinset", ++k);
+    element.setAttribute("aria-setsize", order.length);
+  }
+  const at = first();
+  place = order[at] ? { one: order[at], into: y + offset() - tops[at] } : 0;
+  clearTimeout(draw.timer);
+  draw.timer = setTimeout(() => { // full images where the scrolling rests
+    for (const one of wanted) if (seen.has(one)) seen.get(one).viewer.load();
+  }, 120);
+}
+
+function link(one) {
+  const cut = one.name.lastIndexOf("/") + 1, anchor = make("a", null, { href: `#row=${encodeURIComponent(one.name)}`, title: one.name });
+  anchor.onclick = (event) => event.ctrlKey || event.metaKey || event.shiftKey || (event.preventDefault(), show(one));
+  anchor.append(make("span", null, {}, one.name.slice(0, cut)), one.name.slice(cut));
+  return anchor;
+}
+
+function valuesOf(one) {
+  const box = make("span", null, { className: "values" });
+  if (main.metrics && runs.length === 1) {
+    for (const name of main.metrics.order) {
+      make("span", box, { className: name === state.sort ? "sorted" : "" }, `${name} `, make("b", null, {}, short(valueOf(one, { run: main, name }))));
+    }
+  }
+  return box;
+}
+
+function build(one) {
+  const element = make("article", null, { tabIndex: 0, "aria-label": one.name }), header = make("header", element);
+  header.append(make("h2", null, {}, link(one)), valuesOf(one));
+  const own = make("select", header, { "aria-label": "How this row is compared", title: "this row alone" }, make("option", null, { value: "" }, "as all"));
+  for (const [mode, name] of Object.entries(MODES)) make("option", own, { value: mode }, name.replace("|", ""));
+  const viewer = new Viewer(make("div", element), view, { open: () => show(one) });
+  own.value = one.own || "";
+  own.onchange = () => {
+    one.own = viewer.own = own.value || null;
+    viewer.follow();
+    viewer.load();
+    view.apply();
+  };
+  element.onkeydown = (event) => event.key === "Enter" && event.target === element && show(one);
+  viewer.own = one.own || null;
+  viewer.resize(one.width);
+  viewer.show(itemsOf(one));
+  return { element, viewer };
+}
+
+function again() { // rows as they are to be shown now
+  for (const { element, viewer } of seen.values()) {
+    viewer.remove();
+    element.remove();
+  }
+  seen.clear();
+  arrange();
+}
+
+// ---- one row, large ----
+
+function show(one) {
+  if (!one) return;
+  if (!open) {
+    open = { viewer: new Viewer(make("div", $("large")), view, { eager: true, alone: true, wheel: true }), from: scrollY };
+    document.body.classList.add("opened");
+  }
+  open.one = one;
+  const at = order.indexOf(one), box = make("header", null);
+  const button = (text, name, act) => make("button", box, { title: name, "aria-label": name, onclick: act }, text);
+  button("←", "previous (k)", () => go(-1)).disabled = at === 0;
+  button("→", "next (j)", () => go(1)).disabled = at === order.length - 1;
+  box.append(make("h2", null, {}, link(one)), make("span", null, { className: "count" }, at < 0 ? "" : `${at + 1} of ${order.length}`), valuesOf(one));
+  button("✕", "close (Escape)", hide).classList.add("close");
+  if ($("large").querySelector("header")) $("large").querySelector("header").remove();
+  $("large").prepend(box);
+  enlarge();
+  open.viewer.show(itemsOf(one));
+  state.row = one.name;
+  if (!$("large").contains(document.activeElement)) $("large").focus();
+  scrollTo(0, 0);
+  remember();
+}
+
+function enlarge() { // as large as the window allows
+  const items = itemsOf(open.one), over = view.mode !== "side", count = over ? 1 : items.length;
+  const tallest = Math.max(...items.map((item) => 1 / item.ratio)), room = $("large").clientWidth;
+  const high = innerHeight - $("large").offsetTop - $("large").querySelector("header").offsetHeight - 2 * GAP;
+  let best = 0;
+  for (let columns = 1; columns <= count; columns++) {
+    const lines = Math.ceil(count / columns), width = (room - GAP * (columns - 1)) / columns;
+    best = Math.max(best, Math.min(width, (high / lines - CAPTION - GAP) / tallest));
+  }
+  open.viewer.resize(Math.max(64, Math.floor(best)));
+}
+
+function hide() {
+  if (!open) return false;
+  open.viewer.remove();
+  const { one, from } = open;
+  open = state.row = null;
+  $("large").replaceChildren();
+  document.body.classList.remove("opened");
+  scrollTo(0, from);
+  draw();
+  const at = order.indexOf(one);
+  if (!seen.has(one) && at >= 0) scrollToRow(at), draw();
+  if (seen.has(one)) seen.get(one).element.focus({ preventScroll: true });
+  return remember();
+}
+
+function go(by) {
+  const at = open ? order.indexOf(open.one) : order.findIndex((one) => seen.has(one) && seen.get(one).element === document.activeElement);
+  const to = order[at < 0 && !open ? first() : at + by];
+  if (!to) return;
+  if (open) return show(to);
+  if (!seen.has(to) || by) scrollToRow(order.indexOf(to)), draw();
+  seen.get(to).element.focus({ preventScroll: true });
+}
+
+// ---- the distribution of a metric ----
+
+function histogram(metric, rows, keys) {
+  const values = rows.map((one) => keys.get(one)).filter(Number.isFinite), box = $("distribution");
+  box.hidden = values.length < 2;
+  if (box.hidden) return (state.range = null);
+  const low = values.reduce((a, b) => Math.min(a, b)), high = values.reduce((a, b) => Math.max(a, b)), n = clamp(Math.ceil(Math.sqrt(values.length)), 6, 40);
+  const step = (high - low) / n || 1, bins = Array(n).fill(0), sorted = Float64Array.from(values).sort(), most = () => Math.max(...bins);
+  for (const value of values) bins[Math.min(n - 1, Math.floor((value - low) / step))]++;
+  const chosen = (k) => state.range && low + k * step >= state.range[0] - step / 2 && low + k * step < state.range[1] - step / 2;
+  const bars = make("div", null, { className: "bars", role: "group", "aria-label": `Distribution of ${metric.name}` });
+  bins.forEach((count, k) => {
+    const [from, to] = [low + k * step, k === n - 1 ? high : low + (k + 1) * step], text = `${short(from)} to ${short(to)}: ${count}`;
+    const bar = make("button", bars, { title: text, "aria-label": text, "aria-pressed": Boolean(chosen(k)), tabIndex: k ? -1 : 0 }, make("i"));
+    bar.firstChild.style.height = `${(100 * count) / most()}%`;
+    bar.onclick = () => change({ range: chosen(k) ? null : [from, to] });
+    bar.onkeydown = (event) => {
+      const other = { ArrowLeft: bar.previousSibling, ArrowRight: bar.nextSibling }[event.key];
+      if (other) other.focus(), event.stopPropagation();
+    };
+  });
+  const at = [...box.querySelectorAll("button")].indexOf(document.activeElement), mean = values.reduce((a, b) => a + b) / values.length;
+  const facts = [["worst", metric.lower ? high : low], ["median", sorted[sorted.length >> 1]], ["mean", mean], ["best", metric.lower ? low : high]];
+  const told = make("p", null, {}, ...facts.flatMap(([name, value]) => [`${name} `, make("b", null, {}, short(value)), " "]));
+  if (state.range) make("button", told, { onclick: () => change({ range: null }) }, `${state.range.map(short).join(" to ")} ✕`);
+  box.replaceChildren(make("span", null, {}, short(low)), bars, make("span", null, {}, short(high)), told);
+  if (at >= 0 && bars.children[at]) bars.children[at].focus();
+}
+
+// ---- what the address remembers ----
+
+function change(changes) {
+  if ("sort" in changes) Object.assign(state, { up: false, range: null });
+  Object.assign(state, changes);
+  again();
+  if (!("size" in changes)) scrollToRow(0), draw();
+  remember();
+}
+
+function remember() {
+  const params = new URLSearchParams();
+  for (const key of ["q", "sort", "row"]) if (state[key]) params.set(key, state[key]);
+  if (state.up) params.set("up", 1);
+  if (state.range) params.set("range", state.range.map((value) => +value.toPrecision(7)).join());
+  if (main.about && state.size !== main.about.width) params.set("size", state.size);
+  view.params(params);
+  clearTimeout(remember.timer);
+  remember.timer = setTimeout(() => {
+    hash = `#${params}`;
+    if (hash !== (location.hash || "#")) location.replace(hash); // history.replaceState is not for file://
+  }, 200);
+}
+
+function restore() {
+  hash = location.hash;
+  const params = new URLSearchParams(hash.slice(1)), range = (params.get("range") || "").split(",").map(Number);
+  Object.assign(state, { q: params.get("q") || "", sort: params.get("sort") || "", up: params.has("up"), row: params.get("row") });
+  state.range = range.length === 2 && range.every(Number.isFinite) ? range : null;
+  state.size = clamp(Number(params.get("size")) || (main.about ? main.about.width : 256), 48, 1024);
+  view.restore(params);
+}
+
+// ---- buttons ----
+
+const changed = (() => {
+  let waiting = false;
+  return (act) => {
+    if (!waiting) requestAnimationFrame(() => ((waiting = false), act()));
+    waiting = true;
+  };
+})();
+
+async function copy() {
+  const text = $("command").textContent, range = document.createRange();
+  range.selectNodeContents($("command"));
+  getSelection().removeAllRanges();
+  getSelection().addRange(range); // to be copied by hand where a page may not
+  await navigator.clipboard.writeText(text);
+  $("copy").textContent = "Copied";
+}
+
+function download() {
+  const url = URL.createObjectURL(new Blob([order.map((one) => `${one.name}\n`).join("")], { type: "text/plain" }));
+  make("a", null, { href: url, download: "images.txt" }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 1000);
+}
+
+const view = new View(() => {
+  if (open) enlarge();
+  for (const { viewer } of seen.values()) if (viewer.wanted) viewer.load();
+  remember();
+});
+const bar = new Toolbar($("bar"), view, [
+  ["Enter", "the row alone, as large as the window; Escape: back to all", () => false],
+  ["Escape", "", hide],
+  ["j k", "next and previous row", (key) => go(key === "j" ? 1 : -1)],
+  ["ArrowRight", "", () => open && view.zoom === 1 && (go(1), true)],
+  ["ArrowLeft", "", () => open && view.zoom === 1 && (go(-1), true)],
+  ["/", "find by name", () => (hide(), $("filter").focus(), $("filter").select())],
+]);
+$("find").onsubmit = () => false;
+$("filter").oninput = () => change({ q: $("filter").value });
+$("sort").onchange = () => change({ sort: $("sort").value });
+$("up").onclick = () => change({ up: !state.up });
+$("size").oninput = () => change({ size: Number($("size").value) });
+$("list").onclick = download;
+if ($("copy")) $("copy").onclick = copy;
+addEventListener("scroll", () => changed(draw), { passive: true });
+addEventListener("resize", () => changed(() => (open ? enlarge() : measure())));
+addEventListener("hashchange", () => {
+  if (location.hash === hash || (location.hash || "#") === hash) return;
+  const before = open && open.one;
+  restore();
+  if (before && state.row !== before.name) hide();
+  again();
+  if (state.row) show(main.rows.find((one) => one.name === state.row));
+});
+restore();
+load();
