@@ -51,7 +51,7 @@ class Experiment:
     done: int | None = None  # epochs
     total: int | None = None
     best: dict[str, tuple[float, int]] = field(default_factory=dict)  # metric -> value, epoch
-    losses: dict[str, list] = field(default_factory=dict)  # name -> values; "x": epochs
+    losses: dict[str, list] = field(default_factory=dict)  # name -> [epochs, value], in order
     measured: dict[str, list] = field(default_factory=dict)  # the same of validation
     images: dict[str, Path] = field(default_factory=dict)  # label -> file
     shown: str = ""  # which images these are
@@ -122,7 +122,7 @@ def find(checkpoints: Path, results: Path) -> list[Experiment]:
     for experiment in found.values():
         experiment.results.sort(key=lambda one: one.folder.name)
         if not experiment.images and experiment.results:
-            images_of_results(experiment, experiment.results[-1].folder / "images")
+            images_of_results(experiment, max(experiment.results, key=lambda one: changed(one.folder) or 0))
     return sorted(found.values(), key=lambda one: one.name)
 
 
@@ -143,6 +143,8 @@ def read_experiment(name: str, folder: Path, names: set[str]) -> Experiment:
             read(experiment, names)
         except OSError as error:
             experiment.notes.append(f"{Path(error.filename or folder).name}: {error.strerror or error}")
+        except csv.Error as error:
+            experiment.notes.append(f"a table is damaged ({error})")
     return experiment
 
 
@@ -241,12 +243,13 @@ def over_epochs(points: list[tuple]) -> list[tuple[float, dict]]:
 
 
 def curves(points: list[tuple[float, dict]]) -> dict[str, list]:
-    """Turn points to lists of at most four digits, null where there is no number."""
-    names = dict.fromkeys(name for _, values in points for name in values)
-    short = lambda value: float(f"{value:.4g}") if math.isfinite(value) else None  # noqa: E731
-    lists = {name: [short(number(values.get(name))) for _, values in points] for name in names}
-    lists = {name: values for name, values in lists.items() if any(value is not None for value in values)}
-    return {"x": [round(x, 3) for x, _ in points], **lists} if lists else {}
+    """Turn points to curves of at most four digits; what is no number is left out."""
+    lists: dict[str, list] = {}
+    for x, values in points:
+        for name, text in values.items():
+            if math.isfinite(value := number(text)):
+                lists.setdefault(name, []).append([round(x, 3), float(f"{value:.4g}")])
+    return lists
 
 
 def read_validation(experiment: Experiment, names: set[str]) -> None:
@@ -273,7 +276,7 @@ def read_progress(experiment: Experiment, names: set[str]) -> None:
     folder = experiment.folder
     networks = [name for name in names if name.endswith(".pth") and "_net_" in name]
     numbered = {whole(name.partition("_net_")[0]) for name in networks} - {None}
-    last = experiment.losses["x"][-1] if experiment.losses else 0
+    last = max((points[-1][0] for points in experiment.losses.values()), default=0)
     done = [*numbered, experiment.done or 0, math.floor(last)]
     if experiment.losses or experiment.done or numbered:
         experiment.done = max(done)
@@ -314,21 +317,25 @@ def first_start(data: Path) -> float | None:
 
 def read_images(experiment: Experiment, names: set[str]) -> None:
     """Find the last images of the training page: those of validation, if there are any, as they stay the same."""
-    if "web" not in names:
-        return
-    try:
-        found = [match for name in os.listdir(experiment.folder / "web" / "images") if (match := IMAGE.fullmatch(name))]
-    except OSError:
-        return
+    folder = experiment.folder / "web" / "images"
+    found = [match for name in listed(folder) if (match := IMAGE.fullmatch(name))]
     found = [match for match in found if not re.search(r"_\d{1,3}$", match[5])]  # the first item alone
     rows: dict[tuple, dict] = {}
     for match in found:
         place = (match[1] == "validation", int(match[2]), int(match[3] or 0), int(match[4] or 0))
-        rows.setdefault(place, {})[match[5]] = experiment.folder / "web" / "images" / match[0]
+        rows.setdefault(place, {})[match[5]] = folder / match[0]
     if rows:
         last = max(rows)
         experiment.images = ordered(rows[last])
         experiment.shown = f"{'validation, ' if last[0] else ''}epoch {last[1]}"
+
+
+def listed(folder: Path) -> list[str]:
+    """Return the names in a folder, none if there is no such folder."""
+    try:
+        return os.listdir(folder)  # noqa: PTH208 - names are all that is needed of thousands of files
+    except OSError:
+        return []
 
 
 def ordered(images: dict[str, Path]) -> dict[str, Path]:
@@ -360,12 +367,10 @@ def scores_of(figures: dict) -> dict[str, float]:
     return {name: mean for name, mean in means.items() if math.isfinite(mean)}
 
 
-def images_of_results(experiment: Experiment, folder: Path) -> None:
+def images_of_results(experiment: Experiment, results: Results) -> None:
     """Take the first images of a results page."""
-    try:
-        names = os.listdir(folder)
-    except OSError:
-        return
+    folder = results.folder / "images"
+    names = listed(folder)
     outputs = [name for name in names if re.search(r"_fake(_[AB])?\.png$", name)]
     if outputs:
         stem = re.sub(r"_fake(_[AB])?\.png$", "", min(outputs))
@@ -377,4 +382,4 @@ def images_of_results(experiment: Experiment, folder: Path) -> None:
         experiment.images = ordered(
             {label: path for label, path in found.items() if re.match("real|fake|rec|idt", label)}
         )
-        experiment.shown = f"{experiment.results[-1].folder.name}, {stem}"
+        experiment.shown = f"{results.folder.name}, {stem}"

@@ -35,7 +35,7 @@ def test_lines_are_read_as_they_were_written(tmp_path):
     data = filled(tmp_path, 3)
     data.append("odd", "</script>\n//", [1, None], float("nan"))
     text = (tmp_path / "data.js").read_text()
-    assert text.startswith('//\nbegin("run");\n//\npoint({"k": 0});\n//\npoint({"k": 1});\n')
+    assert text.startswith('//\nbegin("run");\n//\npoint({"k": 0});\n//\npoint({"k": 1});\n//\n')
     assert "<" not in text
     call, (name, numbers, nan) = data.read()[-1]
     assert (call, name, numbers) == ("odd", "</script>\n//", [1, None])
@@ -48,7 +48,7 @@ def test_files_are_numbered_as_they_fill_and_only_the_newest_is_written_to(tmp_p
     assert files == sorted(["data.js", *(f"data-{k:03d}.js" for k in range(1, len(files)))])
     assert len(files) > 3
     texts = [data.path(k).read_text() for k in range(len(files))]
-    assert [text.endswith("//\nnext();\n") for text in texts] == [True] * (len(files) - 1) + [False]
+    assert [text.endswith("//\nnext();\n//") for text in texts] == [True] * (len(files) - 1) + [False]
     assert all(text.startswith('//\nbegin("run");\n') and len(text) < 300 for text in texts)
     assert points(data) == list(range(40))
     data.append("point", {"k": 40})
@@ -70,14 +70,15 @@ def test_lines_are_dropped_and_what_stands_before_them_is_left_alone(tmp_path, l
 
 def test_a_write_that_is_cut_off_anywhere_leaves_a_comment(tmp_path):
     data = filled(tmp_path, 2)
-    whole, line = (tmp_path / "data.js").read_bytes(), b"// " + as_line("point", {"k": 2}).encode()
-    for cut in range(len(line) + 1):
-        (tmp_path / "data.js").write_bytes(whole + line[:cut])
-        assert points(data) == [0, 1]
-        assert b"\n" not in line[: min(cut, len(line) - 1)]  # a comment up to the end of the file
-        data = PageData(tmp_path)
-        data.keep(lambda line: True)
-        assert (tmp_path / "data.js").read_bytes() == whole
+    whole, line = (tmp_path / "data.js").read_bytes(), as_line("point", {"k": 2}).rstrip().encode()
+    assert whole.endswith(b"\n//")
+    for cut in range(len(line) + 5):
+        for state in (b" %b //" % line)[:cut], b" %b\n//" % line:
+            (tmp_path / "data.js").write_bytes(whole + state)
+            assert points(data) == [0, 1]
+            data = PageData(tmp_path)
+            data.keep(lambda line: True)
+            assert (tmp_path / "data.js").read_bytes() == whole
 
 
 def test_half_a_line_of_another_s_making_is_dropped_too(tmp_path):

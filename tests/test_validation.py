@@ -103,11 +103,34 @@ def test_the_last_epoch_is_measured_whatever_the_frequency(train):
 
 
 def test_cyclegan_s_outputs_are_measured_each_by_itself(train, monkeypatch):
-    monkeypatch.setattr(validation, "UNPAIRED", ("l1",))  # of other images: only to do without a feature network here
+    monkeypatch.setattr(validation, "is_paired", lambda opt: True)  # only to do without a feature network here
     folder = train(model="cycle_gan", more="--val_freq 4 --netG resnet_6blocks")
     (row,) = table(folder)
-    assert list(row) == ["epoch", "total_iters", "l1", "l1_B", "l1_A"]
+    assert list(row)[:5] == ["epoch", "total_iters", "l1", "l1_B", "l1_A"]
     assert float(row["l1"]) == pytest.approx((float(row["l1_A"]) + float(row["l1_B"])) / 2, rel=1e-5)
+
+
+def test_without_pairs_no_image_counts_twice_though_the_smaller_domain_comes_again():
+    counts = {"fake": 0, "real": 0}
+
+    class Counting:
+        def add_fake(self, images):
+            counts["fake"] += len(images)
+
+        def add_real(self, images):
+            counts["real"] += len(images)
+
+    fakes, reals = torch.randint(0, 256, (7, 1, 3, 4, 4)).byte(), torch.randint(0, 256, (3, 1, 3, 4, 4)).byte()
+    seen = set()
+    for k in range(7):
+        validation.add_once(Counting(), (fakes[k], reals[k % 3]), seen)
+    assert counts == {"fake": 7, "real": 3}
+
+
+def test_a_metric_without_a_value_is_an_error_that_names_it(train, measured):
+    measured(float("nan"))
+    with pytest.raises(UserError, match="psnr has no value on the split `val`"):
+        train(more="--val_freq 1 --best_metric psnr")
 
 
 def test_log_page_and_console_tell_the_same(train, capsys):

@@ -34,15 +34,16 @@ class Diagnosis:
         self.paired = getattr(opt, "dataset_mode", "") != "unaligned"
         # Other objectives have no such bound, and without the GAN loss D is to win.
         self.watches_D = getattr(opt, "gan_mode", "") in ("vanilla", "lsgan") and getattr(opt, "lambda_GAN", 1) > 0
-        self.from_the_start = True
+        self.tuning = bool(getattr(opt, "init_from", ""))
+        self.from_the_start = not self.tuning
         self.first = defaultdict(list)  # loss -> its first values
         self.last = defaultdict(lambda: deque(maxlen=PRINTS))  # and its last ones
         self.streaks = defaultdict(int)  # what was seen -> displays in a row
         self.thumbnails: dict[str, np.ndarray] = {}  # of the last display
 
     def cut(self, total_iters: int, epoch: int = 0) -> None:
-        """Note where the run begins; in one that goes on, losses need not fall any more."""
-        self.from_the_start = not total_iters
+        """Note where the run begins; in one that goes on, or begins with trained networks, losses need not fall."""
+        self.from_the_start = not total_iters and not self.tuning
 
     def losses(self, step: Step, losses: dict[str, float]) -> None:
         """Look at one print's losses."""

@@ -21,7 +21,7 @@ def as_line(call: str, *values: object) -> str:
 
 def as_text(lines: list[Line]) -> bytes:
     """Write lines as `PageData.append` leaves them."""
-    return b"".join(b"//\n" + as_line(call, *values).encode() for call, values in lines)
+    return b"//" + b"".join(b"\n" + as_line(call, *values).encode() + b"//" for call, values in lines)
 
 
 def parse(text: bytes) -> Iterator[Line]:
@@ -38,8 +38,9 @@ def parse(text: bytes) -> Iterator[Line]:
 class PageData:
     """`data.js` and, as it grows, `data-001.js`, `data-002.js` ... in a folder.
 
-    A script that ends within a line does nothing at all. So a line is a comment (`// call(...);`) until it is whole;
-    then the blank becomes the end of a line. Whatever a killed run leaves, browsers run all lines before it.
+    A script that ends within a line does nothing at all. So a file ends with `//`, and a line is part of that comment
+    until it is whole: `// call(...); //`. Then the blanks at its ends become ends of lines, the last one first.
+    Whatever a killed run leaves, browsers run all lines before it.
     """
 
     def __init__(self, folder: str | Path, room: int = ROOM):
@@ -94,11 +95,12 @@ class PageData:
         self.number = number
 
     def _write(self, path: Path, call: str, *values: object) -> None:
-        line = b"// " + as_line(call, *values).encode()
+        line = as_line(call, *values).rstrip().encode()
         with path.open("r+b", buffering=0) as file:
             end = file.seek(0, os.SEEK_END)
-            if file.write(line) < len(line):  # what may fail for lack of room
+            if file.write(b" %b //" % line) < len(line) + 4:  # what may fail for lack of room
                 file.truncate(end)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-            file.seek(end + 2)
-            file.write(b"\n")
+            for blank in (end + 1 + len(line), end):
+                file.seek(blank)
+                file.write(b"\n")

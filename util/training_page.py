@@ -56,6 +56,7 @@ class TrainingPage:
             self.data.begin(name)
         self.shown = {values[0]["id"] for call, values in lines if call == "images"}
         starts = [values[0] for call, values in lines if call == "start"]
+        self.data.head = [name, *(start["time"] for start in starts[-1:])]  # a page notices that it has missed a start
         if math.isfinite(total_iters):
             start = {
                 "time": now(),
@@ -64,7 +65,7 @@ class TrainingPage:
                 "epoch": epoch if math.isfinite(epoch) else 0,
             }
             self.data.append("start", start)
-            self.data.head = [name, start["time"]]  # by which a page notices that it has missed a start
+            self.data.head = [name, start["time"]]
             starts.append(start)
         self.page = HTML(self.data.folder, self.title)
         fill(self.page.doc, starts or [{"time": now(), **self.about}])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -69,7 +70,9 @@ class Validation:
         visualizer.display_validation(epoch, self.model.progress.total_iters, values, samples)
         if not self.metric:
             return
-        value = values[self.metric]
+        value = values.get(self.metric, math.nan)
+        if math.isnan(value):
+            raise UserError(f"{self.metric} has no value on the split `val`: its images are too small, or too few")
         self.model.metric = as_loss(self.metric, value)
         best = self.model.best_so_far
         if best is None or (value < best.value if METRICS[self.metric].lower else value > best.value):
@@ -93,6 +96,7 @@ class Validation:
         """
         evaluations: dict[str, Evaluation] = {}
         samples: dict[str, list] = {}
+        seen: dict[str, set] = {}
         wanted = {k * len(self.dataset) // SAMPLES for k in range(SAMPLES)}
         with undisturbed(self.model):
             for number, batch in in_batches(self.dataset, 1):
@@ -103,7 +107,11 @@ class Validation:
                 for name, fake, real in outputs(visuals):
                     if name not in evaluations:
                         evaluations[name] = Evaluation(self.names, self.model.device)
-                    evaluations[name].add(as_images(fake), as_images(real))
+                    pair = as_images(fake), as_images(real)
+                    if is_paired(self.opt):
+                        evaluations[name].add(*pair)
+                    else:
+                        add_once(evaluations[name], pair, seen.setdefault(name, set()))
                 if number in wanted:
                     for label, visual in visuals.items():
                         samples.setdefault(label, []).extend(to_pictures(visual))
@@ -123,6 +131,15 @@ def outputs(visuals: dict) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
             yield name, fake, visuals[f"real_{name}"]
 
 
+def add_once(evaluation: Evaluation, pair: tuple[torch.Tensor, torch.Tensor], seen: set) -> None:
+    """Add a result and an image of the other domain to their sets; the smaller domain is gone through repeatedly."""
+    for side, (add, images) in enumerate(zip((evaluation.add_fake, evaluation.add_real), pair, strict=True)):
+        key = side, hashlib.blake2b(images.cpu().numpy().tobytes(), digest_size=16).digest()
+        if key not in seen:
+            seen.add(key)
+            add(images)
+
+
 def as_images(visual) -> torch.Tensor:
     """Return what a model shows as bytes (N, C, H, W), as test.py would write it."""
     if not isinstance(visual, torch.Tensor):  # an array (H, W, C) of the model's own
@@ -135,7 +152,9 @@ def joined(evaluations: dict[str, Evaluation]) -> dict[str, float]:
     """Return the values of each output, and their means."""
     scores = {name: evaluation.compute(bootstrap=0) for name, evaluation in evaluations.items()}
     values = {}
-    for metric in next(iter(scores.values())):
+    for metric in next(iter(scores.values())) if scores else ():
+        if not all(metric in score for score in scores.values()):  # too small, or too few
+            continue
         each = {f"{metric}_{name}": score[metric].value for name, score in scores.items()}
         values[metric] = math.fsum(each.values()) / len(each)
         values |= each if len(each) > 1 else {}

@@ -448,8 +448,8 @@ const bar = new Toolbar($("bar"), view, [
   ["Enter", "the row alone, as large as the window; Escape: back to all", () => false],
   ["Escape", "", hide],
   ["j k", "next and previous row", (key) => go(key === "j" ? 1 : -1)],
-  ["ArrowRight", "", () => open && view.zoom === 1 && (go(1), true)],
-  ["ArrowLeft", "", () => open && view.zoom === 1 && (go(-1), true)],
+  ["ArrowRight", "", () => (open && view.zoom === 1 ? go(1) : false)],
+  ["ArrowLeft", "", () => (open && view.zoom === 1 ? go(-1) : false)],
   ["/", "find by name", () => (hide(), $("filter").focus(), $("filter").select())],
 ]);
 $("find").onsubmit = () => false;

@@ -4,7 +4,7 @@
    long run it loads the newest file alone. */
 const COLOURS = ["#3b82f6", "#e5484d", "#12a594", "#d98c00", "#8e4ec6", "#d6409f", "#0894b3", "#7c8b1a", "#8d7b68"];
 const AXES = { epochs: "x", hours: "hours", images: "total_iters" };
-const points = new Map(), rows = new Map(), measured = new Map(), starts = new Set(); // lines, by what tells them apart
+const points = new Map(), rows = new Map(), measured = new Map(), starts = new Set(), missed = new Set(); // lines, by what tells them apart
 const USUAL = { smooth: 0, axis: "epochs", log: "", off: "" }; // log empty: as fits; off: a line for each loss
 const settings = { ...USUAL }, charts = new Map(), shown = { line: null, all: [], viewers: [] }; // line null: the newest
 const $ = (id) => document.getElementById(id);
@@ -15,7 +15,9 @@ let run = null, about = {}, base = 0, ended = null, heard = 0, file = 0, more = 
 function begin(id, known) {
   if (run !== null && run !== id) location.reload(); // another training has begun in this folder
   run = id;
-  if (known && !starts.has(known)) [file, more] = [-1, true]; // a start was missed: all is read again
+  if (!known || starts.has(known) || missed.has(known)) return;
+  missed.add(known); // a start: all is read again
+  [file, more] = [-1, true];
 }
 
 function start(line) {

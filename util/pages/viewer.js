@@ -404,14 +404,14 @@ class Toolbar {
       ["ArrowDown", "", () => pan(0, -1)],
       ["?", "this help", () => this.explain()],
     ];
-    this.keys.unshift(...keys);
-    const acts = new Map(this.keys.flatMap(([names, , act]) => names.split(" ").map((name) => [name === "Space" ? " " : name, act])));
-    acts.set("=", acts.get("+"));
+    this.keys.unshift(...keys); // the page's own come first; one that returns false leaves the key to the next
+    const acts = this.keys.flatMap(([names, , act]) => names.split(" ").map((name) => [name === "Space" ? " " : name, act]));
     document.addEventListener("keydown", (event) => {
-      const { target, key } = event, typing = target.closest("select, textarea, input:not([type=range])");
+      const { target } = event, key = event.key === "=" ? "+" : event.key, typing = target.closest("select, textarea, input:not([type=range])");
       const its = key.startsWith("Arrow") && target.closest("input"), press = key === " " && target.closest("button, summary, a");
-      if (event.ctrlKey || event.metaKey || event.altKey || typing || its || press || !acts.has(key)) return;
-      if (acts.get(key)(key) !== false) event.preventDefault();
+      if (event.ctrlKey || event.metaKey || event.altKey || typing || its || press) return;
+      if (key !== "?" && document.querySelector("dialog[open]")) return;
+      if (acts.some(([name, act]) => name === key && act(key) !== false)) event.preventDefault();
     });
   }
 

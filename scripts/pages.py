@@ -1,0 +1,328 @@
+"""Write one page over all experiments and results, to look through, sort, filter and compare two.
+
+    python scripts/pages.py                                   ./checkpoints and ./results: checkpoints/index.html
+    python scripts/pages.py --checkpoints_dir /data/runs --results_dir /data/results --out /data/index.html
+
+The page is a picture of the moment: type the command again for a new one. docs/pages.md tells more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import contextlib
+import io
+import os
+import sys
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from urllib.parse import quote
+
+CHECKPOINTS, RESULTS = Path("checkpoints"), Path("results")
+THUMBS, SIDE = 3, 128  # images of a row that stand in the page itself, and their height in pixels
+MARK = "scripts/pages.py of pix2pix and CycleGAN"  # by which the page is known
+PAGES = Path(__file__).resolve().parents[1] / "util" / "pages"
+COLUMNS = {
+    "name": "Experiment",
+    "done": "Epochs",
+    "best": "Validation",
+    "test": "Results",
+    "begun": "Begun",
+    "saved": "Saved",
+}
+# Options that say where and how a run works, not what it learns: told in comparisons alone.
+QUIET = {
+    *("gpu_ids", "verbose", "num_threads", "epoch", "load_iter", "phase", "device", "cache", "fast", "dataset_mode"),
+    *("print_freq", "display_freq", "update_html_freq", "save_latest_freq", "save_epoch_freq", "save_by_iter"),
+    *("display_id", "display_server", "display_port", "display_env", "display_ncols", "display_winsize", "no_html"),
+    *("use_wandb", "wandb_project_name", "use_tensorboard", "val_freq", "best_metric", "deterministic"),
+}
+SILENT = {"name", "model", "checkpoints_dir", "suffix", "isTrain", "continue_train", "epoch_count", "speed"}
+TYPED_SEED = 10_000  # a seed below this was typed: of those that are drawn, one in 200,000 is
+
+
+def main(words: list[str]) -> None:
+    """Read all folders, write the page, say where it is."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoints_dir", type=Path, default=CHECKPOINTS, help="experiments [./checkpoints]")
+    parser.add_argument("--results_dir", type=Path, default=RESULTS, help="what test.py wrote [./results]")
+    parser.add_argument("--out", type=Path, help="the page [index.html in the folder of experiments]")
+    args = parser.parse_args(words)
+    write_index(args.checkpoints_dir, args.results_dir, args.out)
+
+
+def write_index(checkpoints: Path, results: Path, out: Path | None) -> None:
+    """Write the page; raise UserError where there is nothing to show, or something else would be replaced."""
+    from scripts.experiments import find
+    from util.util import UserError, printable
+
+    for folder, usual, flag in ((checkpoints, CHECKPOINTS, "checkpoints_dir"), (results, RESULTS, "results_dir")):
+        if folder != usual and not folder.is_dir():
+            raise UserError(f"--{flag} {printable(folder)}: there is no such folder.{near(folder)}")
+    out = out or (checkpoints if checkpoints.is_dir() else results) / "index.html"
+    out = out / "index.html" if out.is_dir() else out
+    found = find(checkpoints, results)
+    if not found:
+        raise UserError(
+            f"no experiments in {printable(checkpoints)} and no results in {printable(results)}: train.py and test.py "
+            "make them. If they lie elsewhere, type --checkpoints_dir FOLDER --results_dir FOLDER"
+        )
+    check_ours(out)
+    write_page(out, found)
+    trained = sum(one.folder is not None for one in found)
+    tested = sum(len(one.results) for one in found)
+    print(f"{counted(trained, 'experiment')}, {counted(tested, 'results folder')}: {printable(out)}")
+    for one in found:
+        if one.notes:
+            print(f"  {printable(one.name)}: {'; '.join(map(printable, one.notes))}")
+
+
+def near(folder: Path) -> str:
+    """Suggest a folder of a similar name."""
+    from util.util import did_you_mean
+
+    with contextlib.suppress(OSError):
+        return did_you_mean(folder.name, [path.name for path in folder.parent.iterdir() if path.is_dir()])
+    return ""
+
+
+def check_ours(out: Path) -> None:
+    """Refuse to replace a file that this program did not write."""
+    from util.util import UserError, printable
+
+    if out.exists() and MARK.encode() not in out.read_bytes()[:2000]:
+        raise UserError(f"{printable(out)} is there and was not written by this program: name another file, --out FILE")
+    if not out.parent.is_dir():
+        raise UserError(f"--out {printable(out)}: there is no folder {printable(out.parent)}")
+
+
+def counted(count: int, what: str) -> str:
+    """Write a number of things."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+# ---- options ----
+
+
+@cache
+def defaults(model: str, mode: str) -> dict[str, str]:
+    """Return the defaults of training options, as text, with a model and a data set of ours; else those of all."""
+    import data
+    import models
+    from options.train_options import TrainOptions
+    from scripts.experiments import as_text
+
+    words = ["--dataroot", ""]
+    words += ["--model", model] * (model in models.BUILT_IN) + ["--dataset_mode", mode] * (mode in data.BUILT_IN)
+    return {name: as_text(value) for name, value in vars(TrainOptions(words)._parse(strict=False)).items()}
+
+
+def differing(found: list) -> tuple[list[str], dict[str, str], list[list[str]]]:
+    """Compare the options of all experiments.
+
+    Returns those that differ among them; those that differ from the defaults in the same way everywhere; and for each
+    experiment those of the former that differ from its defaults.
+    """
+    values: dict[str, set] = {}
+    for one in found:
+        for name, value in one.options.items():
+            values.setdefault(name, set()).add(value)
+    varying = sorted(name for name, own in values.items() if len(own) > 1 and name not in SILENT)
+    told, shared = [], Counter()
+    for one in found:
+        usual = {**defaults(one.options.get("model", ""), one.options.get("dataset_mode", "")), **one.told_defaults}
+        changed = {name: value for name, value in one.options.items() if is_told(name, value, usual)}
+        told.append([name for name in changed if name in varying])
+        shared.update({(name, value): 1 for name, value in changed.items() if name not in varying})
+    every = sum(bool(one.options) for one in found)
+    return varying, {name: value for (name, value), count in sorted(shared.items()) if count == every > 1}, told
+
+
+def is_told(name: str, value: str, usual: dict[str, str]) -> bool:
+    """Whether an option's value is worth telling in a row."""
+    if name == "seed":
+        return value.isdecimal() and int(value) < TYPED_SEED
+    return name not in QUIET | SILENT and value != usual.get(name)
+
+
+# ---- the page ----
+
+
+def write_page(out: Path, found: list) -> None:
+    """Write the page, whole or not at all."""
+    varying, shared, told = differing(found)
+    link = Links(out.parent)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding and encoding let the others run
+        images = list(pool.map(link.images, found))
+    runs = [link.run(*parts, varying) for parts in zip(found, told, images, strict=True)]
+    text = document(runs, shared, metrics(found))
+    new = out.with_name(f".{os.getpid()}.{out.name}")
+    try:
+        new.write_text(text, encoding="utf-8")
+        new.replace(out)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def metrics(found: list) -> list[str]:
+    """Return all metrics, the one first that most experiments have, psnr before others."""
+    counts = Counter(name for one in found for name in {*one.best, *(name for r in one.results for name in r.scores)})
+    return sorted(counts, key=lambda name: (-counts[name], name != "psnr", name))
+
+
+class Links:
+    """What the page holds of experiments, with addresses from its folder on.
+
+    They are relative: a page that moves together with the folders stays whole, and so does one on a server. Thumbnails
+    are in the page: hundreds of full images take long to load, and the page can be sent to others by itself.
+    """
+
+    def __init__(self, base: Path):
+        self.base = os.path.abspath(base)  # noqa: PTH100 - links are left as they are
+
+    def to(self, path: Path) -> str:
+        """Return a file's address, whatever characters its name holds."""
+        try:
+            inside = os.path.relpath(path, self.base)
+        except ValueError:  # another drive of Windows
+            return path.resolve().as_uri()
+        return quote(inside.replace(os.sep, "/"), errors="surrogateescape")
+
+    def page(self, folder: Path) -> str:
+        """Return the address of a folder's page, or of the folder."""
+        page = folder / "index.html"
+        return self.to(page) if page.is_file() else self.to(folder) + "/"
+
+    def images(self, one) -> list[list[str]]:
+        """Return label, address and, of the first images, the thumbnail."""
+        images = []
+        for label, path in one.images.items():
+            thumb = ""
+            if len(images) < THUMBS:
+                try:
+                    thumb = thumbnail(path)
+                except Exception as error:  # whatever Pillow has to say of a file that is none, or is not yet whole
+                    one.notes.append(f"{path.name} is damaged ({type(error).__name__})")
+            images.append([label, self.to(path), thumb])
+        return images
+
+    def run(self, one, told: list[str], images: list, varying: list[str]) -> dict:
+        """Return all that the page holds of an experiment."""
+        web = one.folder / "web" if one.folder else None
+        home = self.page(web if web and web.is_dir() else one.folder or one.results[0].folder.parent)
+        return {
+            "name": one.name,
+            "href": home,
+            "model": one.options.get("model", ""),
+            "begun": day(one.begun),
+            "saved": day(one.saved),
+            **{key: getattr(one, key) for key in ("done", "total", "best", "shown", "notes")},
+            "results": [[r.folder.name, self.page(r.folder), r.scores] for r in one.results],
+            "told": [[name, short(name, one.options[name])] for name in told],
+            "facts": facts(one, varying),
+            "images": images,
+            "curves": {**{f"validation {name}": curve for name, curve in one.measured.items()}, **one.losses},
+        }
+
+
+def day(seconds: float | None) -> str | None:
+    """Return the local time, in the order that sorts."""
+    with contextlib.suppress(OverflowError, OSError, ValueError, TypeError):
+        return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds)) if seconds else None
+
+
+def short(name: str, value: str) -> str:
+    """Shorten a path to its last part, and what is long."""
+    value = Path(value).name or value if name == "dataroot" else value
+    return value if len(value) <= 40 else f"{value[:38]} …"
+
+
+def facts(one, varying: list[str]) -> dict[str, str]:
+    """Return what two experiments are compared by, beside images and curves."""
+    scores: dict[str, list[str]] = {name: [f"{value:.4g} (epoch {epoch})"] for name, (value, epoch) in one.best.items()}
+    for result in one.results:
+        for name, value in result.scores.items():
+            scores.setdefault(name, []).append(f"{value:.4g} ({result.folder.name})")
+    trained = {"epochs": f"{one.done} of {one.total}" if one.total else str(one.done or "–")}
+    options = {f"--{name}": one.options[name] for name in varying if name in one.options}
+    return {**trained, **{name: ", ".join(scores[name]) for name in sorted(scores)}, **options}
+
+
+def thumbnail(path: Path) -> str:
+    """Return a small JPEG of an image, as an address that holds it."""
+    from PIL import Image
+
+    with Image.open(path) as image:
+        image.draft("RGB", (2 * SIDE, SIDE))
+        small = image.convert("RGB")
+    small.thumbnail((2 * SIDE, SIDE), reducing_gap=2.0)
+    file = io.BytesIO()
+    small.save(file, "JPEG", quality=80)
+    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def document(runs: list[dict], shared: dict[str, str], names: list[str]) -> str:
+    """Return the page; index.js draws what the data tell."""
+    import dominate
+    from dominate import tags
+    from dominate.util import raw
+
+    from scripts.experiments import lower_is_better
+    from util.html import shown
+    from util.page_data import as_line
+
+    made = time.strftime("%Y-%m-%d %H:%M")
+    lower = [name for name in names if lower_is_better(name)]
+    doc = dominate.document(title="Experiments")
+    doc["lang"] = "en"
+    with doc.head:
+        tags.meta(charset="utf-8")
+        tags.meta(name="viewport", content="width=device-width, initial-scale=1")
+        tags.meta(name="generator", content=MARK)
+        tags.style(raw((PAGES / "page.css").read_text(encoding="utf-8")))
+    doc.header.add(tags.h1("Experiments"))
+    with doc.add(tags.main(id="index")):
+        with tags.form(id="find", onsubmit="return false"):
+            words = {"type": "search", "placeholder": "Filter: name, model, option", "aria_label": "Filter"}
+            tags.input_(id="filter", **words)
+            options = [
+                tags.option(f"{shown(name)} {'↓' if name in lower else '↑'}", value=shown(name)) for name in names
+            ]
+            tags.select(
+                options, id="metric", aria_label="Metric", title="↑: more is better, ↓: less", hidden=len(names) < 2
+            )
+            tags.output(id="count", aria_live="polite")
+        if shared:
+            told = [tags.span(f"{shown(name)} ", tags.b(shown(short(name, value)))) for name, value in shared.items()]
+            tags.p("In all of them: ", *told, cls="about note")
+        with tags.table():
+            with tags.thead(), tags.tr():
+                tags.td(colspan=2)
+                for key, name in COLUMNS.items():
+                    tags.th(tags.button(name, type="button", value=key), scope="col")
+            tags.tbody(id="runs")
+        with tags.noscript():
+            tags.ul([tags.li(tags.a(shown(run["name"]), href=run["href"])) for run in runs])
+        with tags.div(id="pair", hidden=True, role="region", aria_label="Chosen"):
+            tags.span(id="chosen")
+            tags.button("Compare", id="open", type="button")
+            tags.button("Clear", id="clear", type="button")
+        tags.p(f"Made {made} by ", tags.code("python scripts/pages.py"), "; type it again for what is new.", cls="note")
+    doc.add(tags.script(raw((PAGES / "index.js").read_text(encoding="utf-8"))))
+    doc.add(tags.script(raw(as_line("show", runs, lower))))
+    return doc.render(pretty=False)
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        main(sys.argv[1:])
+    from util.interrupts import unbreakable_output
+    from util.util import explained_errors
+
+    unbreakable_output()
+    with explained_errors():
+        main(sys.argv[1:])
