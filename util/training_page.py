@@ -191,10 +191,10 @@ def curves() -> None:
     with tags.section(id="curves", hidden=True, aria_label="Losses"):
         with tags.div(cls="head"):
             tags.h2("Losses")
-            tags.output(id="where")
+            tags.output(id="where", aria_live="off")
         with tags.div(cls="controls"):
             ids = {"type": "range", "min": 0, "max": 3, "step": 0.1, "value": 0}
-            tags.label("Smoothing", tags.input_(id="smooth", **ids), tags.output(id="prints", data_for="smooth"))
+            tags.label("Smoothing", tags.input_(id="smooth", **ids), tags.output(id="prints", aria_live="off"))
             axes = [tags.option(name, value=name) for name in ("epochs", "hours", "images")]
             tags.label("Axis ", tags.select(*axes, id="axis"))
             tags.label(tags.input_(id="log", type="checkbox"), "Log scale")
@@ -212,7 +212,7 @@ def samples() -> None:
     with tags.section(id="samples", hidden=True, aria_label="Images"):
         with tags.div(cls="head"):
             tags.h2("Images")
-            tags.output(id="when", data_for="epoch")
+            tags.output(id="when", aria_live="off")
             with tags.div(cls="push"):
                 tags.button("Best", id="best", title="the best epoch's images")
                 tags.button("Newest", id="newest", title="the newest images, as they come")

@@ -81,11 +81,11 @@ function change(changes) {
   draw();
 }
 
-const chosen = () => state.pair.split("\n").flatMap((name) => runs.filter((run) => run.name === name));
+const chosen = () => state.pair.split("\0").flatMap((name) => runs.filter((run) => run.name === name));
 
 function choose(run) { // of three the first one gives way
   const others = chosen().filter((other) => other !== run), pair = run.tick.checked ? [...others, run].slice(-2) : others;
-  change({ pair: pair.map((one) => one.name).join("\n") });
+  change({ pair: pair.map((one) => one.name).join("\0") });
 }
 
 // ---- two, compared ----

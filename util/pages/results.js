@@ -156,8 +156,9 @@ function arrange() {
   const words = state.q.toLowerCase().split(/\s+/).filter(Boolean), metric = metricOf(state.sort);
   let rows = main.rows.filter((one) => words.every((word) => one.found.includes(word)));
   const keys = new Map(metric ? rows.map((one) => [one, valueOf(one, metric)]) : []);
-  histogram(metric, rows, keys);
-  if (metric && state.range) rows = rows.filter((one) => keys.get(one) !== null && keys.get(one) >= state.range[0] && keys.get(one) <= state.range[1]);
+  const most = histogram(metric, [...keys.values()].filter((value) => value !== null)), [low, high] = state.range || [];
+  const within = (value) => value !== null && value >= low && (value < high || value === high && high === most);
+  if (state.range) rows = rows.filter((one) => within(keys.get(one)));
   if (metric) {
     const sign = (metric.lower ? -1 : 1) * (state.up ? -1 : 1), last = (value) => (value === null ? Infinity : sign * value);
     rows.sort((a, b) => (last(keys.get(a)) - last(keys.get(b)) || a.at - b.at) || 0);
@@ -275,7 +276,9 @@ function build(one) {
     viewer.load();
     view.apply();
   };
-  element.onkeydown = (event) => event.key === "Enter" && event.target === element && show(one);
+  element.onkeydown = (event) => {
+    if (event.key === "Enter" && event.target === element) show(one);
+  };
   viewer.own = one.own || null;
   viewer.resize(one.width);
   viewer.show(itemsOf(one));
@@ -354,8 +357,8 @@ function go(by) {
 
 // ---- the distribution of a metric ----
 
-function histogram(metric, rows, keys) {
-  const values = rows.map((one) => keys.get(one)).filter(Number.isFinite), box = $("distribution");
+function histogram(metric, values) { // returns the highest value, which belongs to the last bar
+  const box = $("distribution");
   box.hidden = values.length < 2;
   if (box.hidden) return (state.range = null);
   const low = values.reduce((a, b) => Math.min(a, b)), high = values.reduce((a, b) => Math.max(a, b)), n = clamp(Math.ceil(Math.sqrt(values.length)), 6, 40);
@@ -379,6 +382,7 @@ function histogram(metric, rows, keys) {
   if (state.range) make("button", told, { onclick: () => change({ range: null }) }, `${state.range.map(short).join(" to ")} ✕`);
   box.replaceChildren(make("span", null, {}, short(low)), bars, make("span", null, {}, short(high)), told);
   if (at >= 0 && bars.children[at]) bars.children[at].focus();
+  return high;
 }
 
 // ---- what the address remembers ----
@@ -395,7 +399,7 @@ function remember() {
   const params = new URLSearchParams();
   for (const key of ["q", "sort", "row"]) if (state[key]) params.set(key, state[key]);
   if (state.up) params.set("up", 1);
-  if (state.range) params.set("range", state.range.map((value) => +value.toPrecision(7)).join());
+  if (state.range) params.set("range", state.range.join());
   if (main.about && state.size !== main.about.width) params.set("size", state.size);
   view.params(params);
   clearTimeout(remember.timer);

@@ -213,6 +213,8 @@ class Chart {
     event.preventDefault();
     event.stopPropagation();
     readOff(line.xs[clamp(this.nearest(line) + by, 0, line.xs.length - 1)]);
+    const told = this.lines.map((one) => `${one.name} ${number(one.ys[this.nearest(one)])}`); // by a screen reader
+    this.svg.setAttribute("aria-label", [where(line.lines[this.nearest(line)]), ...told].join(", "));
   }
 }
 

@@ -154,6 +154,7 @@ class Viewer {
   follow(changes = { mode: 1 }) {
     if ("mode" in changes || "pair" in changes) this.draw();
     if ("zoom" in changes || "mode" in changes) this.sharpen();
+    for (const range of this.element.querySelectorAll("input")) range.value = this.view.split;
   }
 
   draw() {
@@ -230,11 +231,9 @@ class Viewer {
 
   sharpen() { // pixels are shown as such where an image is larger than its file
     if (this.wanted) this.load();
-    for (const { item, image, moved, frame } of this.layers || []) {
+    for (const { item, image, moved } of this.layers || []) {
       const width = image.naturalWidth || item.width || Infinity;
       moved.classList.toggle("crisp", (this.width * this.view.zoom) / width > 1.001);
-      const range = frame.querySelector("input");
-      if (range) range.value = this.view.split;
     }
   }
 
@@ -431,7 +430,7 @@ class Toolbar {
     }
     make("p", dialog, {}, "On images: Ctrl and the wheel, or two fingers, zoom; dragging moves; a double click goes back to the whole image.");
     make("button", dialog, { autofocus: true, onclick: () => dialog.close() }, "Close");
-    dialog.onclick = (event) => event.target === dialog && dialog.close();
+    dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
     return dialog;
   }
 }
