@@ -204,6 +204,8 @@ def table(path: Path, notes: list[str], most: int | None = None) -> list[dict[st
     stride = math.ceil(len(lines) / most) if most and lines else 1
     rows = list(csv.DictReader([head, *lines[(len(lines) - 1) % stride :: stride]]))
     rows = [row for row in rows if None not in row and None not in row.values()]
+    if not path.stat().st_size:  # it is about to be written
+        return []
     if "epoch" not in head.split(",") or (lines and not rows):
         notes.append(f"{path.name} is damaged")
         return []

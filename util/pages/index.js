@@ -96,7 +96,7 @@ function compare() {
   const pair = chosen(), dialog = make("dialog", document.body, { className: "compare", "aria-label": "Two experiments compared" });
   const head = make("header", dialog), labels = union(pair.map((run) => run.images.map((image) => image[0])));
   pair.forEach((run, k) => make("h2", head, {}, mark(k), make("a", null, { href: run.href }, run.name)));
-  make("button", head, { onclick: () => dialog.close() }, "Close");
+  make("button", head, { autofocus: true, onclick: () => dialog.close() }, "Close");
   const images = make("div", dialog, { className: "both", style: `--columns: ${labels.length}` });
   pair.forEach((run, k) => {
     for (const label of labels) {

@@ -94,8 +94,8 @@ function itemOf(run, one, k, label) {
   const [, file, width, height] = one.layout.images[k], { thumbs } = one.layout;
   const item = { label, src: `${run.path}images/${one.file}_${file}.png`, ratio: width / height, width };
   if (thumbs) {
-    const before = thumbs.slice(0, k).reduce((sum, x) => sum + x, 0), whole = thumbs.reduce((sum, x) => sum + x, 0);
-    item.thumb = [`${run.path}thumbs/${one.file}.jpg`, before, thumbs[k], whole];
+    const sum = (widths) => widths.reduce((a, b) => a + b, 0);
+    item.thumb = [`${run.path}thumbs/${one.file}.jpg`, sum(thumbs.slice(0, k)), thumbs[k], sum(thumbs)];
   }
   return item;
 }
@@ -118,9 +118,8 @@ function itemsOf(one) {
 }
 
 function labelsOf() {
-  const layouts = new Set(main.rows.map((one) => one.layout)), labels = new Set();
-  for (const images of layouts) for (const item of itemsOf(main.rows.find((one) => one.layout === images))) labels.add(item.label);
-  return [...labels];
+  const examples = new Map(main.rows.map((one) => [one.layout, one]));
+  return [...new Set([...examples.values()].flatMap((one) => itemsOf(one).map((item) => item.label)))];
 }
 
 function usualPair(labels) { // an output beside another run's, or its truth, or its input
@@ -135,17 +134,16 @@ function usualPair(labels) { // an output beside another run's, or its truth, or
 
 function update() {
   document.body.classList.toggle("busy", !main.done);
-  $("note").textContent = runs.filter((one) => one.lost || (one.done && !one.rows.length)).map((one) =>
-    one === main ? (one.lost ? "data.js, which lists the images, can't be read." : "No images.") : `Nothing was found of ${one.label} at ${one.path}.`).join(" ");
+  const lost = runs.filter((one) => one.lost).map((one) => `${one.path}data.js can't be read.`);
+  $("note").textContent = main.done && !main.rows.length ? "There are no images." : lost.join(" ");
   if (!main.rows.length) return;
-  const labels = labelsOf(), known = view.pair && view.pair.every((label) => labels.includes(label));
+  const labels = labelsOf();
   bar.labels(labels);
-  if (!known || !view.chosen) Object.assign(view, { chosen: false }).set({ pair: usualPair(labels) });
-  const sorts = [["", "in order"], ["name", "by name"]];
-  for (const one of runs) {
-    for (const name of (one.metrics || { order: [] }).order) {
-      sorts.push([one === main ? name : `${name}@${one.label}`, `${name}${runs.length > 1 ? ` of ${one.label}` : ""}, worst first`]);
-    }
+  view.chosen &&= view.pair.every((label) => labels.includes(label));
+  if (!view.chosen) view.set({ pair: usualPair(labels) });
+  const sorts = [["", "in order"], ["name", "by name"]], several = runs.length > 1;
+  for (const { label, metrics = { order: [] } } of runs) {
+    for (const name of metrics.order) sorts.push([label === main.label ? name : `${name}@${label}`, `${name}${several ? ` of ${label}` : ""}, worst first`]);
   }
   if (sorts.length !== $("sort").length) $("sort").replaceChildren(...sorts.map(([value, text]) => make("option", null, { value }, text)));
   arrange();
@@ -167,8 +165,11 @@ function arrange() {
     if (state.up) rows.reverse();
   }
   order = rows;
-  $("shown").textContent = rows.length === main.rows.length ? `${rows.length.toLocaleString("en")} images` : `${rows.length.toLocaleString("en")} of ${main.rows.length.toLocaleString("en")} images`;
-  for (const [id, key] of [["filter", "q"], ["sort", "sort"], ["size", "size"]]) if ($(id).value !== String(state[key])) $(id).value = state[key];
+  const [some, all] = [rows, main.rows].map((list) => list.length.toLocaleString("en"));
+  $("shown").textContent = some === all ? `${all} images` : `${some} of ${all} images`;
+  if ($("filter").value !== state.q) $("filter").value = state.q; // else the cursor would move
+  $("sort").value = state.sort;
+  $("size").value = state.size;
   $("up").setAttribute("aria-pressed", state.up);
   measure();
 }
@@ -340,8 +341,7 @@ function hide() {
   document.body.classList.remove("opened");
   scrollTo(0, from);
   draw();
-  const at = order.indexOf(one);
-  if (!seen.has(one) && at >= 0) scrollToRow(at), draw();
+  if (!seen.has(one) && order.includes(one)) scrollToRow(order.indexOf(one)), draw();
   if (seen.has(one)) seen.get(one).element.focus({ preventScroll: true });
   return remember();
 }
@@ -351,7 +351,8 @@ function go(by) {
   const to = order[at < 0 && !open ? first() : at + by];
   if (!to) return;
   if (open) return show(to);
-  if (!seen.has(to) || by) scrollToRow(order.indexOf(to)), draw();
+  scrollToRow(order.indexOf(to));
+  draw();
   seen.get(to).element.focus({ preventScroll: true });
 }
 
@@ -420,20 +421,10 @@ function restore() {
 
 // ---- buttons ----
 
-const changed = (() => {
-  let waiting = false;
-  return (act) => {
-    if (!waiting) requestAnimationFrame(() => ((waiting = false), act()));
-    waiting = true;
-  };
-})();
+const soon = (act, frame = 0) => () => (cancelAnimationFrame(frame), (frame = requestAnimationFrame(act)));
 
 async function copy() {
-  const text = $("command").textContent, range = document.createRange();
-  range.selectNodeContents($("command"));
-  getSelection().removeAllRanges();
-  getSelection().addRange(range); // to be copied by hand where a page may not
-  await navigator.clipboard.writeText(text);
+  await navigator.clipboard.writeText($("command").textContent);
   $("copy").textContent = "Copied";
 }
 
@@ -463,8 +454,8 @@ $("up").onclick = () => change({ up: !state.up });
 $("size").oninput = () => change({ size: Number($("size").value) });
 $("list").onclick = download;
 if ($("copy")) $("copy").onclick = copy;
-addEventListener("scroll", () => changed(draw), { passive: true });
-addEventListener("resize", () => changed(() => (open ? enlarge() : measure())));
+addEventListener("scroll", soon(draw), { passive: true });
+addEventListener("resize", soon(() => (open ? enlarge() : measure())));
 addEventListener("hashchange", () => {
   if (location.hash === hash || (location.hash || "#") === hash) return;
   const before = open && open.one;

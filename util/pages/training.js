@@ -7,7 +7,7 @@ const AXES = { epochs: "x", hours: "hours", images: "total_iters" };
 const points = new Map(), rows = new Map(), measured = new Map(), starts = new Set(), missed = new Set(); // lines, by what tells them apart
 const USUAL = { smooth: 0, axis: "epochs", log: "", off: "" }; // log empty: as fits; off: a line for each loss
 const settings = { ...USUAL }, charts = new Map(), shown = { line: null, all: [], viewers: [] }; // line null: the newest
-const $ = (id) => document.getElementById(id);
+const $ = (id) => document.getElementById(id), last = (list) => list[list.length - 1], all = (map) => [...map.values()];
 let run = null, about = {}, base = 0, ended = null, heard = 0, file = 0, more = false, fresh = false, loaded = false, cursor = null;
 
 // ---- the lines of data.js ----
@@ -27,7 +27,7 @@ function start(line) {
       if (one.total_iters > line.total_iters || (one.values && line.total_iters && one.x >= line.epoch)) map.delete(key);
     }
   }
-  base = Math.max(0, ...[points, measured].map((map) => ([...map.values()].pop() || {}).hours || 0));
+  base = Math.max(0, ...newest("hours"));
   starts.add(line.time);
   [about, ended, fresh] = [line, null, true];
 }
@@ -40,6 +40,7 @@ function take(map, key, line) {
   [ended, fresh] = [null, true];
 }
 
+const newest = (what) => [points, measured].map((map) => (last(all(map)) || {})[what] || 0);
 const losses = (line) => take(points, line.total_iters, line);
 const validation = (line) => take(measured, line.x, line);
 const images = (line) => take(rows, line.id, line);
@@ -78,20 +79,18 @@ function duration(seconds) {
 }
 
 function tellState() {
-  const all = [...points.values()].filter((line) => line.time >= about.time), last = all[all.length - 1], { epochs } = about;
-  const x = Math.max(0, ...[...points.values()].slice(-1).map((line) => line.x), ...measured.keys());
-  const from = all[Math.min(all.findIndex((line) => line.x >= last.x - 1), all.length - 2)]; // an epoch ago, or a print
-  const pause = Math.max(40, ...all.slice(-200).map((line, k, list) => (k ? line.time - list[k - 1].time : 0)));
+  const lines = all(points).filter((line) => line.time >= about.time), now = last(lines), { epochs } = about, x = Math.max(...newest("x"));
+  const from = lines[Math.min(lines.findIndex((line) => line.x >= now.x - 1), lines.length - 2)]; // an epoch ago, or a print
+  const pause = Math.max(40, ...lines.slice(-200).map((line, k, list) => (k ? line.time - list[k - 1].time : 0)));
   const silence = Date.now() / 1000 - heard, done = x >= epochs || (ended && ended.epoch >= epochs);
   const state = done ? "finished" : ended ? "stopped" : !heard ? "waiting" : silence > 3 * pause ? "silent" : "training";
-  const told = [state === "silent" ? `stopped? No news for ${duration(silence)}` : state];
+  const told = [state === "silent" ? `stopped? No news for ${duration(silence)}` : state], share = done ? 1 : x / epochs || 0;
   if (x) told.push(`epoch ${done ? epochs : +x.toFixed(2)}${epochs ? ` of ${epochs}` : ""}`);
   if (state === "training" && from) {
-    const seconds = last.time - from.time, left = ((epochs - x) * seconds) / (last.x - from.x);
-    told.push(`${+((last.total_iters - from.total_iters) / seconds).toPrecision(3)} images/s`);
-    if (epochs) told.push(`${duration(left)} left`);
+    const seconds = now.time - from.time;
+    told.push(`${+((now.total_iters - from.total_iters) / seconds).toPrecision(3)} images/s`);
+    if (epochs) told.push(`${duration(((epochs - x) * seconds) / (now.x - from.x))} left`);
   }
-  const share = epochs ? Math.min(1, x / epochs) : 0;
   if ($("state").textContent !== told.join(" · ")) $("state").textContent = told.join(" · ");
   $("state").className = state;
   $("progress").style.width = `${100 * share}%`;
@@ -109,13 +108,14 @@ function svg(tag, parent, attributes, text = "") {
 }
 
 function ticks(low, high, count, log) {
-  const found = [], factors = high > 99 * low ? [1] : [1, 2, 5];
-  for (let e = Math.floor(Math.log10(low)); log && e <= Math.log10(high); e++) found.push(...factors.map((f) => +(f * 10 ** e).toPrecision(3)));
-  const fit = found.filter((y) => y >= low && y <= high);
-  if (fit.length > 1) return fit;
-  const rough = (high - low) / count, power = 10 ** Math.floor(Math.log10(rough));
-  const step = power * [1, 2, 5, 10].find((factor) => factor * power >= rough * 0.999), first = Math.ceil(low / step);
-  return Array.from({ length: Math.floor(high / step + 1e-6) - first + 1 }, (_, k) => +((first + k) * step).toPrecision(12));
+  const found = [];
+  for (let e = Math.floor(Math.log10(low)); log && e <= Math.log10(high); e++) {
+    for (const f of high > 99 * low ? [1] : [1, 2, 5]) if (f * 10 ** e >= low && f * 10 ** e <= high) found.push(+(f * 10 ** e).toPrecision(3));
+  }
+  if (found.length > 1) return found;
+  const rough = (high - low) / count, power = 10 ** Math.floor(Math.log10(rough)), step = power * [1, 2, 5, 10].find((f) => f * power >= rough * 0.999);
+  const first = Math.ceil(low / step), length = Math.floor(high / step + 1e-6) - first + 1;
+  return Array.from({ length }, (_, k) => +((first + k) * step).toPrecision(12));
 }
 
 function path(xs, ys, X, Y) { // of the points within a pixel's width the first, the lowest, the highest and the last
@@ -134,8 +134,8 @@ function smoothed(ys, prints) { // an exponential mean over about so many prints
   return ys.map((y) => (sum = weight * sum + y) / (whole = weight * whole + 1));
 }
 
-function series(all, name, colour, value) { // the lines that have this number, and their places on the axis
-  const x = (line) => line[AXES[settings.axis] || "x"], lines = all.filter((line) => Number.isFinite(x(line)) && Number.isFinite(value(line)));
+function series(map, name, colour, value) { // the lines that have this number, and their places on the axis
+  const x = (line) => line[AXES[settings.axis] || "x"], lines = all(map).filter((line) => Number.isFinite(x(line)) && Number.isFinite(value(line)));
   return { name, colour, lines, xs: lines.map(x), ys: lines.map(value) };
 }
 
@@ -161,13 +161,13 @@ class Chart {
 
   draw() {
     const { place, height: H, lines, log } = this, W = (this.width = place.clientWidth), left = 46, right = 10, foot = H - 22;
-    const all = lines.flatMap((line) => line.raw || line.ys).filter((y) => !log || y > 0), scale = log ? Math.log10 : (y) => y;
+    const values = lines.flatMap((line) => line.raw || line.ys).filter((y) => !log || y > 0), scale = log ? Math.log10 : (y) => y;
     this.svg.replaceChildren();
     this.cross = svg("g", this.svg, { class: "mark" });
-    if (!W || !all.length) return;
+    if (!W || !values.length) return;
     this.svg.setAttribute("viewBox", `0 0 ${W} ${H}`);
-    const x1 = Math.max(...lines.map((line) => line.xs[line.xs.length - 1])) || 1;
-    let [y0, y1] = all.reduce(([a, b], y) => [Math.min(a, y), Math.max(b, y)], [this.zero && !log ? 0 : all[0], all[0]]);
+    const x1 = Math.max(...lines.map((line) => last(line.xs))) || 1;
+    let [y0, y1] = values.reduce(([a, b], y) => [Math.min(a, y), Math.max(b, y)], [this.zero && !log ? 0 : values[0], values[0]]);
     if (y0 === y1) [y0, y1] = [y0 - Math.abs(y0) / 2, y1 + Math.abs(y1) / 2 + 1e-9];
     this.X = (x) => left + (x / x1) * (W - left - right);
     this.Y = (y) => foot - ((scale(y) - scale(y0)) / (scale(y1) - scale(y0))) * (foot - 8);
@@ -220,15 +220,16 @@ class Chart {
 
 const where = (line) => `epoch ${+(line.x ?? line.epoch).toFixed(2)} · ${line.total_iters} images${line.hours >= 0 ? ` · ${duration(line.hours * 3600)}` : ""}`;
 
+const names = (map, what) => [...new Set(all(map).flatMap((line) => Object.keys(line[what])))];
+
 function drawLosses() {
-  const all = [...points.values()], prints = Math.round(10 ** settings.smooth), legend = $("legend"), off = new Set(settings.off.split("\n"));
-  const names = [...new Set(all.flatMap((line) => Object.keys(line.losses)))];
-  const lines = names.map((name, k) => series(all, name, COLOURS[k % COLOURS.length], (line) => line.losses[name]));
-  const seen = lines.filter((line) => line.xs.length && !off.has(line.name)), rate = series(all, "learning rate", COLOURS[8], (line) => line.lr);
+  const prints = Math.round(10 ** settings.smooth), legend = $("legend"), off = new Set(settings.off.split("\n"));
+  const lines = names(points, "losses").map((name, k) => series(points, name, COLOURS[k % COLOURS.length], (line) => line.losses[name]));
+  const seen = lines.filter((line) => line.xs.length && !off.has(line.name)), rate = series(points, "learning rate", COLOURS[8], (line) => line.lr);
   const middle = seen.map(({ ys }) => ys.slice(-99).sort((a, b) => a - b)[Math.min(ys.length, 99) >> 1]), positive = seen.every(({ ys }) => ys.every((y) => y > 0));
   const log = settings.log ? settings.log === "1" : positive && Math.max(...middle) > 8 * Math.min(...middle); // small losses are seen, too
   if (prints > 1) for (const line of seen) [line.raw, line.ys] = [line.ys, smoothed(line.ys, prints)];
-  $("curves").hidden = !all.length;
+  $("curves").hidden = !points.size;
   $("rate").hidden = $("lrs").hidden = !rate.xs.length;
   [$("smooth").value, $("axis").value, $("log").checked] = [settings.smooth, settings.axis, log];
   $("prints").textContent = prints > 1 ? `${prints} prints` : "off";
@@ -253,16 +254,15 @@ function tellLosses(lines, ks) {
 }
 
 function bestOf(name) { // the first of the best
-  const all = [...measured.values()].filter((line) => Number.isFinite(line.values[name]));
+  const lines = all(measured).filter((line) => Number.isFinite(line.values[name]));
   const sign = (about.lower || []).some((metric) => name === metric || name.startsWith(`${metric}_`)) ? -1 : 1;
-  return all.reduce((a, b) => (sign * b.values[name] > sign * a.values[name] ? b : a), all[0]);
+  return lines.reduce((a, b) => (sign * b.values[name] > sign * a.values[name] ? b : a), lines[0]);
 }
 
 function drawMeasured() {
-  const all = [...measured.values()], names = [...new Set(all.flatMap((line) => Object.keys(line.values)))];
-  $("validation").hidden = !all.length;
-  for (const name of names.sort((a, b) => (b === about.best) - (a === about.best))) {
-    const line = series(all, name, COLOURS[0], (one) => one.values[name]), key = `validation ${name}`;
+  $("validation").hidden = !measured.size;
+  for (const name of names(measured, "values").sort((a, b) => (b === about.best) - (a === about.best))) {
+    const line = series(measured, name, COLOURS[0], (one) => one.values[name]), key = `validation ${name}`;
     if (!charts.has(key)) {
       const figure = make("figure", $("metrics"), { className: name === about.best ? "chosen" : "" }), caption = make("figcaption", figure);
       charts.set(key, new Chart(figure, 140, name, ([one], [k]) => {
@@ -279,48 +279,45 @@ function drawMeasured() {
 const address = (name) => "images/" + encodeURIComponent(name);
 
 function drawImages() {
-  const fixed = [...measured.values()].filter((line) => line.items.length), random = [...rows.values()];
-  const all = (shown.all = fixed.length ? fixed : random), newest = !all.includes(shown.line), at = newest ? all.length - 1 : all.indexOf(shown.line);
-  $("samples").hidden = !all.length;
-  if (!all.length) return;
-  const line = all[at], best = fixed.length && about.best && bestOf(about.best);
-  const beside = newest || !fixed.length ? random[fixed.length ? random.length - 1 : at] : random.filter((row) => row.total_iters <= line.total_iters).pop();
+  const fixed = all(measured).filter((line) => line.items.length), random = all(rows), lines = (shown.all = fixed.length ? fixed : random);
+  $("samples").hidden = !lines.length;
+  if (!lines.length) return;
+  const newest = !lines.includes(shown.line), line = newest ? last(lines) : shown.line, best = fixed.length && about.best && bestOf(about.best);
+  const beside = fixed.length && last(newest ? random : random.filter((row) => row.total_iters <= line.total_iters));
   if (newest) shown.line = null;
-  Object.assign($("epoch"), { max: all.length - 1, value: at });
+  Object.assign($("epoch"), { max: lines.length - 1, value: lines.indexOf(line) });
   $("when").textContent = where(line);
   $("best").hidden = !best;
-  if (best) $("best").textContent = `Best: ${best.x}`;
-  $("best").onclick = () => scrub(best);
+  if (best) Object.assign($("best"), { textContent: `Best: ${best.x}`, onclick: () => scrub(best) });
   $("best").setAttribute("aria-pressed", line === best);
   $("newest").setAttribute("aria-pressed", newest);
+  $("beside").hidden = !beside;
+  if (beside) $("when2").textContent = where(beside);
   const labels = [...new Set(line.items.flat().map(([label]) => label))];
   if (!view.chosen) view.pair = pairOf(labels);
   bar.labels(labels);
-  $("beside").hidden = !fixed.length || !beside;
-  if (beside) $("when2").textContent = where(beside);
-  const items = [...line.items.map((item) => ["fixed", item]), ...($("beside").hidden ? [] : beside.items.map((item) => ["random", item]))];
+  const items = [...line.items.map((item) => ["fixed", item]), ...(beside ? beside.items : []).map((item) => ["random", item])];
   while (shown.viewers.length > items.length) shown.viewers.pop().remove();
   items.forEach(([place, item], k) => {
     const viewer = (shown.viewers[k] ||= new Viewer(make("div"), view, { eager: true, alone: true }));
     if (viewer.element.parentNode !== $(place)) $(place).append(viewer.element);
     viewer.show(item.map(([label, name, ratio]) => ({ label, ratio, src: address(name) })));
   });
-  strip(all, at);
+  strip(lines, lines.indexOf(line));
   fit();
 }
 
-function strip(all, at) { // how an output has changed, in as many steps as there is room for
-  const count = Math.min(all.length, Math.max(2, Math.floor($("strip").clientWidth / 76))), place = $("strip");
-  const ks = count > 1 ? Array.from({ length: count }, (_, i) => Math.round((i * (all.length - 1)) / (count - 1))) : [];
-  while (place.children.length > ks.length) place.lastChild.remove();
+function strip(lines, at) { // how an output has changed, in as many steps as there is room for
+  const place = $("strip"), count = Math.min(lines.length, Math.max(2, Math.floor(place.clientWidth / 76)));
+  const ks = count > 1 ? Array.from({ length: count }, (_, i) => Math.round((i * (lines.length - 1)) / (count - 1))) : [];
+  while (place.children.length > count) place.lastChild.remove();
   ks.forEach((k, i) => {
-    const button = place.children[i] || make("button", place, {}, make("img"), make("small")), [item] = all[k].items;
-    const [label, name] = item.find(([label]) => label.startsWith("fake")) || item[0], text = `epoch ${all[k].epoch || all[k].x}`;
-    if (button.name !== name) Object.assign(button.firstChild, { src: address(name), alt: `${label}, ${text}` });
-    button.name = name;
-    button.lastChild.textContent = text.slice(6);
-    button.onclick = () => scrub(all[k]);
-    button.setAttribute("aria-pressed", k === (ks.find((one) => one >= at) ?? at));
+    const button = place.children[i] || make("button", place, {}, make("img"), make("small")), [item] = lines[k].items;
+    const [label, name] = item.find(([label]) => label.startsWith("fake")) || item[0], epoch = lines[k].epoch || lines[k].x;
+    if (button.name !== name) Object.assign(button.firstChild, { src: address(name), alt: `${label}, epoch ${epoch}` });
+    Object.assign(button, { name, onclick: () => scrub(lines[k]) });
+    button.lastChild.textContent = epoch;
+    button.setAttribute("aria-pressed", k === ks.find((one) => one >= at));
   });
 }
 
@@ -340,7 +337,7 @@ function fit() { // images as large as there is room for, side by side not large
 }
 
 function scrub(line) {
-  shown.line = line === shown.all[shown.all.length - 1] ? null : line; // the newest, as it comes
+  shown.line = line === last(shown.all) ? null : line; // the newest, as it comes
   drawImages();
 }
 
