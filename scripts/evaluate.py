@@ -5,9 +5,10 @@
     python scripts/evaluate.py --name NAME --dataroot DATA           an experiment: all images, translated as by test.py
 
 Prints a table, and writes evaluation.json, evaluation.csv (a line per image) and evaluation.html (the best and worst
-images by each measure) beside the results. Of pairs: l1, psnr, ssim, ms_ssim, lpips. Of two sets: fid, kid, fd_lite0,
-kid_lite0. Beside them, for pairs, answers that need no training: the input itself, and with --train_B the mean of the
-training targets. A translation that does not beat both has learned nothing useful.
+images by each measure) beside the results, and metrics.js, by which their index.html sorts its rows. Of pairs: l1,
+psnr, ssim, ms_ssim, lpips. Of two sets: fid, kid, fd_lite0, kid_lite0. Beside them, for pairs, answers that need no
+training: the input itself, and with --train_B the mean of the training targets. A translation that does not beat both
+has learned nothing useful.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from util.evaluation_page import Extremes, Picture, Row, Section, better, format
 from util.html import shown
 from util.interrupts import unbreakable_output
 from util.metrics import METRICS, Evaluation, Score, ready
+from util.page_data import as_line
 from util.util import UserError, did_you_mean, explained_errors, printable
 
 OTHER = {"B": "A", "A": "B"}
@@ -278,6 +280,24 @@ def report(args, out: Path, task: Task, sections: list[Section]) -> None:
     for path in (json_path, out / "evaluation.csv", page):
         if path.exists():  # without pairs there is nothing to say of single images
             print(printable(path))
+    if (out / "data.js").exists():
+        tell_page(out, len(sections) > 1)
+
+
+def tell_page(web: Path, several: bool) -> None:
+    """Write evaluation.csv as metrics.js, by which the results page beside it shows and sorts its rows."""
+    values: dict[str, dict[str, float]] = {}
+    lower: dict[str, bool] = {}
+    (web / "metrics.js").unlink(missing_ok=True)
+    if (web / "evaluation.csv").exists():
+        with (web / "evaluation.csv").open(encoding="utf-8", newline="") as file:
+            for line in csv.DictReader(file):
+                image, output = line.pop("image"), line.pop("output")
+                for name, cell in line.items():
+                    label = f"{name} {output}" if several else name
+                    lower[label] = METRICS[name].lower
+                    values.setdefault(image, {})[label] = float(cell or "nan")
+        write(web / "metrics.js", as_line("metrics", {"order": list(lower), "lower": lower, "values": values}))
 
 
 def print_section(section: Section, task: Task) -> None:

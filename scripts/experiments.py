@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from options.legacy import RENAMED
 from util.metrics import METRICS
 from util.page_data import parse
 from util.sources import saved_options
@@ -166,11 +167,11 @@ def read_options(experiment: Experiment, names: set[str]) -> None:
         if name in names:
             text = read_start(folder / name, 1 << 20).decode("utf-8", "replace")
             found = re.findall(r"^ *(\w+): (.*?)[ \t]*(?:\t\[default: (.*)\])?$", text, re.MULTILINE)
+            found = [(RENAMED.get(key, key), value, default) for key, value, default in found]
             experiment.told_defaults = {key: default for key, _, default in found if default}
             experiment.options = experiment.options or {key: value for key, value, _ in found}
             break
-    parts = [("n_epochs", "niter"), ("n_epochs_decay", "niter_decay")]
-    numbers = [whole(experiment.options.get(new, experiment.options.get(old))) for new, old in parts]
+    numbers = [whole(experiment.options.get(name)) for name in ("n_epochs", "n_epochs_decay")]
     experiment.total = sum(numbers) if None not in numbers else None
 
 

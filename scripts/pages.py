@@ -23,6 +23,7 @@ from urllib.parse import quote
 
 CHECKPOINTS, RESULTS = Path("checkpoints"), Path("results")
 THUMBS, SIDE = 3, 128  # images of a row that stand in the page itself, and their height in pixels
+PIXELS = 30_000_000  # of an image that is made smaller
 MARK = "scripts/pages.py of pix2pix and CycleGAN"  # by which the page is known
 PAGES = Path(__file__).resolve().parents[1] / "util" / "pages"
 COLUMNS = {
@@ -41,7 +42,6 @@ QUIET = {
     *("use_wandb", "wandb_project_name", "use_tensorboard", "val_freq", "best_metric", "deterministic"),
 }
 SILENT = {"name", "model", "checkpoints_dir", "suffix", "isTrain", "continue_train", "epoch_count", "speed"}
-TYPED_SEED = 10_000  # a seed below this was typed: of those that are drawn, one in 200,000 is
 
 
 def main(words: list[str]) -> None:
@@ -91,9 +91,10 @@ def near(folder: Path) -> str:
 
 def check_ours(out: Path) -> None:
     """Refuse to replace a file that this program did not write."""
+    from scripts.experiments import read_start
     from util.util import UserError, printable
 
-    if out.exists() and MARK.encode() not in out.read_bytes()[:2000]:
+    if out.exists() and MARK.encode() not in read_start(out, 2000):
         raise UserError(f"{printable(out)} is there and was not written by this program: name another file, --out FILE")
     if not out.parent.is_dir():
         raise UserError(f"--out {printable(out)}: there is no folder {printable(out.parent)}")
@@ -121,22 +122,26 @@ def defaults(model: str, mode: str) -> dict[str, str]:
 
 
 def differing(found: list) -> tuple[list[str], dict[str, str], list[list[str]]]:
-    """Compare the options of all experiments.
+    """Compare the options of all experiments, each with its defaults, which are the model's own.
 
-    Returns those that differ among them; those that differ from the defaults in the same way everywhere; and for each
-    experiment those of the former that differ from its defaults.
+    Returns those that differ among experiments; those that more than half of them changed to the same value; and for
+    each experiment those in which it is unlike most: another value, or changed where most have the default.
     """
-    usual = {one.name: usual_of(one) for one in found if one.options}
+    changes = [changed(one) for one in found]
+    trained = [
+        {**usual_of(one), **one.options} for one in found if one.options
+    ]  # what older versions lack: the default
     names = sorted({name for one in found for name in one.options} - SILENT)
-    full = [{**usual[one.name], **one.options} for one in found if one.options]  # what older versions lack: the default
-    varying = [name for name in names if len({options.get(name) for options in full}) > 1]
-    told, shared = [], Counter()
-    for one in found:
-        changed = {name: value for name, value in one.options.items() if is_told(name, value, usual[one.name])}
-        told.append([name for name in changed if name in varying])
-        shared.update({(name, value): 1 for name, value in changed.items() if name not in varying})
-    every = sum(bool(one.options) for one in found)
-    return varying, {name: value for (name, value), count in sorted(shared.items()) if count == every > 1}, told
+    varying = [name for name in names if len({options.get(name) for options in trained}) > 1]
+    counts = Counter(change for own in changes for change in own.items())
+    usual = {
+        name: value for (name, value), count in sorted(counts.items()) if len(trained) > 1 and 2 * count > len(trained)
+    }
+    told = [
+        [name for name in one.options if is_loud(name) and own.get(name) != usual.get(name)]
+        for one, own in zip(found, changes, strict=True)
+    ]
+    return varying, usual, told
 
 
 def usual_of(one) -> dict[str, str]:
@@ -144,11 +149,23 @@ def usual_of(one) -> dict[str, str]:
     return {**defaults(one.options.get("model", ""), one.options.get("dataset_mode", "")), **one.told_defaults}
 
 
-def is_told(name: str, value: str, usual: dict[str, str]) -> bool:
-    """Whether an option's value is worth telling in a row."""
-    if name == "seed":
-        return value.isdecimal() and int(value) < TYPED_SEED
-    return name not in QUIET | SILENT and value != usual.get(name)
+def is_loud(name: str) -> bool:
+    """Whether an option says what is learned, from what, or how."""
+    return name not in QUIET | SILENT
+
+
+def changed(one) -> dict[str, str]:
+    """Return an experiment's options that differ from the defaults, and the seed if it was typed."""
+    usual = usual_of(one)
+    found = {name: value for name, value in one.options.items() if is_loud(name) and value != usual.get(name)}
+    if not is_typed(found.get("seed", "")):
+        found.pop("seed", None)
+    return found
+
+
+def is_typed(seed: str) -> bool:
+    """Whether a seed was typed: of those that are drawn, one in 200,000 is that small."""
+    return seed.isdecimal() and int(seed) < 10_000
 
 
 # ---- the page ----
@@ -156,12 +173,12 @@ def is_told(name: str, value: str, usual: dict[str, str]) -> bool:
 
 def write_page(out: Path, found: list) -> None:
     """Write the page, whole or not at all."""
-    varying, shared, told = differing(found)
+    varying, usual, told = differing(found)
     link = Links(out.parent)
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding and encoding let the others run
         images = list(pool.map(link.images, found))
     runs = [link.run(*parts, varying) for parts in zip(found, told, images, strict=True)]
-    text = document(runs, shared, metrics(found))
+    text = document(runs, usual, metrics(found))
     new = out.with_name(f".{os.getpid()}.{out.name}")
     try:
         new.write_text(text, encoding="utf-8")
@@ -255,10 +272,12 @@ def facts(one, varying: list[str]) -> dict[str, str]:
 
 
 def thumbnail(path: Path) -> str:
-    """Return a small JPEG of an image, as an address that holds it."""
+    """Return a small JPEG of an image, as an address that holds it; nothing of one that takes long to read."""
     from PIL import Image
 
     with Image.open(path) as image:
+        if image.width * image.height > PIXELS:
+            return ""
         image.draft("RGB", (2 * SIDE, SIDE))
         small = image.convert("RGB")
     small.thumbnail((2 * SIDE, SIDE), reducing_gap=2.0)
@@ -267,7 +286,7 @@ def thumbnail(path: Path) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def document(runs: list[dict], shared: dict[str, str], names: list[str]) -> str:
+def document(runs: list[dict], usual: dict[str, str], names: list[str]) -> str:
     """Return the page; index.js draws what the data tell."""
     import dominate
     from dominate import tags
@@ -298,9 +317,14 @@ def document(runs: list[dict], shared: dict[str, str], names: list[str]) -> str:
                 options, id="metric", aria_label="Metric", title="↑: more is better, ↓: less", hidden=len(names) < 2
             )
             tags.output(id="count", aria_live="polite")
-        if shared:
-            told = [tags.span(f"{shown(name)} ", tags.b(shown(short(name, value)))) for name, value in shared.items()]
-            tags.p("In all of them: ", *told, cls="about note")
+        if usual:
+            told = [tags.span(f"{shown(name)} ", tags.b(shown(short(name, value)))) for name, value in usual.items()]
+            tags.p(
+                "Usual here: ",
+                *told,
+                cls="about note",
+                title="what most experiments have; told of others is what differs",
+            )
         with tags.table():
             with tags.thead(), tags.tr():
                 tags.td(colspan=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shlex
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from browser import complaints, open_browser, requests
-from conftest import make_image
+from conftest import ROOT, make_image
 from PIL import Image
 from terminal import TINY, copy_tree, shown_rows, type_fast, type_well
 from test_html import Page, image
@@ -365,6 +366,17 @@ def test_rows_are_sorted_by_a_metric_worst_first_with_its_distribution(looker):
     assert looker.js("return order[0].at > order[1].at")
 
 
+def test_what_evaluate_measures_is_what_the_page_sorts_by(driver, tree):
+    web = tree / "results/other/test_latest"
+    type_well(f"{ROOT / 'scripts/evaluate.py'} {web} --metrics psnr,l1 --bootstrap 0 --gpu_ids -1", tree)
+    with (web / "evaluation.csv").open(newline="", encoding="utf-8") as file:
+        measured = {line["image"]: float(line["psnr"]) for line in csv.DictReader(file)}
+    looker = Looker(driver).open(web, "#sort=psnr")
+    ids = looker.js("return order.map(idOf)")
+    assert ids == sorted(measured, key=measured.get)
+    (web / "metrics.js").unlink()
+
+
 def test_the_address_brings_everything_back(looker, tree):
     looker.open(
         tree / RESULTS, "#mode=blend&blend=0.25&a=real_A&b=fake_B&zoom=3,0.6,0.4&sort=psnr&up=1&q=plain&size=128"
@@ -477,6 +489,17 @@ def test_a_list_longer_than_browsers_lay_out_is_scrolled_to_its_end(driver, tmp_
     box = looker.js("const b = document.activeElement.getBoundingClientRect(); return [b.top, b.bottom]")
     assert 0 <= box[0] < box[1] <= 900
     complaints(driver)
+
+
+def test_the_benchmark_of_pages_tells_its_figures(tmp_path, capsys):
+    with open_browser(tmp_path):  # skips without one
+        pass
+    from scripts.benchmark_pages import main
+
+    main(["--rows", "30", "--side", "256"])
+    figures = dict(line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines())
+    assert re.fullmatch(r"\d+ ms", figures["30 rows, opened"])
+    assert 3 <= int(figures["rows in the document then"]) < 30
 
 
 # ---- several runs ----

@@ -29,9 +29,7 @@ RECIPES = ["losses", "generators", "patches", "larger", "cyclegan", "noise", "ba
 TINY = "--ngf 2 --ndf 2 --n_epochs 1 --n_epochs_decay 0 --max_dataset_size 1 --no_html --gpu_ids -1"
 LEVEL = 1 / 255  # test.py truncates pixels
 LOSSES = ["L1", "GAN", "cGAN", "L1+GAN", "L1+cGAN"]
-BOTH = [
-    f"trained in batches of {n}, {whose}" for n in (1, 4, 10) for whose in ("the image's own", "training's (--eval)")
-]
+BOTH = [f"batches of {count}, {whose}" for count in (1, 4, 10) for whose in ("its own", "--eval")]
 ROWS = {  # of each recipe's tables, behind the two answers that need no training
     "losses": LOSSES,
     "generators": ["encoder-decoder, L1", "encoder-decoder, L1+cGAN", "U-Net, L1", "U-Net, L1+cGAN"],

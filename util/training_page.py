@@ -176,7 +176,7 @@ def facts(starts: list[dict]) -> Iterator[object]:
 
 def fill(document, starts: list[dict]) -> None:
     """Add what the page tells of a run, and what training.js fills and listens to."""
-    document.header.add(tags.p(id="state", role="status"), tags.div(tags.i(id="progress"), cls="progress"))
+    document.header.add(tags.p(id="state"), tags.div(tags.i(id="progress"), cls="progress"))
     document.add(tags.noscript(tags.p("This page is drawn by JavaScript. The images are in the folder images/.")))
     document.add(tags.details(tags.summary("About this run"), tags.dl(*facts(starts), cls="run")))
     with document.add(tags.main()):

@@ -15,11 +15,11 @@ STUDY = Study(
     about=__doc__,
     model="pix2pix",
     arms={
-        "trained in batches of 1": "--no_dropout",
-        "trained in batches of 4": "--no_dropout --batch_size 4",
-        "trained in batches of 10": "--no_dropout --batch_size 10",
+        "batches of 1": "--no_dropout",
+        "batches of 4": "--no_dropout --batch_size 4",
+        "batches of 10": "--no_dropout --batch_size 10",
     },
-    views={"the image's own": "", "training's (--eval)": "--eval"},
+    views={"its own": "", "--eval": "--eval"},
 )
 
 if __name__ == "__main__":

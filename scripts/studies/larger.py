@@ -3,7 +3,8 @@
 The pix2pix paper's section 4.4 and figure 8: generator and discriminator are convolutional, and a network trained on
 256 x 256 pixels translates 512 x 512. Test images are cut into pieces of the training's size, of twice that and so on,
 each is translated at once, and the pieces are put together again: all rows measure the same pixels, at the same scale.
---quick (64 pixels, then 128 and 256): about 4 minutes on two cores.
+The Earth's bands for testing are 270 pixels wide, so its tiles have 256, and training takes 128 of them; --quick takes
+64 (then 128 and 256): about 4 minutes on two cores. For 256 pixels, then 512 and beyond, bring larger test images:
 
     python scripts/studies/larger.py --quick
     python scripts/studies/larger.py --dataroot ./datasets/maps --size 256      (of 600 pixels: run on 512)

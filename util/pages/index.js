@@ -95,7 +95,7 @@ const mark = (k) => make("i", null, { style: `background: ${COLOURS[k]}`, "aria-
 function compare() {
   const pair = chosen(), dialog = make("dialog", document.body, { className: "compare", "aria-label": "Two experiments compared" });
   const head = make("header", dialog), labels = union(pair.map((run) => run.images.map((image) => image[0])));
-  pair.forEach((run, k) => make("h2", head, {}, mark(k), make("a", null, { href: run.href }, run.name)));
+  pair.forEach((run, k) => make("h2", head, {}, mark(k), make("a", null, { href: run.href }, run.name), make("small", null, {}, run.shown)));
   make("button", head, { autofocus: true, onclick: () => dialog.close() }, "Close");
   const images = make("div", dialog, { className: "both", style: `--columns: ${labels.length}` });
   pair.forEach((run, k) => {
@@ -104,7 +104,7 @@ function compare() {
       if (!href) continue;
       const image = make("img", make("a", figure, { href }), { src: href, alt: `${label} of ${run.name}` });
       image.onerror = () => (image.onerror = null, image.src = thumb); // the page was sent elsewhere, or the run went on
-      make("figcaption", figure, {}, mark(k), `${label}, ${run.shown}`);
+      make("figcaption", figure, {}, mark(k), label);
     }
   });
   const charts = make("div", dialog, { className: "charts" });
@@ -124,12 +124,12 @@ function compare() {
 function chart(place, name, lines) {
   const all = lines.flat(), ys = all.map((point) => point[1]), low = Math.min(...ys), high = Math.max(...ys);
   const W = 300, H = 130, right = Math.max(...all.map((point) => point[0])), last = lines.map((points) => digits((points.at(-1) || [])[1]));
-  const X = (x) => 44 + (x / (right || 1)) * (W - 50), Y = (y) => H - 20 - ((y - low) / (high - low || 1)) * (H - 30);
+  const X = (x) => 52 + (x / (right || 1)) * (W - 58), Y = (y) => H - 20 - ((y - low) / (high - low || 1)) * (H - 30);
   const figure = make("figure", place, {}, make("figcaption", null, {}, name, ...last.map((value, k) => make("span", null, {}, mark(k), value))));
   const plot = svg("svg", figure, { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": `${name} over epochs, at last ${last.join(" and ")}` });
   for (const y of new Set([low, high])) {
-    svg("line", plot, { class: "grid", x1: 44, x2: W - 6, y1: Y(y), y2: Y(y) });
-    svg("text", plot, { x: 38, y: Y(y) + 4, "text-anchor": "end" }, +y.toPrecision(3));
+    svg("line", plot, { class: "grid", x1: 52, x2: W - 6, y1: Y(y), y2: Y(y) });
+    svg("text", plot, { x: 46, y: Y(y) + 4, "text-anchor": "end" }, +y.toPrecision(Math.abs(y) < 0.01 ? 1 : 3));
   }
   svg("text", plot, { x: W - 6, y: H - 5, "text-anchor": "end" }, `epoch ${+right.toPrecision(3)}`);
   lines.forEach((points, k) => {
