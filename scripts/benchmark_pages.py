@@ -68,7 +68,7 @@ def encoding(folder: Path, side: int, times: int = 100) -> dict[str, str]:
     page, row = (
         ResultsPage(folder, "t"),
         Row("a", {label: f"a_{label}.png" for label in LABELS}, pictures(side), "a.png"),
-    )  # noqa: E501
+    )
     acts = {
         "three PNGs of a row": lambda: [write_picture(folder, row, label) for label in LABELS],
         "its thumbnails": lambda: page.write_thumbs(row),
