@@ -23,7 +23,7 @@ Tables = dict[str, dict[str, dict[int, Measures]]]  # title -> row -> seed -> me
 Column = tuple[Path, str]  # a folder of results, and which side's count
 HEADS = {"l1": "L1", "psnr": "PSNR", "ssim": "SSIM", "ms_ssim": "MS-SSIM", "lpips": "LPIPS"}
 DIGITS = {"l1": 4, "psnr": 2, "fid": 1, "spread": 4, "distance": 4, "L1 to the truth": 4}  # behind the point; else 3
-WIDTH = 1100  # pixels of a sheet in a page
+WIDTH, LIGHT = 1100, 120_000  # pixels and bytes of a sheet in a page
 
 
 def report(lab, cells: list[list[tuple[str, np.ndarray]]]) -> None:
@@ -146,6 +146,9 @@ def put_into(page: Path, mark: str, text: str, sheet: Image.Image) -> None:
     picture = page.parent / "img" / f"study_{mark}.jpg"
     picture.parent.mkdir(exist_ok=True)
     sheet.thumbnail((WIDTH, 10 * WIDTH), Image.Resampling.LANCZOS)
-    sheet.save(picture, quality=75, optimize=True)
+    for quality in (75, 65, 55, 45):
+        sheet.save(picture, quality=quality, optimize=True)
+        if picture.stat().st_size < LIGHT:
+            break
     shown = f"![{mark}: rows are test images, columns the arms](img/{picture.name})"
     save(page, f"{before}{begin}\n{text}\n{shown}\n\n{end}{rest.split(end, 1)[1]}")
