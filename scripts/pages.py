@@ -25,7 +25,6 @@ CHECKPOINTS, RESULTS = Path("checkpoints"), Path("results")
 THUMBS, SIDE = 3, 128  # images of a row that stand in the page itself, and their height in pixels
 PIXELS = 30_000_000  # of an image that is made smaller
 MARK = "scripts/pages.py of pix2pix and CycleGAN"  # by which the page is known
-PAGES = Path(__file__).resolve().parents[1] / "util" / "pages"
 COLUMNS = {
     "name": "Experiment",
     "done": "Epochs",
@@ -293,7 +292,7 @@ def document(runs: list[dict], usual: dict[str, str], names: list[str]) -> str:
     from dominate.util import raw
 
     from scripts.experiments import lower_is_better
-    from util.html import shown
+    from util.html import script, shown, style
     from util.page_data import as_line
 
     made = time.strftime("%Y-%m-%d %H:%M")
@@ -304,7 +303,7 @@ def document(runs: list[dict], usual: dict[str, str], names: list[str]) -> str:
         tags.meta(charset="utf-8")
         tags.meta(name="viewport", content="width=device-width, initial-scale=1")
         tags.meta(name="generator", content=MARK)
-        tags.style(raw((PAGES / "page.css").read_text(encoding="utf-8")))
+        style("index")
     doc.header.add(tags.h1("Experiments"))
     with doc.add(tags.main(id="index")):
         with tags.form(id="find", onsubmit="return false"):
@@ -338,7 +337,7 @@ def document(runs: list[dict], usual: dict[str, str], names: list[str]) -> str:
             tags.button("Compare", id="open", type="button")
             tags.button("Clear", id="clear", type="button")
         tags.p(f"Made {made} by ", tags.code("python scripts/pages.py"), "; type it again for what is new.", cls="note")
-    doc.add(tags.script(raw((PAGES / "index.js").read_text(encoding="utf-8"))))
+    doc.add(*script("index"))
     doc.add(tags.script(raw(as_line("show", runs, lower))))
     return doc.render(pretty=False)
 

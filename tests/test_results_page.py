@@ -143,6 +143,13 @@ def test_the_document_is_valid_and_says_what_was_done(tree):
     assert not [row for row in rows if row.startswith(("--seed", "--norm "))]
 
 
+def test_what_the_page_brings_along_is_under_60_kilobytes(tree):
+    text = (tree / RESULTS / "index.html").read_text(encoding="utf-8")
+    parts = re.findall(r"<(style|script)>(.*?)</\1>", text, re.DOTALL)
+    assert [kind for kind, _ in parts] == ["style", "script", "script"]
+    assert sum(len(part.encode()) for _, part in parts) < 60_000
+
+
 def test_names_keep_their_folders_and_all_their_characters(tree):
     rows = shown_rows(tree / RESULTS)
     assert sorted(name for name, _ in rows) == sorted(NAMES)
@@ -270,6 +277,17 @@ def test_zoom_and_pan_are_those_of_all_images_and_pixels_stay_crisp(looker):
 
     ActionChains(looker.driver).double_click(frame).perform()
     assert looker.js("return view.zoom") == 1
+
+
+def test_two_fingers_zoom(looker):
+    script = """const frame = document.querySelector("article .frame"), box = frame.getBoundingClientRect();
+      frame.setPointerCapture = () => {};
+      const send = (name, pointerId, x) => frame.dispatchEvent(new PointerEvent(name,
+        {pointerId, pointerType: "touch", bubbles: true, clientX: box.left + x, clientY: box.top + 128}));
+      send("pointerdown", 1, 118), send("pointerdown", 2, 138), send("pointermove", 2, 158), send("pointermove", 1, 98);
+      send("pointerup", 1, 98), send("pointerup", 2, 158);
+      return [view.zoom, view.x, view.y];"""
+    assert looker.js(script) == pytest.approx([3, 0.5, 0.5], abs=0.02)
 
 
 def test_the_pixel_under_the_pointer_is_told_in_every_image(looker):

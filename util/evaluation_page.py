@@ -12,9 +12,8 @@ from urllib.parse import quote
 import dominate
 import numpy as np
 from dominate import tags
-from dominate.util import raw
 
-from util.html import CSS, shown
+from util.html import shown, style
 from util.metrics import METRICS, Score
 from util.pictures import shrunk
 from util.results import write_png
@@ -111,7 +110,7 @@ def make_page(out: Path, title: str, sections: list[Section]) -> str:
     with document.head:
         tags.meta(charset="utf-8")
         tags.meta(name="viewport", content="width=device-width, initial-scale=1")
-        tags.style(raw(CSS.read_text(encoding="utf-8")))
+        style()
     document.add(tags.h1(shown(title)))
     for section in sections:
         document.add(tags.h2(shown(section.title)), _figures(section.scores))

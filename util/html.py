@@ -14,7 +14,7 @@ from dominate.util import raw
 
 from util.pictures import clip
 
-CSS = Path(__file__).with_name("pages") / "page.css"
+PAGES = Path(__file__).with_name("pages")  # what browsers get
 ROWS = "<!--rows-->"  # where the rows go in the written document
 
 
@@ -28,14 +28,27 @@ def image_url(name: str) -> str:
     return "images/" + quote(str(name), errors="surrogateescape")
 
 
+def style(*names: str) -> tags.style:
+    """Return the pages' common style, with sheets of a page's own."""
+    return tags.style(raw("".join((PAGES / f"{name}.css").read_text(encoding="utf-8") for name in ("page", *names))))
+
+
+def script(*names: str) -> list[tags.script]:
+    """Return scripts of the pages."""
+    return [tags.script(raw((PAGES / f"{name}.js").read_text(encoding="utf-8"))) for name in names]
+
+
 class HTML:
     """A page of image rows in `web_dir`/index.html, with its images in `web_dir`/images.
 
     `save()` appends what was added since the last save. Rows that are saved leave the memory.
     """
 
-    def __init__(self, web_dir: str | Path, title: str, refresh: int = 0):
-        """Make both folders; `refresh` > 0 makes browsers reload the page every so many seconds."""
+    def __init__(self, web_dir: str | Path, title: str, refresh: int = 0, sheets: tuple[str, ...] = ()):
+        """Make both folders; `refresh` > 0 makes browsers reload the page every so many seconds.
+
+        `sheets`: names of styles in util/pages/ beside the common one.
+        """
         self.title = title
         self.web_dir = str(web_dir)
         self.img_dir = str(Path(web_dir) / "images")
@@ -47,7 +60,7 @@ class HTML:
             tags.meta(name="viewport", content="width=device-width, initial-scale=1")
             if refresh > 0:
                 tags.meta(http_equiv="refresh", content=str(refresh))
-            tags.style(raw(CSS.read_text(encoding="utf-8")))
+            style(*sheets)
         self.doc.header.add(tags.h1(shown(title)))
         self.t: tags.table | None = None  # the row added last
         # Hash of a row's name, without case -> hash of the path it shows: 0.2 kB a row, all that grows with the page.

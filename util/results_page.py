@@ -16,18 +16,16 @@ from urllib.parse import quote
 
 import numpy as np
 from dominate import tags
-from dominate.util import raw
 from PIL import Image
 
 from util import run_header
 from util.checkpoint import Checkpointer, prefix_of
-from util.html import HTML, shown
+from util.html import HTML, script, shown
 from util.page_data import PageData
 from util.pictures import file_label, stretched, three_channels
 from util.util import UserError, printable
 from util.validation import is_paired
 
-SCRIPTS = [Path(__file__).with_name("pages") / name for name in ("viewer.js", "results.js")]
 ROOT = Path(__file__).resolve().parents[1]
 THUMB = 128  # pixels, the height of thumbnails
 SET = ("num_threads", "seed", "serial_batches", "no_flip", "compare")  # by test.py itself, or no matter of results
@@ -65,7 +63,7 @@ class ResultsPage(HTML):
         aspect_ratio: float = 1.0,
     ):
         """Make the folders and write the document."""
-        super().__init__(web_dir, title)
+        super().__init__(web_dir, title, sheets=("results",))
         self.roots, self.aspect_ratio = tuple(roots), aspect_ratio
         (Path(web_dir) / "metrics.js").unlink(missing_ok=True)  # of images that are replaced now
         self.data = PageData(web_dir, 2**20)
@@ -96,8 +94,7 @@ class ResultsPage(HTML):
         self.doc.add(tags.p(id="note", role="status"))
         self.doc.add(tags.section(id="large", tabindex=-1, aria_label="One row"))
         self.doc.add(tags.div(id="rows", role="feed", aria_label="Results"))
-        for script in SCRIPTS:
-            self.doc.add(tags.script(raw(script.read_text(encoding="utf-8"))))
+        self.doc.add(*script("viewer", "results"))
 
     def add_row(self, row: Row) -> None:
         """Add a row, whose pictures are written."""

@@ -8,16 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dominate import tags
-from dominate.util import raw
 from PIL import Image
 
 from util.background import Background
-from util.html import HTML, shown
+from util.html import HTML, script, shown
 from util.page_data import Line, PageData, as_line  # noqa: F401 - tests import as_line from here
 from util.pictures import Pictures, Step, file_label
 from util.results import write_png
-
-SCRIPTS = [Path(__file__).with_name("pages") / name for name in ("viewer.js", "training.js")]
 
 
 class TrainingPage:
@@ -34,7 +31,7 @@ class TrainingPage:
 
         `about`: what the head of the page tells of the run (util.run_header), with `epochs`, how many there are to be.
         """
-        self.page = HTML(web_dir, title)
+        self.page = HTML(web_dir, title, sheets=("training",))
         self.title, self.width, self.about = title, width, about or {}
         self.epochs = 0
         self.shown: set[str] = set()  # the rows' ids: `epoch003`, `epoch003_000002000`
@@ -67,7 +64,7 @@ class TrainingPage:
             self.data.append("start", start)
             self.data.head = [name, start["time"]]
             starts.append(start)
-        self.page = HTML(self.data.folder, self.title)
+        self.page = HTML(self.data.folder, self.title, sheets=("training",))
         fill(self.page.doc, starts or [{"time": now(), **self.about}])
         self.page.save()
 
@@ -183,7 +180,7 @@ def fill(document, starts: list[dict]) -> None:
         with tags.div():
             curves()
         samples()
-    document.add(*(tags.script(raw(file.read_text(encoding="utf-8"))) for file in SCRIPTS))
+    document.add(*script("viewer", "training"))
 
 
 def curves() -> None:

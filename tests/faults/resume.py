@@ -321,7 +321,7 @@ def content(path: Path, ignored: tuple[str, ...] = ()):
         lines = [line for line in PageData(path.parent).read() if line[0] not in ("begin", "start", "next", "end")]
         return [(call, {**without(values[0], ignored), "time": 0}) for call, values in lines]
     if path.name == "index.html":  # tells when and how a run was started
-        return re.sub(rb"<dl>.*</dl>", b"", path.read_bytes(), flags=re.DOTALL)
+        return re.sub(rb"<dl.*</dl>", b"", path.read_bytes(), flags=re.DOTALL)
     if path.name == "train_opt.json":
         return {k: v for k, v in json.loads(path.read_text()).items() if k not in OF_ONE_START}
     if path.name == "train_opt.txt":  # what is a default depends on the start

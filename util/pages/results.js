@@ -182,7 +182,7 @@ function widthOf(one) { // of an image, in a row of the list
   const most = clamp(Math.floor((room + GAP) / (state.size + GAP)), Math.min(count, room < 500 ? 3 : 2), count);
   const lines = Math.ceil(count / most), columns = Math.ceil(count / lines);
   const width = Math.floor(Math.min(state.size, (room - GAP * (columns - 1)) / columns) * Math.min(1, 1.5 / tallest));
-  return [width, NAME + END + lines * (Math.ceil(width * tallest) + CAPTION + GAP)];
+  return [width, columns, NAME + END + lines * (Math.ceil(width * tallest) + CAPTION + GAP)];
 }
 
 function measure() {
@@ -190,12 +190,12 @@ function measure() {
   tops = new Float64Array(order.length + 1);
   order.forEach((one, k) => {
     if (!sizes.has(one.layout)) sizes.set(one.layout, widthOf(one));
-    [one.width, one.height] = sizes.get(one.layout);
+    [one.width, one.columns, one.height] = sizes.get(one.layout);
     tops[k + 1] = tops[k] + one.height;
   });
   $("rows").style.height = `${Math.min(tops.at(-1), HIGHEST)}px`;
   if (held) scrollToRow(at, held.into); // what is looked at stays where it is
-  for (const [one, { viewer }] of seen) viewer.resize(one.width);
+  for (const [one, { viewer }] of seen) viewer.resize(one.width, one.columns);
   draw();
 }
 
@@ -281,7 +281,7 @@ function build(one) {
     if (event.key === "Enter" && event.target === element) show(one);
   };
   viewer.own = one.own || null;
-  viewer.resize(one.width);
+  viewer.resize(one.width, one.columns);
   viewer.show(itemsOf(one));
   return { element, viewer };
 }
@@ -324,12 +324,13 @@ function enlarge() { // as large as the window allows
   const items = itemsOf(open.one), over = view.mode !== "side", count = over ? 1 : items.length;
   const tallest = Math.max(...items.map((item) => 1 / item.ratio)), room = $("large").clientWidth;
   const high = innerHeight - $("large").offsetTop - $("large").querySelector("header").offsetHeight - 2 * GAP;
-  let best = 0;
+  let best = [64, 1];
   for (let columns = 1; columns <= count; columns++) {
     const lines = Math.ceil(count / columns), width = (room - GAP * (columns - 1)) / columns;
-    best = Math.max(best, Math.min(width, (high / lines - CAPTION - GAP) / tallest));
+    const fitting = Math.floor(Math.min(width, (high / lines - CAPTION - GAP) / tallest));
+    if (fitting > best[0]) best = [fitting, columns];
   }
-  open.viewer.resize(Math.max(64, Math.floor(best)));
+  open.viewer.resize(...best);
 }
 
 function hide() {

@@ -176,7 +176,7 @@ class Chart {
       svg("line", this.svg, { class: "grid", x1: left, x2: W - right, y1: this.Y(y), y2: this.Y(y) });
       svg("text", this.svg, { x: left - 8, y: this.Y(y) + 4, "text-anchor": "end" }, y && Math.abs(y) < 1e-3 ? y.toExponential() : y);
     }
-    for (const x of ticks(0, x1, W / 110)) svg("text", this.svg, { x: this.X(x), y: H - 5, "text-anchor": x > 0.96 * x1 ? "end" : "middle" }, x);
+    for (const x of ticks(0, x1, W / 80)) svg("text", this.svg, { x: this.X(x), y: H - 5, "text-anchor": x > 0.96 * x1 ? "end" : "middle" }, x);
     for (const { colour, xs, ys, raw, best = xs.length > 1 ? -1 : 0 } of lines) {
       for (const values of raw ? [raw, ys] : [ys]) {
         const ks = [...xs.keys()].filter((k) => !log || values[k] > 0), of = (list) => ks.map((k) => list[k]);

@@ -8,7 +8,7 @@
      viewer.show([{label, src, ratio, width, thumb, note, missing}])  shows images; the same labels: in the same places.
        ratio: width / height; width: in the file, in pixels; thumb: [address, x, width, whole width] in a strip;
        note: text behind the label; missing: why there is no image
-     viewer.resize(width)  of an image, in CSS pixels;  viewer.own = "slider"  a mode of its own, null: the view's
+     viewer.resize(width, columns)  of an image, in CSS pixels;  viewer.own = "slider"  a mode of its own, null: the view's
      viewer.load()  loads full images, which needs no call if `eager`;  viewer.remove()
      alone: over one another, nothing but the pair is shown; wheel: zooms without Ctrl; open(): on a double click
    const bar = new Toolbar(element, view, [[keys, text, action], ...]);  buttons, keys, and their help under "?"
@@ -60,6 +60,7 @@ class View {
   apply() {
     const style = document.documentElement.style; // CSS moves all images at once
     for (const name of ["zoom", "x", "y", "split", "blend", "gain"]) style.setProperty(`--${name}`, this[name]);
+    document.documentElement.classList.toggle("zoomed", this.zoom > 1);
     const beat = this.mode === "blink" || [...this.viewers].some((viewer) => viewer.own === "blink") ? this.blink : 0;
     if (beat === this.beat) return;
     clearInterval(this.timer);
@@ -145,8 +146,9 @@ class Viewer {
     this.follow();
   }
 
-  resize(width) {
+  resize(width, columns = 0) {
     this.width = width;
+    this.element.style.maxWidth = columns ? `${columns * (width + 8) - 8}px` : "";
     this.element.style.setProperty("--width", `${width}px`);
     this.sharpen();
   }
