@@ -85,12 +85,14 @@ def encoding(folder: Path, side: int, times: int = 100) -> dict[str, str]:
 def write(folder: Path, rows: int, side: int) -> str:
     """Write a page whose images are links to a few files, and metrics of all rows; time the lines of data.js."""
     page, shown = ResultsPage(folder, f"{rows} rows"), pictures(side)
-    for label in LABELS:
-        Image.fromarray(shown[label]).save(folder / f"{label}.png", compress_level=2)
-    page.write_thumbs(Row("strip", {}, shown))
-    (folder / "thumbs").mkdir(exist_ok=True)
     values, spent = {}, 0.0
     for i in range(rows):
+        if i % 50_000 == 0:  # a file takes no more than 65,000 links
+            for label in LABELS:
+                (folder / f"{label}.png").unlink(missing_ok=True)
+                Image.fromarray(shown[label]).save(folder / f"{label}.png", compress_level=2)
+            (folder / "thumbs/strip.jpg").unlink(missing_ok=True)
+            page.write_thumbs(Row("strip", {}, shown))
         name = f"folder{i % 20:02d}_{i:06d}"
         for label in LABELS:
             os.link(folder / f"{label}.png", folder / "images" / f"{name}_{label}.png")
