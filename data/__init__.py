@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import random
 import signal
+import sys
 import threading
 import warnings
 
@@ -208,6 +209,7 @@ def _outlive_signals(worker: int) -> None:
 
     Ctrl-C, torchrun and schedulers send theirs to all. A worker ends when its parent says so, or is gone.
     """
+    sys.excepthook = _excepthook
     for number in SIGNALS:
         if number != signal.SIGTERM:
             signal.signal(number, signal.SIG_IGN)
@@ -216,6 +218,12 @@ def _outlive_signals(worker: int) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, {signal.SIGTERM} if linux else ())
     if linux:
         threading.Thread(target=_obey, args=(multiprocessing.parent_process(),), daemon=True).start()
+
+
+def _excepthook(kind: type, error: BaseException, trace) -> None:
+    """Show an error of a worker's threads, but not that the main process, ended by Ctrl-C, asks for no more images."""
+    if not issubclass(kind, (EOFError, ConnectionError)):
+        sys.__excepthook__(kind, error, trace)
 
 
 def _obey(main) -> None:

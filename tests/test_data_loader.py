@@ -371,3 +371,9 @@ def test_a_broken_file_ends_the_training_with_its_name_and_status_1(tmp_path):
     assert done.returncode == 1
     assert f"error: cannot read {path}: image file is truncated" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_worker_says_nothing_of_a_main_process_that_is_gone_but_all_else(capsys):
+    for error in (EOFError(), ConnectionResetError("gone"), ValueError("broken")):
+        data._excepthook(type(error), error, None)
+    assert capsys.readouterr().err == "ValueError: broken\n"
