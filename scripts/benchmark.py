@@ -33,6 +33,7 @@ try:
     from scripts import benchmark_steps
     from scripts import benchmark_tables as tables
     from scripts.benchmark_base import release, say, train_options
+    from util.files import write_whole
     from util.preflight import core_count, main_memory
     from util.util import explained_errors
 except (ImportError, RuntimeError) as error:  # a torchvision made for another torch raises RuntimeError
@@ -135,13 +136,11 @@ def commit() -> str:
 
 def write(out: Path, document: dict) -> None:
     """Write samples, tables and loss curves; each file appears whole."""
-    out.mkdir(parents=True, exist_ok=True)
     texts = {"benchmark.json": json.dumps(document, indent=1), "benchmark.md": tables.markdown(document)}
     if document["parts"].get("quality"):
         texts["quality.svg"] = tables.curves(document["parts"]["quality"])
     for name, text in texts.items():
-        (out / f"{name}.new").write_text(text, encoding="utf-8")
-        (out / f"{name}.new").replace(out / name)
+        write_whole(out / name, text)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,6 +47,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.bootstrap < 0 or args.seed < 0:
         parser.error("--bootstrap and --seed are 0 or more")
+    from scripts.truths import find_pairs
     from util.util import explained_errors  # here and below: PyTorch takes seconds, which --help need not wait for
 
     with explained_errors():
@@ -71,26 +71,6 @@ def check_names(names: list[str] | None, folders: list[Path]) -> list[str]:
     if len(set(names)) < len(names):
         raise UserError("a folder or a name is given twice: each line of the plot needs a name of its own (--names).")
     return names
-
-
-def find_pairs(results: Path, domain: str = "B") -> list[tuple[Path, Path]]:
-    """List (fake, real) of a results folder, sorted by name; UserError where there are none, or a fake has no real."""
-    from util.util import UserError, printable
-
-    folder = results / "images" if (results / "images").is_dir() else results
-    for fake, real in ((f"fake_{domain}", f"real_{domain}"), ("fake_B_rgb", "real_B_rgb")):  # --model colorization
-        fakes = sorted(folder.glob(f"*_{fake}.png"))
-        pairs = [(file, file.with_name(file.name.removesuffix(f"_{fake}.png") + f"_{real}.png")) for file in fakes]
-        missing = [truth for _, truth in pairs if not truth.is_file()]
-        if missing:
-            raise UserError(f"{printable(missing[0])} is missing: every result is compared with its truth.")
-        if pairs:
-            return pairs
-    alone = " It holds what --model test wrote, which has no truth: test with the model that was trained."
-    raise UserError(
-        f"no *_fake_{domain}.png in {printable(folder)}: name a folder that test.py wrote, results/NAME/test_latest."
-        + (alone if next(folder.glob("*_fake.png"), None) else "")
-    )
 
 
 # ---- histograms ----
@@ -184,23 +164,13 @@ def print_table(colours: dict[str, Colours]) -> None:
 
 def write(folder: Path, colours: dict[str, Colours]) -> None:
     """Write the plot and the figures into a folder."""
+    from util.files import write_whole
     from util.util import printable
 
     for suffix, text in (("svg", plot(colours)), ("json", json.dumps(as_json(colours), indent=1) + "\n")):
         path = folder / f"color_distributions.{suffix}"
         write_whole(path, text)
         print(printable(path))
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file that appears whole, or not at all, in a folder that need not be there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        new.write_text(text, encoding="utf-8", errors="replace")
-        new.replace(path)
-    finally:
-        new.unlink(missing_ok=True)
 
 
 def as_json(colours: dict[str, Colours]) -> dict:

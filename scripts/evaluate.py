@@ -4,11 +4,11 @@
     python scripts/evaluate.py FOLDER_OF_RESULTS FOLDER_OF_TRUTHS    any two folders
     python scripts/evaluate.py --name NAME --dataroot DATA           an experiment: all images, translated as by test.py
 
-Prints a table, and writes evaluation.json, evaluation.csv (a line per image) and evaluation.html (the best and worst
-images by each measure) beside the results, and metrics.js, by which their index.html sorts its rows. Of pairs: l1,
-psnr, ssim, ms_ssim, lpips. Of two sets: fid, kid, fd_lite0, kid_lite0. Beside them, for pairs, answers that need no
-training: the input itself, and with --train_B the mean of the training targets. A translation that does not beat both
-has learned nothing useful.
+Prints a table, and writes it beside the results as evaluation.csv and evaluation.json; of pairs, also a line per image,
+evaluation_images.csv, the best and worst images by each measure, evaluation.html, and metrics.js, by which the results'
+index.html sorts its rows. Of pairs: l1, psnr, ssim, ms_ssim, lpips. Of two sets: fid, kid, fd_lite0, kid_lite0. Beside
+them, for pairs, answers that need no training: the input itself, and with --train_B the mean of the training targets. A
+translation that does not beat both has learned nothing useful.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from __future__ import annotations
 import argparse
 import csv
 import hashlib
+import io
 import json
 import math
-import os
 import shutil
 import sys
 import time
@@ -27,19 +27,18 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import torch
-from PIL import Image
 
 from data import image_io
-from data.image_folder import find_images
 from options.test_options import TestOptions
 from scripts.evaluate_images import Task, of_experiment, of_folders, of_results, truth
-from util import runtime
+from scripts.truths import MeanImage, targets
 from util.evaluation_page import Extremes, Picture, Row, Section, better, formatted, make_page, span
+from util.files import replacing, write_whole
 from util.html import shown
 from util.interrupts import unbreakable_output
 from util.metrics import METRICS, Evaluation, Score, ready
 from util.page_data import as_line
-from util.util import UserError, did_you_mean, explained_errors, printable
+from util.util import UserError, device_of, did_you_mean, explained_errors, printable
 
 OTHER = {"B": "A", "A": "B"}
 EVERY = 10  # seconds between two lines of progress
@@ -52,11 +51,13 @@ def main(words: list[str]) -> None:
     if args.bootstrap < 0:
         parser.error(f"--bootstrap {args.bootstrap}: a number of resamples, or 0")
     weights = weights_of(parser, args.weights)
+    asked = [] if args.direction is None else ["--direction", args.direction]
     if any(word.split("=")[0] in ("--name", "--dataroot") for word in rest):
-        opt = TestOptions(rest + (["--gpu_ids", args.gpu_ids] if args.gpu_ids else [])).parse()
+        opt = TestOptions(rest + asked + (["--gpu_ids", args.gpu_ids] if args.gpu_ids else [])).parse()
+        args.direction = opt.direction
         task, device = of_experiment(opt, args), opt.device
     else:
-        folders, device = folders_of(parser, rest), device_of(parser, args.gpu_ids)
+        folders, device = folders_of(parser, rest), device_of(args.gpu_ids)
         task = of_folders(*folders, args) if len(folders) == 2 else of_results(*folders, args)
     names = chosen(args, task.paired, weights)
     out = args.out or task.out
@@ -81,7 +82,8 @@ def make_parser() -> argparse.ArgumentParser:
     pairing = parser.add_mutually_exclusive_group()
     pairing.add_argument("--paired", action="store_true", help="each result has its truth, also where CycleGAN made it")
     pairing.add_argument("--unpaired", action="store_true", help="only metrics of sets")
-    add("--train_B", type=Path, help="training targets, alone or as right halves of A | B pairs: measure their mean")
+    add("--train_B", type=Path, help="fake_B's training targets, alone or in A | B pairs: measure their mean")
+    add("--direction", choices=("AtoB", "BtoA"), help="of the results: BtoA's targets are left halves of pairs [AtoB]")
     add("--bootstrap", type=int, default=1000, help="resamples for the intervals [1000]; 0: none")
     add("--out", type=Path, help="folder for the files [the results']")
     add("--json", type=Path, help="write the figures to this file in place of evaluation.json")
@@ -98,14 +100,6 @@ def folders_of(parser: argparse.ArgumentParser, words: list[str]) -> list[Path]:
     if not 1 <= len(words) <= 2:
         parser.error("name a results folder, or results and truths, or an experiment: --name NAME --dataroot DATA")
     return [Path(word) for word in words]
-
-
-def device_of(parser: argparse.ArgumentParser, ids: str | None) -> torch.device:
-    """Choose where to compute."""
-    try:
-        return runtime.choose_device(None if ids is None else [int(i) for i in ids.split(",") if int(i) >= 0])
-    except ValueError:
-        parser.error(f"--gpu_ids {ids}: a GPU's number, or -1 for the CPU")
 
 
 def weights_of(parser: argparse.ArgumentParser, words: list[str]) -> dict[str, Path]:
@@ -151,16 +145,15 @@ def as_batch(image: np.ndarray) -> torch.Tensor:
 class Output:
     """One kind of results, fake_X, and what they come to."""
 
-    def __init__(self, label: str, paired: bool, names: list[str], train_B: Path | None, **settings):
-        self.label, self.real, self.paired, self.train_B = label, truth(label), paired, train_B
+    def __init__(self, label: str, paired: bool, names: list[str], mean_B: MeanImage | None, **settings):
+        self.label, self.real, self.paired, self.mean_B = label, truth(label), paired, mean_B
         self.source = f"real_{OTHER.get(label.removeprefix('fake_'), 'A')}"
         self.evaluation = Evaluation(names, **settings)
         pixels = [name for name in names if METRICS[name].paired] if paired else []
         self.extremes = {name: Extremes(name) for name in pixels}
         self.answers = {"the input itself": Evaluation(pixels, **settings)} if pixels else {}
-        if train_B and pixels:
+        if mean_B and pixels and label != "fake_A":
             self.answers["the mean training target"] = Evaluation(pixels, **settings)
-        self.means: dict[tuple[int, int], np.ndarray] = {}
         self.seen: set[bytes] = set()  # real images of unpaired rows
 
     def add(self, row: Row) -> dict[str, float]:
@@ -197,10 +190,8 @@ class Output:
             else:
                 self.answers["the input itself"].add(as_batch(source), as_batch(real))
         if "the mean training target" in self.answers:
-            size = (real.shape[1], real.shape[0])
-            if size not in self.means:
-                self.means[size] = mean_target(self.train_B, size)
-            self.answers["the mean training target"].add(as_batch(self.means[size]), as_batch(real))
+            mean = self.mean_B.at((real.shape[1], real.shape[0]))
+            self.answers["the mean training target"].add(as_batch(mean), as_batch(real))
         return values
 
     def section(self, title: str, bootstrap: int) -> Section:
@@ -223,45 +214,28 @@ def wrong_size(row: Row, label: str, fake: np.ndarray, real: np.ndarray) -> str:
     return text
 
 
-def mean_target(folder: Path, size: tuple[int, int]) -> np.ndarray:
-    """Return the mean (H, W, 3) of a folder's images, or of their right halves where they are A | B pairs."""
-    paths = find_images(folder)
-    total = np.zeros((size[1], size[0], 3))
-    for path in paths:
-        target = image_io.load(path)
-        if target.width * size[1] == 2 * target.height * size[0]:  # twice as wide as a result
-            target = target.crop((target.width // 2, 0, target.width, target.height))
-        total += np.asarray(target.resize(size, Image.Resampling.BICUBIC))
-    return (total / len(paths)).round().astype(np.uint8)
-
-
 def measured(args, task: Task, names: list[str], device, weights: dict[str, Path], out: Path) -> list[Section]:
-    """Go through all images, writing a line for each to evaluation.csv; return what each output came to."""
+    """Go through all images, writing a line for each pair to evaluation_images.csv; return what each output came to."""
     settings = {"device": device, "weights": weights, "download": not args.no_download}
-    outputs = [Output(label, task.paired, names, args.train_B, **settings) for label in task.outputs]
+    side = "A" if args.direction == "BtoA" else "B"  # of the files
+    mean_B = MeanImage(lambda size: targets(args.train_B, side, size)) if args.train_B else None
+    outputs = [Output(label, task.paired, names, mean_B, **settings) for label in task.outputs]
     pixels = [name for name in names if METRICS[name].paired] if task.paired else []
-    path = out / "evaluation.csv"
-    new = path.with_name(f".{os.getpid()}.{path.name}")
     said = time.monotonic()
-    try:
-        with new.open("w", encoding="utf-8", newline="") as file:
-            lines = csv.writer(file)
-            lines.writerow(["image", "output", *pixels])
-            for number, row in enumerate(task.rows, 1):
-                for output in outputs:
-                    values = output.add(row)
-                    if values:
-                        cells = ["" if math.isnan(values[name]) else repr(values[name]) for name in pixels]
-                        lines.writerow([shown(row.name), output.label, *cells])
-                if time.monotonic() - said > EVERY:
-                    said = time.monotonic()
-                    print(f"{number:,} of {task.count:,} images", flush=True)
-        if pixels:
-            new.replace(path)
-        else:
-            path.unlink(missing_ok=True)  # what an earlier call wrote is of other figures
-    finally:
-        new.unlink(missing_ok=True)
+    with replacing(out / "evaluation_images.csv") as new, new.open("w", encoding="utf-8", newline="") as file:
+        lines = csv.writer(file)
+        lines.writerow(["image", "output", *pixels])
+        for number, row in enumerate(task.rows, 1):
+            for output in outputs:
+                values = output.add(row)
+                if values:
+                    cells = ["" if math.isnan(values[name]) else repr(values[name]) for name in pixels]
+                    lines.writerow([shown(row.name), output.label, *cells])
+            if time.monotonic() - said > EVERY:
+                said = time.monotonic()
+                print(f"{number:,} of {task.count:,} images", flush=True)
+    if not pixels:
+        (out / "evaluation_images.csv").unlink()  # and what an earlier call wrote, of other figures
     return [output.section(f"{output.label} against {output.real}", args.bootstrap) for output in outputs]
 
 
@@ -275,9 +249,10 @@ def report(args, out: Path, task: Task, sections: list[Section]) -> None:
     shutil.rmtree(out / "evaluation_images", ignore_errors=True)
     figures = as_json(args, task, sections)
     json_path, page = args.json or out / "evaluation.json", out / "evaluation.html"
-    write(json_path, json.dumps(figures, indent=1) + "\n")
-    write(page, make_page(out, f"Evaluation of {task.title}", sections))
-    for path in (json_path, out / "evaluation.csv", page):
+    write_whole(json_path, json.dumps(figures, indent=1) + "\n")
+    write_whole(out / "evaluation.csv", as_csv(task, sections))
+    write_whole(page, make_page(out, f"Evaluation of {task.title}", sections))
+    for path in (json_path, out / "evaluation.csv", out / "evaluation_images.csv", page):
         if path.exists():  # without pairs there is nothing to say of single images
             print(printable(path))
     if (out / "data.js").exists():
@@ -285,19 +260,19 @@ def report(args, out: Path, task: Task, sections: list[Section]) -> None:
 
 
 def tell_page(web: Path, several: bool) -> None:
-    """Write evaluation.csv as metrics.js, by which the results page beside it shows and sorts its rows."""
+    """Write evaluation_images.csv as metrics.js, by which the results page beside it shows and sorts its rows."""
     values: dict[str, dict[str, float]] = {}
     lower: dict[str, bool] = {}
     (web / "metrics.js").unlink(missing_ok=True)
-    if (web / "evaluation.csv").exists():
-        with (web / "evaluation.csv").open(encoding="utf-8", newline="") as file:
+    if (web / "evaluation_images.csv").exists():
+        with (web / "evaluation_images.csv").open(encoding="utf-8", newline="") as file:
             for line in csv.DictReader(file):
                 image, output = line.pop("image"), line.pop("output")
                 for name, cell in line.items():
                     label = f"{name} {output}" if several else name
                     lower[label] = METRICS[name].lower
                     values.setdefault(image, {})[label] = float(cell or "nan")
-        write(web / "metrics.js", as_line("metrics", {"order": list(lower), "lower": lower, "values": values}))
+        write_whole(web / "metrics.js", as_line("metrics", {"order": list(lower), "lower": lower, "values": values}))
 
 
 def print_section(section: Section, task: Task) -> None:
@@ -334,21 +309,22 @@ def as_json(args, task: Task, sections: list[Section]) -> dict:
     return {"of": shown(task.title), "paired": task.paired, "outputs": outputs, "bootstrap": args.bootstrap, **versions}
 
 
+def as_csv(task: Task, sections: list[Section]) -> str:
+    """Return the table: a line for each output, or answer, and metric."""
+    text = io.StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow(["output", "of", "metric", "value", "low", "high", "images", "unit", "lower_is_better"])
+    for label, section in zip(task.outputs, sections, strict=True):
+        for of, scores in {"the result": section.scores, **section.answers}.items():
+            for name, score in scores.items():
+                lines.writerow([label, of, name, *score, METRICS[name].unit, METRICS[name].lower])
+    return text.getvalue()
+
+
 def plain(name: str, score: Score) -> dict:
     """Return a score as JSON."""
     numbers = {key: value if math.isfinite(value) else None for key, value in score._asdict().items()}
     return {**numbers, "unit": METRICS[name].unit, "lower_is_better": METRICS[name].lower}
-
-
-def write(path: Path, text: str) -> None:
-    """Write a file that appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        new.write_text(text, encoding="utf-8", errors="replace")
-        new.replace(path)
-    finally:
-        new.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

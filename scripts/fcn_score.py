@@ -15,7 +15,6 @@ import argparse
 import functools
 import json
 import math
-import os
 import sys
 import time
 from pathlib import Path
@@ -42,7 +41,7 @@ def parse(words: list[str]) -> argparse.Namespace:
     add("--save", type=Path, help="where that network goes, for --segmenter [RESULTS/fcn.pt2]")
     add("--bootstrap", type=int, default=1000, help="draws behind the intervals; 0: none [%(default)s]")
     add("--seed", type=int, default=0, help="of those draws, and of the training [%(default)s]")
-    add("--gpu_ids", type=int, default=0, help="GPU to use; -1: the CPU [%(default)s]")
+    add("--gpu_ids", help="as for test.py; -1: the CPU [a GPU if there is one]")
     add("--json", type=Path, help="where all figures go [RESULTS/fcn_score.json]")
     args = parser.parse_args(words)
     if bool(args.segmenter) == bool(args.train_fcn):
@@ -73,11 +72,11 @@ try:
     from data.aligned_dataset import AlignedDataset
     from scripts.label_maps import Shot, find_shots, find_truths, read_colours, read_truth
     from util import runtime, segmenters
-    from util.dashboards import need
+    from util.files import sha256, write_whole
     from util.interrupts import unbreakable_output
     from util.preflight import named
     from util.segmentation import FIGURES, Protocol, bootstrap, by_class, mean_iou_of_all, resize_nearest, tally
-    from util.util import UserError, explained_errors, printable
+    from util.util import UserError, device_of, explained_errors, need, printable
 except (ImportError, RuntimeError) as error:  # a torchvision made for another torch raises RuntimeError
     sys.exit(f"error: {error}: Python 3.10 or newer is needed, and what scripts/install_deps.sh installs")
 
@@ -89,7 +88,7 @@ CACHE = 2**30  # bytes of training pairs that are kept
 def main(words: list[str]) -> None:
     """Score the results, print the tables, and write the JSON file."""
     args = parse(words)
-    protocol, device = Protocol(args.config), choose_device(args.gpu_ids)
+    protocol, device = Protocol(args.config), device_of(args.gpu_ids)
     runtime.choose_algorithms(sizes_repeat=False, deterministic=True)
     shots, numbered = find_truths(find_shots(args.results, args.side), args.labels, protocol)
     if args.train_fcn:
@@ -101,16 +100,9 @@ def main(words: list[str]) -> None:
     if numbered and not scored.checked:
         note = f"the label maps of {printable(args.labels)} were taken in their order, 0 being the first: the results "
         report["notes"].append(f"{note}have no coloured label maps with which that could be checked")
-    write(args.json, report)
+    write_whole(args.json, json.dumps(report, indent=1) + "\n")
     print_report(report, protocol)
     print(printable(args.json))
-
-
-def choose_device(gpu: int) -> torch.device:
-    """Return GPU number `gpu` or, where there is none or it is negative, the CPU."""
-    if gpu >= 0 and torch.cuda.is_available() and gpu >= torch.cuda.device_count():
-        raise UserError(f"--gpu_ids {gpu}: this machine has {torch.cuda.device_count()} GPU(s), numbered from 0")
-    return runtime.choose_device([gpu] if gpu >= 0 else [])
 
 
 # ---- scoring ----
@@ -228,7 +220,7 @@ def make_report(args: argparse.Namespace, protocol: Protocol, segmenter, scored:
         "results": str(args.results),
         "images": len(scored.tallies["results"]),
         "labels": args.labels,
-        "config": {"name": protocol.name, "file": str(protocol.path), "sha256": segmenters.sha256(protocol.path)},
+        "config": {"name": protocol.name, "file": str(protocol.path), "sha256": sha256(protocol.path)},
         "segmenter": segmenter.about,
         "pixels": {"all": scored.pixels, "ignored": scored.ignored, "far_from_every_colour": scored.far},
         "label_maps_checked": scored.checked,
@@ -258,17 +250,6 @@ def notes(protocol: Protocol, scored: Scored, scores: dict) -> list[str]:
 def number(value: float) -> float | None:
     """Return a number for JSON, which has no nan."""
     return None if math.isnan(value) else float(value)
-
-
-def write(path: Path, report: dict) -> None:
-    """Write the report; it appears whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{os.getpid()}-{path.name}")
-    try:
-        new.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-        new.replace(path)
-    finally:
-        new.unlink(missing_ok=True)
 
 
 def print_report(report: dict, protocol: Protocol) -> None:

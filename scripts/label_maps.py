@@ -11,6 +11,7 @@ from PIL import Image
 
 from data import image_io
 from data.image_folder import make_dataset
+from scripts.truths import find_pairs
 from util.preflight import named
 from util.segmentation import Protocol, resize_nearest
 from util.util import UserError, printable
@@ -31,21 +32,10 @@ class Shot(NamedTuple):
 
 def find_shots(results: Path, side: str) -> list[Shot]:
     """List the results of a folder, by name."""
-    folder = results / "images" if (results / "images").is_dir() else results
-    ending = f"_fake_{side}.png"
-    fakes = sorted(folder.rglob(f"*{ending}"))
-    if not fakes:
-        raise UserError(
-            f"no *{ending} in {printable(folder)}: name a folder that test.py wrote, results/NAME/test_latest, and "
-            "with --side the side of the photos"
-        )
     shots = []
-    for fake in fakes:
-        name = fake.name.removesuffix(ending)
-        real, drawn = (fake.with_name(f"{name}_real_{it}.png") for it in (side, "AB".replace(side, "")))
-        if not real.exists():
-            raise UserError(f"{printable(real)} is missing: real photos are scored beside the results")
-        shots.append(Shot(name, fake, real, drawn))
+    for fake, real in find_pairs(results, side):
+        name = fake.name.removesuffix(f"_fake_{side}.png")
+        shots.append(Shot(name, fake, real, fake.with_name(f"{name}_real_{'AB'.replace(side, '')}.png")))
     return shots
 
 

@@ -172,18 +172,15 @@ def is_typed(seed: str) -> bool:
 
 def write_page(out: Path, found: list) -> None:
     """Write the page, whole or not at all."""
+    from util.files import write_whole
+
     varying, usual, told = differing(found)
     link = Links(out.parent)
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding and encoding let the others run
         images = list(pool.map(link.images, found))
     runs = [link.run(*parts, varying) for parts in zip(found, told, images, strict=True)]
     text = document(runs, usual, metrics(found))
-    new = out.with_name(f".{os.getpid()}.{out.name}")
-    try:
-        new.write_text(text, encoding="utf-8")
-        new.replace(out)
-    finally:
-        new.unlink(missing_ok=True)
+    write_whole(out, text)
 
 
 def metrics(found: list) -> list[str]:

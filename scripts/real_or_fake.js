@@ -223,6 +223,10 @@ function end() {
   at("answers").value = text;
   at("save").href = URL.createObjectURL(new Blob([text], { type: "application/json" }));
   at("save").download = `answers_${STUDY.name.replace(/[^A-Za-z0-9._-]+/g, "_").slice(0, 60)}_${state.participant}.json`;
+  at("another").onclick = () => {
+    sessionStorage.removeItem(STUDY.id);
+    location.reload();
+  };
   at("copy").onclick = async () => {
     at("answers").select();
     try {

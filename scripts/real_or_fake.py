@@ -30,8 +30,8 @@ import numpy as np
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from scripts.color_distributions import find_pairs, write_whole
 from scripts.real_or_fake_answers import summarise
+from util.files import write_whole
 
 
 def main() -> None:
@@ -132,6 +132,7 @@ def make_study(args: argparse.Namespace) -> dict:
 
 def choose(args: argparse.Namespace) -> list[tuple[str, Path, Path]]:
     """Draw (use, fake, real) from the results: no pair has two uses."""
+    from scripts.truths import find_pairs
     from util.util import UserError, printable
 
     pairs = find_pairs(args.results, args.domain)

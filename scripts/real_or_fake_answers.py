@@ -39,7 +39,7 @@ class Session(NamedTuple):
 
 def summarise(args: argparse.Namespace) -> None:
     """Read answers, print the table, write the JSON file."""
-    from scripts.color_distributions import write_whole
+    from util.files import write_whole
     from util.util import UserError, printable
 
     if args.bootstrap < 0 or args.seed < 0 or not args.tolerance >= 0:
@@ -64,16 +64,30 @@ def summarise(args: argparse.Namespace) -> None:
 
 
 def find_answers(paths: list[Path]) -> list[Path]:
-    """List the files that are named, and the *.json of the folders; UserError if there are none."""
+    """List the files that are named, and the folders' *.json that are answers; UserError if there are none."""
     from util.util import UserError, printable
 
     files = []
     for path in paths:
-        inside = sorted(path.glob("*.json")) if path.is_dir() else [path]
+        inside = [file for file in sorted(path.glob("*.json")) if is_of_page(file)] if path.is_dir() else [path]
         if not inside:
-            raise UserError(f"no *.json in {printable(path)}: name the files that participants have sent back.")
+            raise UserError(f"no answers in {printable(path)}: name the *.json that participants have sent back.")
         files += inside
     return list(dict.fromkeys(files))
+
+
+def is_of_page(file: Path) -> bool:
+    """Whether a folder's file is for us: not if it is sound JSON of something else, which is said."""
+    from util.util import printable
+
+    try:
+        data = json.loads(file.read_bytes())
+    except (ValueError, RecursionError):
+        return True  # answers, perhaps, that were damaged: `read_session` refuses them
+    if isinstance(data, dict) and "format" in data:
+        return True
+    print(f"{printable(file)} holds no answers: left out")
+    return False
 
 
 def once(sessions) -> list[Session]:

@@ -65,7 +65,7 @@ def values(report, output="fake_B", answer=None):
 
 
 def table(folder):
-    with (folder / "evaluation.csv").open(encoding="utf-8") as file:
+    with (folder / "evaluation_images.csv").open(encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
@@ -118,6 +118,25 @@ def test_the_mean_target_comes_from_a_folder_of_targets_or_of_pairs(results, tmp
         report, _ = evaluate(results, "--train_B", tmp_path / folder)
         found = values(report, answer="the mean training target")
         assert found["psnr"] == pytest.approx((psnr(20) + psnr(33)) / 2)  # 120 against 100 and 153
+    report, _ = evaluate(results, "--train_B", tmp_path / "train", "--direction", "BtoA")
+    found = values(report, answer="the mean training target")
+    assert found["psnr"] == pytest.approx((psnr(100) + psnr(153)) / 2)  # left halves: 0
+
+
+def test_the_mean_target_is_of_each_results_size(tmp_path):
+    ramp = np.linspace(0, 255, 64).astype(np.uint8)
+    for side in (16, 64):
+        image = np.broadcast_to(ramp[None, :, None], (64, 64, 3))
+        whole = Image.fromarray(np.ascontiguousarray(image)).resize((side, side), Image.Resampling.BICUBIC)
+        for label in ("fake_B", "real_B"):
+            (tmp_path / "r").mkdir(exist_ok=True)
+            whole.save(tmp_path / f"r/{side}_{label}.png")
+    (tmp_path / "trainB").mkdir()
+    Image.fromarray(np.ascontiguousarray(image)).save(tmp_path / "trainB/1.png")
+    evaluate(tmp_path / "r", "--train_B", tmp_path / "trainB")
+    lines = (tmp_path / "r/evaluation.csv").read_text().splitlines()
+    [l1] = [float(line.split(",")[3]) for line in lines if line.startswith("fake_B,the mean training target,l1")]
+    assert l1 < 0.003  # two results of different sizes, each against the mean at its own
 
 
 def test_a_perfect_result_has_infinite_psnr_which_json_calls_null(tmp_path):
@@ -178,7 +197,8 @@ def test_an_experiment_gives_the_figures_of_its_results_folder(trained, tmp_path
     assert on_disk["outputs"] == memory["outputs"]
     assert on_disk["paired"] is memory["paired"] is (model == "pix2pix")
     if model == "pix2pix":
-        assert (web / "evaluation.csv").read_text() == (tmp_path / "out/evaluation.csv").read_text()
+        for name in ("evaluation.csv", "evaluation_images.csv"):
+            assert (web / name).read_text() == (tmp_path / "out" / name).read_text()
         truth = [np.asarray(Image.open(path)).astype(float) for path in sorted(web.glob("images/*_real_B.png"))]
         fakes = [np.asarray(Image.open(path)).astype(float) for path in sorted(web.glob("images/*_fake_B.png"))]
         l1 = [np.abs(a - b).mean() / 255 for a, b in zip(fakes, truth, strict=True)]
@@ -190,7 +210,9 @@ def test_an_experiment_gives_the_figures_of_its_results_folder(trained, tmp_path
         assert list(memory["outputs"]) == ["fake_B", "fake_A"]
         counts = {name: output["metrics"]["kid_lite0"]["images"] for name, output in memory["outputs"].items()}
         assert counts == {"fake_B": 5, "fake_A": 3}  # the smaller domain is gone through twice, and counts once
-        assert not (tmp_path / "out/evaluation.csv").exists()
+        assert not (tmp_path / "out/evaluation_images.csv").exists()
+        lines = (tmp_path / "out/evaluation.csv").read_text().splitlines()
+        assert [line.split(",")[:3] for line in lines[1:]] == [[name, "the result", "kid_lite0"] for name in counts]
         assert "No measure of single images" in (tmp_path / "out/evaluation.html").read_text()
 
 
@@ -297,7 +319,7 @@ def test_wrong_options_are_told(results):
     assert "name a results folder, or results and truths, or an experiment" in refused(more="", status=2)
     assert "fid=FILE (also for kid) or lpips=FILE" in refused(results, more="--weights x.pth", status=2)
     assert "--bootstrap -1" in refused(results, more="--bootstrap -1", status=2)
-    assert "--gpu_ids x: a GPU's number" in refused(results, more="--gpu_ids x", status=2)
+    assert "--gpu_ids x: a GPU's number" in refused(results, more="--gpu_ids x")
 
 
 def test_missing_weights_are_an_error_of_the_command(results, tmp_path):
@@ -392,11 +414,12 @@ def test_extremes_are_those_of_a_sorted_list():
 
 def test_files_go_where_they_are_wanted_and_old_ones_away(results, tmp_path):
     evaluate(results, "--out", tmp_path / "o", "--json", tmp_path / "deep/x.json")
-    assert sorted(path.name for path in (tmp_path / "o").iterdir()) == ["evaluation.csv", "evaluation.html"]
+    files = ["evaluation.csv", "evaluation.html", "evaluation_images.csv"]
+    assert sorted(path.name for path in (tmp_path / "o").iterdir()) == files
     assert (tmp_path / "deep/x.json").exists()
     assert len(pictures(tmp_path / "o")) == 3 * 2 * 3
     evaluate(results, "--out", tmp_path / "o", more="--metrics kid_lite0 --unpaired --bootstrap 2")
-    assert not (tmp_path / "o/evaluation.csv").exists()
+    assert not (tmp_path / "o/evaluation_images.csv").exists()
 
 
 def test_help_says_what_to_type():

@@ -321,6 +321,11 @@ def test_participants_who_always_see_it_and_never_see_it_come_to_0_and_100_perce
     (study,) = sum_up(tmp_path, *files, "--tolerance", 1000)
     assert study["labelled_real"] == 0.5
     assert study["sessions"] == 2
+    click(chromium, "another")
+    until(chromium, "!document.getElementById('start').hidden")
+    known = {json.loads(file.read_text())["participant"] for file in files}
+    assert chromium.execute_script("return state.answers.length") == 0
+    assert chromium.execute_script("return state.participant") not in known
 
 
 def test_images_are_shown_for_one_second_as_a_clock_beside_the_page_tells(chromium, results, tmp_path):
@@ -380,7 +385,7 @@ def test_keys_that_are_held_or_come_too_early_answer_nothing(chromium, results, 
 
 def test_a_page_that_is_loaded_again_goes_on_and_drops_the_round_that_was_cut(chromium, results, tmp_path):
     out = tmp_path / "s.html"
-    open_page(chromium, results, out)
+    open_page(chromium, results, out, seconds=0.8)  # long enough to load the page again meanwhile
     practise(chromium, 2)
     enter(chromium, out)
     assert text(chromium, "between").startswith("That was the practice.\n4 rounds to go.")
@@ -397,7 +402,7 @@ def test_a_page_that_is_loaded_again_goes_on_and_drops_the_round_that_was_cut(ch
     assert [answer["chosen"] is None for answer in data["answers"]] == [False] * 3 + [True] + [False] * 2
     (study,) = sum_up(tmp_path, chromium.downloads / f"answers_facades_cGAN_{before[0]}.json")
     (reason,) = study["sessions_left_out"].values()
-    assert reason == "in 1 of 4 rounds images were not shown for 200 ms within 100"
+    assert reason == "in 1 of 4 rounds images were not shown for 800 ms within 100"
 
 
 def test_a_page_that_is_covered_hides_its_images_and_says_for_how_long_they_were_seen(chromium, results, tmp_path):
@@ -666,6 +671,8 @@ def test_files_that_are_no_json_are_named(tmp_path, content):
 
 
 def test_a_folder_without_answers_and_a_file_that_is_not_there_are_errors(tmp_path):
-    assert f"no *.json in {tmp_path}" in failing("summarise", tmp_path)
+    assert f"no answers in {tmp_path}" in failing("summarise", tmp_path)
+    (tmp_path / "evaluation.json").write_text('{"of": "something else"}')
+    assert f"no answers in {tmp_path}" in failing("summarise", tmp_path)
     assert "nowhere.json: No such file" in failing("summarise", tmp_path / "nowhere.json")
     assert "--bootstrap, --seed and --tolerance" in failing("summarise", tmp_path, "--tolerance", "nan")

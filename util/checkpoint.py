@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 import torch.nn as nn
 
+from util.files import sha256
 from util.state_dict import load_weights
 from util.util import UserError, did_you_mean, warn
 from util.weights_file import read
@@ -112,13 +113,7 @@ def _sync_folder(folder: Path) -> None:
 
 def _digest(path: Path) -> str | None:
     """Return a file's SHA-256, None if there is no such file."""
-    if not path.is_file():
-        return None
-    with path.open("rb") as file:
-        sha = hashlib.sha256()
-        while block := file.read(1 << 20):
-            sha.update(block)
-        return sha.hexdigest()
+    return sha256(path) if path.is_file() else None
 
 
 # ---- a set ----

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import atexit
-import importlib
 import math
 import os
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from util.pictures import Pictures, Step
-from util.util import UserError
+from util.util import UserError, need
 from util.visdom_sink import VisdomSink  # noqa: F401 - one of them
 
 Say = Callable[[str], None]
@@ -41,14 +40,6 @@ class Guard:
                 self.say(f"warning: {self.name}: {type(error).__name__}: {error} (the run goes on)")
             self.warned = True
             return None
-
-
-def need(module: str, package: str, flag: str):
-    """Import an optional package; where it is missing, raise a UserError with the command that installs it."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise UserError(f"{flag} needs the package {package} ({error}). Install it: pip install {package}") from None
 
 
 def plain_options(opt: argparse.Namespace) -> dict[str, object]:

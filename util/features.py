@@ -6,8 +6,6 @@ No weights, no figure: a file counts only if it is the very one that the metric 
 from __future__ import annotations
 
 import functools
-import hashlib
-import importlib
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
@@ -21,7 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from util import weights_file
-from util.util import UserError, printable
+from util.files import sha256
+from util.util import UserError, need, printable
 
 GROUP = 16  # images a pass, whatever batches they come in: so the figures do not depend on these
 TIMEOUT = 60  # seconds without an answer, or without a byte
@@ -114,30 +113,32 @@ def _where(wanted: Weights) -> str:
     return f"Fetch {wanted.url} and put it at {file}, or name the file: --weights {wanted.metric}=FILE. {OFFLINE}"
 
 
-def fetch(url: str, path: Path, sha256: str) -> None:
+def fetch(url: str, path: Path, prefix: str) -> None:
     """Download a file that appears whole, with the right checksum, or not at all."""
     print(f"fetching {url} to {path}", flush=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     former = socket.getdefaulttimeout()
     socket.setdefaulttimeout(TIMEOUT)  # torch.hub sets none
     try:
-        torch.hub.download_url_to_file(url, str(path), hash_prefix=sha256, progress=False)
+        torch.hub.download_url_to_file(url, str(path), hash_prefix=prefix, progress=False)
     finally:
         socket.setdefaulttimeout(former)
 
 
-def check(path: Path, sha256: str, what: str) -> None:
-    """Refuse a file whose checksum does not begin with `sha256`, and say what it is."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(2**20):
-            digest.update(piece)
-    if (found := digest.hexdigest()).startswith(sha256):
+def check(path: Path, prefix: str, what: str) -> None:
+    """Refuse a file whose checksum does not begin with `prefix`, and say what it is."""
+    if (found := _digest(path, path.stat().st_mtime_ns)).startswith(prefix):
         return
     raise UserError(
-        f"{printable(path)} is not {what}: {_identify(path)}. Its SHA-256 begins with {found[:8]}, not {sha256}; what "
+        f"{printable(path)} is not {what}: {_identify(path)}. Its SHA-256 begins with {found[:8]}, not {prefix}; what "
         "another network measures can't be compared. Remove the file, or name the right one: --weights METRIC=FILE"
     )
+
+
+@functools.lru_cache
+def _digest(path: Path, mtime: int) -> str:
+    """Return a file's checksum, which takes a while, once for each of its ages."""
+    return sha256(path)
 
 
 def _identify(path: Path) -> str:
@@ -152,14 +153,6 @@ def _identify(path: Path) -> str:
 
 
 # ---- networks ----
-
-
-def need(module: str, package: str, metric: str):
-    """Import a package that a metric needs; UserError with the command that installs it."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise UserError(f"{metric} needs the package {package} ({error}). Type: pip install {package}") from None
 
 
 class Lite0(nn.Module):

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from util import features
-from util.util import UserError, did_you_mean
+from util.util import UserError, did_you_mean, need
 
 
 class Metric(NamedTuple):
@@ -100,7 +100,7 @@ class Evaluation:
         for name in [*asked, *(weights or {})]:
             if name not in METRICS:
                 raise UserError(f"metric {name!r} is not one of {', '.join(METRICS)}.{did_you_mean(name, METRICS)}")
-        features.need("torchmetrics", "torchmetrics", ", ".join(asked))
+        need("torchmetrics", "torchmetrics", ", ".join(asked))
         self.names = [name for name in METRICS if name in asked]
         self.device, self.seed = torch.device(device), seed
         given = {METRICS[name].network: Path(path) for name, path in (weights or {}).items()}

@@ -15,12 +15,12 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from util.dashboards import Guard, need, wandb_images
+from util.dashboards import Guard, wandb_images
 from util.html import HTML
 from util.pictures import Pictures, file_label, stretched, three_channels, to_bytes, to_pictures
 from util.preflight import core_count
 from util.results_page import ResultsPage, Row
-from util.util import UserError
+from util.util import UserError, need
 
 LEVEL = 2  # zlib's effort for a PNG: of a 256-pixel photo 8 ms for 94 KiB; Pillow's own 6 takes 25 ms for 91 KiB
 EVERY = 0.1  # seconds: the page is saved, with what was written since

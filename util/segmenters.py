@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-import os
 import warnings
 import zipfile
 from collections.abc import Callable, Collection
@@ -15,6 +13,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from util import weights_file
+from util.files import replacing, sha256
 from util.state_dict import load_weights
 from util.util import UserError, did_you_mean, printable
 
@@ -72,15 +71,6 @@ def load(name: str, weights: Path | None, classes: int, device: torch.device) ->
     net = _from_torchvision(name, weights, classes)
     about = {"name": name, "kind": "torchvision", "weights": str(weights), "sha256": sha256(weights)}
     return Segmenter(net.to(device).eval(), about, classes, device)
-
-
-def sha256(path: Path) -> str:
-    """Return a file's SHA-256."""
-    sha = hashlib.sha256()
-    with Path(path).open("rb") as file:
-        while block := file.read(1 << 20):
-            sha.update(block)
-    return sha.hexdigest()
 
 
 def _load_file(path: Path, device: torch.device) -> tuple[str, Callable]:
@@ -249,11 +239,6 @@ def save(net: nn.Module, path: Path) -> None:
     size = torch.export.Dim("height", min=2), torch.export.Dim("width", min=2)
     x = torch.zeros(2, 3, 24, 40)
     dynamic = ({0: torch.export.Dim("batch"), 2: size[0], 3: size[1]},)
-    new = path.with_name(f".{os.getpid()}-{path.name}")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            torch.export.save(torch.export.export(net, (x,), dynamic_shapes=dynamic), new)
-        new.replace(path)
-    finally:
-        new.unlink(missing_ok=True)
+    with replacing(path) as new, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.export.save(torch.export.export(net, (x,), dynamic_shapes=dynamic), new)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import errno
+import importlib
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -82,6 +83,26 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return ` Did you mean 'x'?` for the nearest of `known`, or nothing."""
     near = difflib.get_close_matches(word, list(known), n=1)
     return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def device_of(gpu_ids: str | None) -> torch.device:
+    """Return what a script's `--gpu_ids` names: the first GPU of a list, -1 the CPU, None whatever is there."""
+    try:
+        ids = None if gpu_ids is None else [int(i) for i in gpu_ids.split(",") if i.strip() and int(i) >= 0]
+    except ValueError:
+        raise UserError(f"--gpu_ids {printable(gpu_ids)}: a GPU's number, or -1 for the CPU") from None
+    count = torch.cuda.device_count()
+    if ids and count and ids[0] >= count:
+        raise UserError(f"--gpu_ids {gpu_ids}: this machine has {count} GPU(s), numbered from 0")
+    return runtime.choose_device(ids)
+
+
+def need(module: str, package: str, what: str):
+    """Import a package that not all need; where it is missing, raise UserError with the command that installs it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise UserError(f"{what} needs the package {package} ({error}). Install it: pip install {package}") from None
 
 
 def tensor2im(input_image, imtype=np.uint8):

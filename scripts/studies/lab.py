@@ -24,6 +24,7 @@ from report import Column, Measures, Tables, report
 from study import ROOT, Study, filled, flags
 
 from data.image_folder import is_image_file
+from scripts.truths import MeanImage, find_pairs, half
 from util.checkpoint import Checkpointer
 from util.metrics import METRICS, Evaluation, ready
 from util.sources import saved_options
@@ -44,7 +45,7 @@ def compare(lab: Lab) -> None:
                 images = lab.translate(name, view, words)
                 row = f"{arm}, {view}" if view else arm
                 for title, side in lab.sides().items():
-                    lab.note(title, row, seed, lab.measure(pairs(images, side)), (images, side))
+                    lab.note(title, row, seed, lab.measure(find_pairs(images, side)), (images, side))
         report(lab, sheet(lab))
 
 
@@ -54,7 +55,7 @@ def sheet(lab: Lab) -> list[list[tuple[str, np.ndarray]]]:
     for title, columns in lab.columns.items():
         own = {row: seeds[lab.args.seeds[0]] for row, seeds in columns.items()}
         side = lab.sides()[title]
-        for fake, real in lab.shown(pairs(*next(iter(own.values())))):
+        for fake, real in lab.shown(find_pairs(*next(iter(own.values())))):
             cells = {f"{title.replace('→', 'to')}: input": input_of(real, side)}
             cells |= {row: images / fake.name for row, (images, _) in own.items()}
             cells["truth" if lab.paired else "a real one"] = real
@@ -68,11 +69,9 @@ class Lab:
     def __init__(self, study: Study, args: argparse.Namespace):
         self.study, self.args, self.out = study, args, args.out
         self.metrics = choose_metrics(args.metrics)
+        self.data = self.choose_data(make=not args.dry_run)
         if args.dry_run:
-            self.data = self.choose_data(make=False)
-            self.print_commands()
-            sys.exit()
-        self.data = self.choose_data()
+            return
         self.check_time()
         self.out.mkdir(parents=True, exist_ok=True)
         self.log = self.out / "log.txt"
@@ -89,6 +88,11 @@ class Lab:
     def choose_data(self, make: bool = True) -> Path:
         """Return the data set, which has what the study needs; the Earth's is made."""
         data, tile = self.args.dataroot, self.study.tile[self.args.quick]
+        if data is None and self.study.data and not self.args.quick:
+            data = Path("datasets", self.study.data)
+            if make and not data.is_dir():
+                fetch = f"bash datasets/download_pix2pix_dataset.sh {self.study.data}"
+                raise UserError(f"{data} is not there; get it by\n  {fetch}\nor name another by --dataroot")
         if data is None:
             data = Path("datasets/earth" if tile == 256 else f"datasets/earth{tile}")
             if make:
@@ -211,17 +215,13 @@ class Lab:
         """Measure two answers that need no training: the input itself, and the mean of the training's targets."""
         if not self.paired:
             return
-        found = pairs(images, side)
+        found = find_pairs(images, side)
         inputs = [(input_of(real, side), real) for _, real in found]
         if all(size_of(fake) == size_of(real) for fake, real in inputs):
             self.note(title, "the input itself", seed, self.measure(inputs))
         target = side if self.args.direction == "AtoB" else other(side)  # the folder or half that holds it
-        means: dict[tuple[int, int], np.ndarray] = {}
-        for _, real in found:
-            if size_of(real) not in means:
-                targets = domain(self.data, "train", target, self.halves)
-                means[size_of(real)] = mean_image((image for _, image in targets), size_of(real))
-        answers = [(means[size_of(real)], real) for _, real in found]
+        mean = MeanImage(lambda _: (image for _, image in domain(self.data, "train", target, self.halves)))
+        answers = [(mean.at(size_of(real)), real) for _, real in found]
         of_pairs = [name for name in self.metrics if METRICS[name].paired]
         self.note(title, "the mean target", seed, self.measure(answers, of_pairs))
 
@@ -236,14 +236,6 @@ def choose_metrics(asked: list[str] | None) -> list[str]:
 
 
 # ---- files ----
-
-
-def pairs(images: Path, side: str = "B") -> list[tuple[Path, Path]]:
-    """Return the results of a folder with their truths."""
-    fakes = sorted(images.glob(f"*_fake_{side}.png"))
-    if not fakes:
-        raise UserError(f"{images}: no *_fake_{side}.png")
-    return [(fake, fake.with_name(fake.name.replace(f"_fake_{side}.png", f"_real_{side}.png"))) for fake in fakes]
 
 
 def input_of(real: Path, side: str) -> Path:
@@ -277,18 +269,7 @@ def domain(data: Path, phase: str, side: str, halves: bool) -> Iterator[tuple[st
     for path in files(data / (phase if halves else f"{phase}{side}")):
         with Image.open(path) as image:
             whole = image.convert("RGB")
-        middle = whole.width // 2
-        left = 0 if side == "A" else middle
-        yield path.stem, whole.crop((left, 0, left + middle, whole.height)) if halves else whole
-
-
-def mean_image(images: Iterable[Image.Image], size: tuple[int, int]) -> np.ndarray:
-    """Return the mean (H, W, 3) of images, resized to (width, height)."""
-    total, count = np.zeros((size[1], size[0], 3)), 0
-    for image in images:
-        total += np.asarray(image.resize(size, Image.Resampling.BICUBIC))
-        count += 1
-    return (total / max(1, count)).round().astype(np.uint8)
+        yield path.stem, half(whole, side) if halves else whole
 
 
 def size_of(path: Path) -> tuple[int, int]:

@@ -19,14 +19,16 @@ AMPLIFIED = 10  # times, on the contact sheet
 
 def conduct(lab) -> None:
     """Train each arm, translate with several seeds of dropout, measure how the results differ."""
-    from lab import array, input_of, pairs
+    from lab import array, input_of
     from report import report
+
+    from scripts.truths import find_pairs
 
     cells = []
     for seed in lab.args.seeds:
         for arm in lab.args.arms:
             name = lab.train(arm, seed)
-            draws = [pairs(lab.translate(name, f"draw {i}", f"--seed {i}")) for i in range(DRAWS)]
+            draws = [find_pairs(lab.translate(name, f"draw {i}", f"--seed {i}")) for i in range(DRAWS)]
             measures = {**diversity(draws), "L1 to the truth": lab.measure(draws[0], ["l1"])["l1"]}
             lab.note(*lab.sides(), arm, seed, measures)
             if not cells:

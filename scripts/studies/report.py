@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from scripts.benchmark import machine
+from util.files import replacing, write_whole
 from util.metrics import METRICS
 from util.pictures import contact_sheet
 from util.util import UserError
@@ -30,10 +31,10 @@ def report(lab, cells: list[list[tuple[str, np.ndarray]]]) -> None:
     """Write the tables and the contact sheet, print them, and put them into a page if that was asked for."""
     text = markdown(lab)
     sheet = contact_sheet([[(label, enlarged(picture)) for label, picture in row] for row in cells], 256)
-    save(lab.out / "table.md", text)
-    save(lab.out / "table.json", json.dumps(document(lab), indent=1, ensure_ascii=False) + "\n")
-    sheet.save(lab.out / "sheet.new.png")
-    (lab.out / "sheet.new.png").replace(lab.out / "sheet.png")
+    write_whole(lab.out / "table.md", text)
+    write_whole(lab.out / "table.json", json.dumps(document(lab), indent=1, ensure_ascii=False) + "\n")
+    with replacing(lab.out / "sheet.png") as new:
+        sheet.save(new)
     print(f"\n{text}\n{lab.out}: table.md, table.json, sheet.png, log.txt\n{advice(lab)}", flush=True)
     if lab.args.into:
         put_into(lab.args.into, lab.study.name, text, sheet)
@@ -55,13 +56,6 @@ def enlarged(picture: np.ndarray) -> np.ndarray:
     """Return a picture (H, W, 3) with its pixels repeated, if it is small for its label."""
     times = max(1, 128 // max(picture.shape[:2]))
     return picture.repeat(times, 0).repeat(times, 1)
-
-
-def save(path: Path, text: str) -> None:
-    """Write a file that appears whole."""
-    new = path.with_name(f"{path.name}.new")
-    new.write_text(text, encoding="utf-8")
-    new.replace(path)
 
 
 def document(lab) -> dict:
@@ -151,4 +145,4 @@ def put_into(page: Path, mark: str, text: str, sheet: Image.Image) -> None:
         if picture.stat().st_size < LIGHT:
             break
     shown = f"![{mark}: rows are test images, columns the arms](img/{picture.name})"
-    save(page, f"{before}{begin}\n{text}\n{shown}\n\n{end}{rest.split(end, 1)[1]}")
+    write_whole(page, f"{before}{begin}\n{text}\n{shown}\n\n{end}{rest.split(end, 1)[1]}")

@@ -37,6 +37,7 @@ class Study(NamedTuple):
     views: dict[str, str] = {"": ""}  # ways to translate: name -> what test.py gets
     conduct: Callable | None = None  # in place of lab.compare; takes the Lab
     tile: tuple[int, int] = (256, 128)  # side of the Earth's tiles in pixels, without and with --quick
+    data: str = ""  # a data set of the papers that is downloaded, in place of the Earth's without --quick
     size: tuple[int, int] = (256, 128)  # side of the training images
     settings: tuple[str, str] = ("", "")  # further flags of train.py
 
@@ -66,7 +67,11 @@ def main(study: Study, words: list[str] | None = None) -> None:
     for number in (signal.SIGTERM, signal.SIGHUP) if hasattr(signal, "SIGHUP") else (signal.SIGTERM,):
         signal.signal(number, lambda number, _: sys.exit(128 + number))  # an exception, so that training saves
     with explained_errors():
-        (study.conduct or lab.compare)(lab.Lab(study, args))
+        place = lab.Lab(study, args)
+        if args.dry_run:
+            place.print_commands()
+        else:
+            (study.conduct or lab.compare)(place)
 
 
 def parse(study: Study, words: list[str] | None = None) -> argparse.Namespace:
@@ -74,8 +79,10 @@ def parse(study: Study, words: list[str] | None = None) -> argparse.Namespace:
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=study.about + RUNS, formatter_class=form)
     add, out = parser.add_argument, Path("results/studies") / study.name
+    data = "the Earth's, which datasets/make_earth_dataset.py makes"
+    data = f"datasets/{study.data}; quick: {data}" if study.data else data
     add("--quick", action="store_true", help="small networks, images and epochs, on the Earth's tiles: for a CPU")
-    add("--dataroot", type=Path, help="a data set [the Earth's, which datasets/make_earth_dataset.py makes]")
+    add("--dataroot", type=Path, help=f"a data set [{data}]")
     add("--direction", choices=("AtoB", "BtoA"), default="AtoB", help="[%(default)s]")
     add("--arms", nargs="+", metavar="NAME", help=f"only these of {', '.join(map(repr, study.arms))}")
     add("--seeds", nargs="+", type=int, help="[0 1 2; quick: 0 1]")

@@ -1,0 +1,75 @@
+"""What results are compared with: their truths, and the mean of the training's targets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from data import image_io
+from data.image_folder import find_images
+from util.util import UserError, printable
+
+
+def find_pairs(results: Path, side: str = "B") -> list[tuple[Path, Path]]:
+    """List (fake, real) of a results folder, sorted by name; UserError where there are none, or a fake has no real."""
+    folder = results / "images" if (results / "images").is_dir() else results
+    for fake, real in ((f"fake_{side}", f"real_{side}"), ("fake_B_rgb", "real_B_rgb")):  # --model colorization
+        fakes = sorted(folder.glob(f"*_{fake}.png"))
+        pairs = [(file, file.with_name(file.name.removesuffix(f"_{fake}.png") + f"_{real}.png")) for file in fakes]
+        missing = [truth for _, truth in pairs if not truth.is_file()]
+        if missing:
+            raise UserError(f"{printable(missing[0])} is missing: every result is compared with its truth.")
+        if pairs:
+            return pairs
+    alone = " It holds what --model test wrote, which has no truth: test with the model that was trained."
+    raise UserError(
+        f"no *_fake_{side}.png in {printable(folder)}: name a folder that test.py wrote, results/NAME/test_latest."
+        + (alone if next(folder.glob("*_fake.png"), None) else "")
+    )
+
+
+def half(image: Image.Image, side: str) -> Image.Image:
+    """Return A, the left half of an A | B pair, or B, the right one."""
+    middle = image.width // 2
+    left = 0 if side == "A" else middle
+    return image.crop((left, 0, left + middle, image.height))
+
+
+def targets(folder: Path, side: str, size: tuple[int, int]) -> Iterator[Image.Image]:
+    """Yield a folder's images, or their halves `side` where they are A | B pairs: twice as wide, for `size`'s shape."""
+    for path in find_images(folder):
+        image = image_io.load(path)
+        yield half(image, side) if image.width * size[1] == 2 * image.height * size[0] else image
+
+
+class MeanImage:
+    """The mean of images, which are read once."""
+
+    def __init__(self, images: Callable[[tuple[int, int]], Iterable[Image.Image]]):
+        """`images`: (width, height) of what is compared with the mean -> the images."""
+        self.images = images
+        self.channels: list[Image.Image] = []  # of the mean, as numbers that are not rounded
+        self.size, self.resized = (0, 0), np.empty(0)  # the last that was asked for
+
+    def at(self, size: tuple[int, int]) -> np.ndarray:
+        """Return the mean (H, W, 3), uint8, for (width, height)."""
+        if not self.channels:
+            self.channels = [Image.fromarray(channel) for channel in mean(self.images(size)).transpose(2, 0, 1)]
+        if size != self.size:
+            resized = [np.asarray(channel.resize(size, Image.Resampling.BICUBIC)) for channel in self.channels]
+            self.size, self.resized = size, np.stack(resized, axis=-1).round().clip(0, 255).astype(np.uint8)
+        return self.resized
+
+
+def mean(images: Iterable[Image.Image]) -> np.ndarray:
+    """Return the mean of images, resized to the first one's size: float32 (H, W, 3) in [0, 255]."""
+    total = count = 0
+    size = None
+    for image in images:
+        size = size or image.size
+        total = total + np.asarray(image.resize(size, Image.Resampling.BICUBIC), np.float64)
+        count += 1
+    return (total / count).astype(np.float32)
