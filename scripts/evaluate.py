@@ -263,7 +263,6 @@ def tell_page(web: Path, several: bool) -> None:
     """Write evaluation_images.csv as metrics.js, by which the results page beside it shows and sorts its rows."""
     values: dict[str, dict[str, float]] = {}
     lower: dict[str, bool] = {}
-    (web / "metrics.js").unlink(missing_ok=True)
     if (web / "evaluation_images.csv").exists():
         with (web / "evaluation_images.csv").open(encoding="utf-8", newline="") as file:
             for line in csv.DictReader(file):
@@ -272,7 +271,7 @@ def tell_page(web: Path, several: bool) -> None:
                     label = f"{name} {output}" if several else name
                     lower[label] = METRICS[name].lower
                     values.setdefault(image, {})[label] = float(cell or "nan")
-        write_whole(web / "metrics.js", as_line("metrics", {"order": list(lower), "lower": lower, "values": values}))
+    write_whole(web / "metrics.js", as_line("metrics", {"order": list(lower), "lower": lower, "values": values}))
 
 
 def print_section(section: Section, task: Task) -> None:

@@ -25,13 +25,13 @@ CHECKPOINTS, RESULTS = Path("checkpoints"), Path("results")
 THUMBS, SIDE = 3, 128  # images of a row that stand in the page itself, and their height in pixels
 PIXELS = 30_000_000  # of an image that is made smaller
 MARK = "scripts/pages.py of pix2pix and CycleGAN"  # by which the page is known
-COLUMNS = {
-    "name": "Experiment",
-    "done": "Epochs",
-    "best": "Validation",
-    "test": "Results",
-    "begun": "Begun",
-    "saved": "Saved",
+COLUMNS = {  # their heads, and both ways to sort by them
+    "name": ("Experiment", "A to Z", "Z to A"),
+    "done": ("Epochs", "most first", "fewest first"),
+    "best": ("Validation", "highest first", "lowest first"),
+    "test": ("Results", "highest first", "lowest first"),
+    "begun": ("Begun", "newest first", "oldest first"),
+    "saved": ("Saved", "newest first", "oldest first"),
 }
 # Options that say where and how a run works, not what it learns: told in comparisons alone.
 QUIET = {
@@ -184,8 +184,9 @@ def write_page(out: Path, found: list) -> None:
 
 
 def metrics(found: list) -> list[str]:
-    """Return all metrics, the one first that most experiments have, psnr before others."""
-    counts = Counter(name for one in found for name in {*one.best, *(name for r in one.results for name in r.scores)})
+    """Return all metrics, the one first that fills most cells of the table, psnr before others."""
+    cells = [scores for one in found for scores in (one.best, *(results.scores for results in one.results))]
+    counts = Counter(name for scores in cells for name in scores)
     return sorted(counts, key=lambda name: (-counts[name], name != "psnr", name))
 
 
@@ -212,18 +213,25 @@ class Links:
         page = folder / "index.html"
         return self.to(page) if page.is_file() else self.to(folder) + "/"
 
-    def images(self, one) -> list[list[str]]:
-        """Return label, address and, of the first images, the thumbnail."""
+    def images(self, one) -> list[list]:
+        """Return label, address, width, height and, of the first images, the thumbnail."""
         images = []
         for label, path in one.images.items():
-            thumb = ""
-            if len(images) < THUMBS:
-                try:
-                    thumb = thumbnail(path)
-                except Exception as error:  # whatever Pillow has to say of a file that is none, or is not yet whole
-                    one.notes.append(f"{path.name} is damaged ({type(error).__name__})")
-            images.append([label, self.to(path), thumb])
+            seen = (0, 0, "")
+            try:
+                seen = look_at(path, len(images) < THUMBS)
+            except Exception as error:  # whatever Pillow has to say of a file that is none, or is not yet whole
+                one.notes.append(f"{path.name} is damaged ({type(error).__name__})")
+            images.append([label, self.to(path), *seen])
         return images
+
+    def results(self, one) -> list[list]:
+        """Return name, address, scores of each results folder, and the address of its evaluation's page."""
+        pages = [results.folder / "evaluation.html" for results in one.results]
+        return [
+            [results.folder.name, self.page(results.folder), results.scores, self.to(page) if page.is_file() else ""]
+            for results, page in zip(one.results, pages, strict=True)
+        ]
 
     def run(self, one, told: list[str], images: list, varying: list[str]) -> dict:
         """Return all that the page holds of an experiment."""
@@ -236,7 +244,7 @@ class Links:
             "begun": day(one.begun),
             "saved": day(one.saved),
             **{key: getattr(one, key) for key in ("done", "total", "best", "shown", "notes")},
-            "results": [[r.folder.name, self.page(r.folder), r.scores] for r in one.results],
+            "results": self.results(one),
             "told": [[name, short(name, one.options[name])] for name in told],
             "facts": facts(one, varying),
             "images": images,
@@ -267,19 +275,23 @@ def facts(one, varying: list[str]) -> dict[str, str]:
     return {**trained, **{name: ", ".join(scores[name]) for name in sorted(scores)}, **options}
 
 
-def thumbnail(path: Path) -> str:
-    """Return a small JPEG of an image, as an address that holds it; nothing of one that takes long to read."""
+def look_at(path: Path, thumb: bool) -> tuple[int, int, str]:
+    """Return an image's width and height and, with `thumb`, an address that holds a small JPEG of it.
+
+    That is empty of an image that takes long to read.
+    """
     from PIL import Image
 
     with Image.open(path) as image:
-        if image.width * image.height > PIXELS:
-            return ""
+        width, height = image.size
+        if not thumb or width * height > PIXELS:
+            return width, height, ""
         image.draft("RGB", (2 * SIDE, SIDE))
         small = image.convert("RGB")
     small.thumbnail((2 * SIDE, SIDE), reducing_gap=2.0)
     file = io.BytesIO()
     small.save(file, "JPEG", quality=80)
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+    return width, height, f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def document(runs: list[dict], usual: dict[str, str], names: list[str]) -> str:
@@ -306,12 +318,16 @@ def document(runs: list[dict], usual: dict[str, str], names: list[str]) -> str:
         with tags.form(id="find", onsubmit="return false"):
             words = {"type": "search", "placeholder": "Filter: name, model, option", "aria_label": "Filter"}
             tags.input_(id="filter", **words)
+            better = {name: "lower is better" if name in lower else "higher is better" for name in names}
+            options = [tags.option(f"{shown(name)} ({text})", value=shown(name)) for name, text in better.items()]
+            tags.label("Metric ", tags.select(options, id="metric"), hidden=len(names) < 2)
+            ways = {key: (key, f"-{key}") if key == "name" else (f"-{key}", key) for key in COLUMNS}
             options = [
-                tags.option(f"{shown(name)} {'↓' if name in lower else '↑'}", value=shown(name)) for name in names
+                tags.option(f"{name}, {text}", value=way)
+                for key, (name, *texts) in COLUMNS.items()
+                for way, text in zip(ways[key], texts, strict=True)
             ]
-            tags.select(
-                options, id="metric", aria_label="Metric", title="↑: more is better, ↓: less", hidden=len(names) < 2
-            )
+            tags.label("Sort ", tags.select(options, id="sort"), cls="narrow")
             tags.output(id="count", aria_live="polite")
         if usual:
             told = [tags.span(f"{shown(name)} ", tags.b(shown(short(name, value)))) for name, value in usual.items()]
@@ -324,8 +340,10 @@ def document(runs: list[dict], usual: dict[str, str], names: list[str]) -> str:
         with tags.table():
             with tags.thead(), tags.tr():
                 tags.td(colspan=2)
-                for key, name in COLUMNS.items():
-                    tags.th(tags.button(name, type="button", value=key), scope="col")
+                for key, (name, *_) in COLUMNS.items():
+                    with tags.th(scope="col"), tags.button(name, type="button", value=key):
+                        if key in ("best", "test"):
+                            tags.span(cls="metric")
             tags.tbody(id="runs")
         with tags.noscript():
             tags.ul([tags.li(tags.a(shown(run["name"]), href=run["href"])) for run in runs])
@@ -334,7 +352,12 @@ def document(runs: list[dict], usual: dict[str, str], names: list[str]) -> str:
             tags.button("Compare", id="open", type="button")
             tags.button("Clear", id="clear", type="button")
         tags.p(f"Made {made} by ", tags.code("python scripts/pages.py"), "; type it again for what is new.", cls="note")
-    doc.add(*script("index"))
+    with doc.add(tags.section(id="compare", tabindex=-1, aria_label="Two experiments compared")):
+        tags.header()
+        tags.div(id="bar")
+        tags.div(id="images")
+        tags.div(id="more")
+    doc.add(*script("viewer", "index"))
     doc.add(tags.script(raw(as_line("show", runs, lower))))
     return doc.render(pretty=False)
 

@@ -106,7 +106,7 @@ def test_the_index_compares_two_experiments(browser, tree):
     browser.click("tbody tr:nth-child(1) .tick input")
     browser.click("tbody tr:nth-child(2) .tick input")
     browser.click("#open")
-    browser.until("document.querySelectorAll('dialog.compare figure').length >= 6")
+    browser.until("document.querySelectorAll('#images figure').length >= 4")
 
 
 def test_a_study_is_answered(browser, tree):

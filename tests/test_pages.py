@@ -89,12 +89,13 @@ def test_the_page_tells_what_the_files_tell(tmp_path, capsys):
     assert base["best"] == {"psnr": [21, 2], "l1": [19, 2]}
     assert wide["best"]["psnr"] == [25, 1]
     assert base["results"] == [
-        ["test_latest", "../results/base/test_latest/index.html", {"psnr": 19.5, "l1": 0.25}],
-        ["val_2", "../results/base/val_2/index.html", {}],
+        ["test_latest", "../results/base/test_latest/index.html", {"psnr": 19.5, "l1": 0.25}, ""],
+        ["val_2", "../results/base/val_2/index.html", {}, ""],
     ]
     assert base["facts"]["psnr"] == "21 (epoch 2), 19.5 (test_latest)"
     assert wide["href"] == "sub/wide/web/"  # there is no page in it
-    assert [label for label, _, _ in base["images"]] == ["real_A", "fake_B", "real_B"]
+    assert [image[0] for image in base["images"]] == ["real_A", "fake_B", "real_B"]
+    assert all(image[2:4] == [48, 32] for image in base["images"])
     assert base["shown"] == "epoch 3"
 
 
@@ -141,8 +142,9 @@ def test_the_images_are_the_last_ones_and_those_of_validation_go_first(tmp_path)
     for seed, name in enumerate(later):
         make_image(folder / f"{name}.png", 300, 100, seed=seed)
     runs, _ = make_index(tmp_path)
-    ((label, address, thumb),) = runs["base"]["images"]
+    ((label, address, width, height, thumb),) = runs["base"]["images"]
     assert (label, address) == ("fake_B", "base/web/images/epoch003_000000020_2_fake_B.png")
+    assert (width, height) == (300, 100)
     assert thumb.startswith("data:image/jpeg;base64,")
     for name in ("validation002_fake_B", "validation002_fake_B_1", "validation002_rec_A", "validation002_real_A"):
         make_image(folder / f"{name}.png")
@@ -262,17 +264,32 @@ def test_a_folder_that_may_not_be_read_is_no_hindrance(tmp_path, monkeypatch):
 def test_addresses_lead_to_files_whatever_their_names(tmp_path):
     for name in NAMES:
         write_experiment(tmp_path, name)
-        write_results(tmp_path, name, psnr=20)
+        (write_results(tmp_path, name, psnr=20) / "evaluation.html").write_text("<!DOCTYPE html>")
     runs, _ = make_index(tmp_path)
     assert sorted(runs) == sorted(os.path.normpath(name) for name in NAMES)
     base = os.fsencode(tmp_path / "checkpoints") + b"/"
     for run in runs.values():
-        for address in [run["href"], *(image[1] for image in run["images"]), *(one[1] for one in run["results"])]:
+        pages_of = [address for one in run["results"] for address in (one[1], one[3])]
+        for address in [run["href"], *(image[1] for image in run["images"]), *pages_of]:
             assert not re.match(r"[a-zA-Z]+:", address)
             assert Path(os.fsdecode(base + unquote_to_bytes(address))).exists(), address
     page = Page(tmp_path / "checkpoints")
-    assert len(page.all("script")) == 2
+    assert len(page.all("script")) == 3
     assert not any(name.startswith("on") for tag, own in page.tags for name in own if tag != "form")
+
+
+def test_the_metric_is_the_one_that_fills_most_cells(tmp_path):
+    write_experiment(tmp_path, "base", psnr=(20,))
+    write_results(tmp_path, "base", psnr=20, fd_lite0=3)
+    write_results(tmp_path, "foreign", fd_lite0=3)
+    write_results(tmp_path, "foreign", "val_latest", fd_lite0=3)
+    assert pages.metrics(found := find(tmp_path / "checkpoints", tmp_path / "results")) == ["fd_lite0", "psnr", "l1"]
+    assert pages.metrics(found[:1])[0] == "psnr"
+    write_experiment(tmp_path, "other", psnr=(21,))  # now as many
+    assert pages.metrics(find(tmp_path / "checkpoints", tmp_path / "results"))[0] == "psnr"
+    make_index(tmp_path)
+    options = re.findall(r"<option[^>]*>([^<]*)", (tmp_path / "checkpoints" / "index.html").read_text())
+    assert options[:2] == ["psnr (higher is better)", "fd_lite0 (lower is better)"]
 
 
 def test_two_hundred_experiments_take_a_few_seconds(tmp_path):
@@ -338,6 +355,7 @@ def tree(tmp_path_factory):
         type_well(f"test.py --dataroot pairs --name {name} --gpu_ids -1", tree)
     figures = {"outputs": {"fake_B": {"metrics": {"psnr": {"value": 11.5}, "l1": {"value": 0.2}}}}}
     (tree / "results/first/test_latest/evaluation.json").write_text(json.dumps(figures))
+    (tree / "results/first/test_latest/evaluation.html").write_text("<!DOCTYPE html><title>evaluation</title>")
     write_experiment(tree, HOSTILE, psnr=(90, 91))
     pages.write_index(tree / "checkpoints", tree / "results", None)
     return tree
@@ -378,7 +396,7 @@ def test_the_table_is_sorted_filtered_and_shows_any_metric(tree, browser):
     assert names(driver)[0] == HOSTILE  # psnr 91
     driver.find_element("css selector", "button[value=best]").click()
     assert names(driver)[-1] == HOSTILE
-    assert driver.find_element("css selector", "[aria-sort=ascending]").text.startswith("Validation")
+    assert driver.find_element("css selector", "[aria-sort=ascending]").text == "Validation · psnr"
     driver.find_element("css selector", "button[value=test]").click()
     assert names(driver)[0] == "first"  # the only one with a score; the others follow
     assert driver.find_element("css selector", ".test b").text == "11.5"
@@ -419,35 +437,128 @@ def test_thumbnails_stand_in_the_page_and_links_lead_to_pages(tree, browser):
         assert path.exists(), path
 
 
+def tick(driver, *chosen):
+    for name in chosen:
+        driver.find_elements("css selector", "#runs .tick input")[names(driver).index(name)].click()
+
+
+def captions(driver):
+    return [node.text for node in driver.find_elements("css selector", "#images figcaption")]
+
+
+def press(driver, key):
+    driver.switch_to.active_element.send_keys(key)
+
+
 def test_two_are_compared_side_by_side(tree, browser):
     driver = opened(browser, tree)
-    for name in (HOSTILE, "first", "second"):  # the first one gives way
-        driver.find_elements("css selector", "#runs .tick input")[names(driver).index(name)].click()
+    tick(driver, HOSTILE, "first", "second")  # the first one gives way
     assert driver.find_element("id", "chosen").text == "first and second"
     driver.find_element("id", "open").click()
-    dialog = driver.find_element("css selector", "dialog[open]")
-    assert [node.text for node in dialog.find_elements("css selector", "h2 a")] == ["first", "second"]
-    images = dialog.find_elements("css selector", ".both img")
-    until(lambda: [image.get_attribute("naturalWidth") for image in images] == ["32"] * 6)  # the full images
-    charts = [
-        node.text.split("\n")[0].split()[0] for node in dialog.find_elements("css selector", ".charts figcaption")
-    ]
+    place = driver.find_element("id", "compare")
+    assert [node.text for node in place.find_elements("css selector", "h2 a")] == ["first", "second"]
+    assert captions(driver) == ["first: fake_B", "second: fake_B", "real_A", "real_B"]  # what both saw is shown once
+    widths = "return [...document.querySelectorAll('#images img')].map((image) => image.naturalWidth)"
+    until(lambda: driver.execute_script(widths) == [32] * 4)  # the full images
+    charts = [node.text.split("\n")[0].split()[0] for node in place.find_elements("css selector", ".charts figcaption")]
     assert {"G_L1", "validation"} <= set(charts)
     both = "return [...document.querySelectorAll('.charts svg')].map((node) => node.querySelectorAll('path').length)"
     assert set(driver.execute_script(both)) == {2}
-    rows = [node.text for node in dialog.find_elements("css selector", "tr")]
+    assert not place.find_elements("css selector", "details")
+    rows = [node.text for node in place.find_elements("css selector", "tr")]
     assert "--lr 0.0002 0.001" in rows
     assert "epochs 1 of 1 2 of 2" in rows
     assert not [row for row in rows if row.startswith("--netG")]  # the same in both
-    assert driver.switch_to.active_element.text == "Close"
+    assert not driver.find_element("id", "index").is_displayed()
+    assert not complaints(driver)
+
+
+def test_two_are_laid_over_one_another_by_keys(tree, browser):
+    driver = opened(browser, tree)
+    press(driver, "2")  # nothing to compare yet
+    tick(driver, "first", "second")
+    driver.find_element("id", "open").click()
+    assert driver.execute_script("return [view.mode, view.pair]") == ["side", ["first: fake_B", "second: fake_B"]]
+    narrow = driver.execute_script("return document.querySelector('#images .frame').clientWidth")
+    for key, mode in (("3", "blend"), ("4", "blink"), ("5", "diff"), ("2", "slider")):
+        press(driver, key)
+        assert driver.find_element("css selector", f"#images figure.{mode}")
+    assert captions(driver) == ["first: fake_B\nsecond: fake_B"]  # nothing but these, larger
+    assert driver.execute_script("return document.querySelector('#images .frame').clientWidth") > narrow
+    press(driver, "+")
+    press(driver, "x")
+    until(lambda: "zoom=2" in driver.current_url)
+    driver.refresh()  # the address keeps all of it
+    assert driver.execute_script("return [view.mode, view.zoom, view.pair[0]]") == ["slider", 2, "second: fake_B"]
+    assert captions(driver) == ["second: fake_B\nfirst: fake_B"]
+    assert not complaints(driver)
+
+
+def test_escape_back_and_the_button_end_a_comparison(tree, browser):
+    driver = opened(browser, tree, "#sort=name")
+    tick(driver, "first", "second")
+    before = driver.current_url
+    ways = {
+        "Escape": lambda: press(driver, "\ue00c"),
+        "Back": driver.back,
+        "button": lambda: driver.find_element("css selector", "#compare header button").click(),
+    }
+    for way in ways.values():
+        driver.find_element("id", "open").click()
+        assert "open=1" in driver.current_url
+        way()
+        until(driver.find_element("id", "index").is_displayed)
+        assert driver.current_url == before
+        assert driver.switch_to.active_element.text == "Compare"
+    driver.forward()
+    until(driver.find_element("id", "compare").is_displayed)
     driver.refresh()
-    assert driver.find_elements("css selector", "dialog[open]")
-    driver.switch_to.active_element.send_keys("\ue00c")  # Escape
-    until(lambda: not driver.find_elements("css selector", "dialog"))  # it goes a moment after it is closed
+    assert captions(driver)
+    driver.back()
+    until(driver.find_element("id", "index").is_displayed)
+    opened(driver, tree, "#pair=first%00second&open=1")  # from a link there is nothing to go back to
+    press(driver, "\ue00c")
+    until(driver.find_element("id", "index").is_displayed)
+    assert driver.title == "Experiments"
     assert "open" not in driver.current_url.partition("#")[2]
     driver.find_element("id", "clear").click()
     assert not driver.find_element("id", "pair").is_displayed()
     assert not complaints(driver)
+
+
+def test_experiments_of_other_images_and_losses_are_compared(tmp_path, browser):
+    write_experiment(tmp_path, "pix", psnr=())
+    labels = ("fake_A", "fake_B", "idt_A", "real_A", "real_B", "rec_A")
+    folder = write_experiment(tmp_path, "cycle", images=labels, psnr=())
+    (folder / "metrics.csv").write_text("epoch,iters,total_iters,time,data,D_A\n1,8,8,0.1,0.1,0.5\n")
+    (folder / "web" / "images" / "epoch003_fake_B.png").write_bytes(b"damaged")
+    make_index(tmp_path)
+    driver = opened(browser, tmp_path, "#pair=pix%00cycle&open=1")
+    both = [f"{name}: {label}" for label in ("fake_B", "real_A", "real_B") for name in ("pix", "cycle")]
+    assert captions(driver) == [*both, "cycle: fake_A", "cycle: idt_A", "cycle: rec_A"]
+    tops = "return [...document.querySelectorAll('#images .frame')].map((one) => one.getBoundingClientRect().y)"
+    assert all(a == b for a, b in zip(*[iter(driver.execute_script(tops)[:6])] * 2, strict=True))  # in pairs
+    summary = driver.find_element("css selector", "#more summary")
+    assert summary.text == "Curves of one of them alone (2)"
+    assert not driver.find_elements("css selector", "#more > .charts figure")
+    assert not driver.find_element("css selector", "details figure").is_displayed()
+    summary.click()
+    shown = [node.text.split() for node in driver.find_elements("css selector", "details figcaption")]
+    assert shown == [["G_L1", "4"], ["D_A", "0.5"]]
+    complaints(driver)
+
+
+def test_thumbnails_stand_in_where_the_images_are_gone(tmp_path, browser):
+    for name in ("one", "other"):
+        write_experiment(tmp_path, name)
+    make_index(tmp_path)
+    for path in (tmp_path / "checkpoints").rglob("*fake_B.png"):
+        path.unlink()
+    driver = opened(browser, tmp_path, "#pair=one%00other&open=1")
+    sources = "return [...document.querySelectorAll('#images img')].map((image) => image.src.split(':')[0])"
+    until(lambda: driver.execute_script(sources) == ["data", "data", "file", "file"])
+    assert not driver.find_element("css selector", ".missing").is_displayed()
+    complaints(driver)
 
 
 def test_all_is_reached_by_keyboard_and_named(tree, browser):
@@ -458,14 +569,15 @@ def test_all_is_reached_by_keyboard_and_named(tree, browser):
         node = driver.switch_to.active_element
         if node.tag_name == "body":  # all round
             break
-        seen.append(node.accessible_name or node.get_attribute("value"))
+        seen.append((node.accessible_name or node.get_attribute("value")).replace("\xa0", " "))
     wanted = {
         "Filter",
         "Metric",
         "Experiment",
         "Epochs",
-        "Validation",
-        "Results",
+        "Validation · psnr",
+        "Results · psnr",
+        "evaluation of test_latest",
         "Begun",
         "Saved",
         f"compare {HOSTILE}",
@@ -476,12 +588,51 @@ def test_all_is_reached_by_keyboard_and_named(tree, browser):
     assert driver.execute_script(unnamed) == 0
 
 
+WIDE = """
+const cells = [...document.querySelectorAll("#runs td")], right = (node) => node.getBoundingClientRect().right;
+const over = cells.filter((node) => node.scrollWidth > node.clientWidth + 1).map((node) => node.className);
+return [Math.max(document.documentElement.scrollWidth, ...cells.map(right)), over];
+"""
+
+
+def fits(driver, width):
+    """Whether no row is wider than the window, and no cell's content than the cell."""
+    wide, over = driver.execute_script(WIDE)
+    return wide <= width and not over
+
+
+@pytest.mark.parametrize("width", [390, 701, 901, 1024, 1260, 1261])
+def test_no_row_is_wider_than_the_window_and_names_stay_whole(tree, tmp_path, width):
+    long = "a_very_long_name_of_a_data_set_" * 8
+    write_experiment(tmp_path, f"{long}/run", dataroot=f"/data/{long}", max_dataset_size=40, norm="instance")
+    write_experiment(tmp_path, "other")
+    write_results(tmp_path, "other", "test_latest_iter20000", psnr=20)
+    make_index(tmp_path)
+    with open_browser(tmp_path / "browser", width, 800) as driver:
+        opened(driver, tmp_path)
+        assert fits(driver, width)
+        lines = "[...document.querySelectorAll('.about span')].map((node) => node.getClientRects()[0].height)"
+        assert driver.execute_script(f"return Math.max(...{lines})") < 25  # of one line
+        opened(driver, tree)
+        assert fits(driver, width)
+
+
 @pytest.mark.parametrize("dark", [False, True])
 def test_a_phone_shows_it_without_scrolling_sideways(tree, tmp_path, dark):
     with open_browser(tmp_path, 390, 844, dark) as driver:
+        opened(driver, tree)
+        cells = [cell for cell in driver.find_elements("css selector", "[data-label]") if cell.is_displayed()]
+        told = {cell.get_dom_attribute("data-label").replace("\xa0", " ") for cell in cells}
+        assert {"Epochs", "Validation · psnr", "Results · psnr", "Saved"} <= told
+        assert not [cell for cell in cells if cell.text in ("", "–")]
+        assert not driver.find_element("css selector", "thead").is_displayed()
+        driver.find_element("css selector", "#sort option[value='name']").click()
+        assert names(driver) == sorted(names(driver))
+        assert "sort=name" in driver.current_url
         opened(driver, tree, "#pair=first%00second&open=1")
-        wide = "return [document.documentElement.scrollWidth, document.querySelector('dialog').scrollWidth]"
-        assert max(driver.execute_script(wide)) <= 390
+        assert driver.execute_script("return document.documentElement.scrollWidth") <= 390
+        frames = "return [...document.querySelectorAll('#images .frame')].map((one) => one.clientWidth)"
+        assert min(driver.execute_script(frames)) > 160
         sizes = "[...document.querySelectorAll('body *')].map((n) => parseFloat(getComputedStyle(n).fontSize))"
         assert driver.execute_script(f"return Math.min(...{sizes})") >= 12
         behind, text = driver.execute_script(

@@ -45,7 +45,7 @@ def tree(tmp_path_factory):
     for name in ("one", "other"):
         words = f"--dataroot pairs --name {name} --model pix2pix --netG unet_32 {TINY}"
         type_well(f"train.py {words} --n_epochs 1 --n_epochs_decay 0", tree)
-    test = "test.py --dataroot pairs --gpu_ids -1 --num_test"
+    test = "test.py --dataroot pairs --gpu_ids -1 --display_winsize 256 --num_test"
     type_well(f"{test} {len(NAMES)} --name one", tree)
     (tree / "pairs/test/plain11.png").unlink()
     type_well(f"{test} inf --name other --compare {RESULTS}", tree)
@@ -111,6 +111,8 @@ def driver(tmp_path_factory):
 
 @pytest.fixture
 def looker(driver, tree):
+    driver.get("about:blank")
+    complaints(driver)  # of tests before
     yield Looker(driver).open(tree / RESULTS)
     said = [line for line in complaints(driver) if "metrics.js" not in line or "ERR_FILE_NOT_FOUND" not in line]
     assert said == []
@@ -130,8 +132,10 @@ def test_the_document_is_valid_and_says_what_was_done(tree):
     text = (tree / RESULTS / "index.html").read_text(encoding="utf-8")
     assert text.startswith('<!DOCTYPE html>\n<html lang="en">')
     assert not re.search(r"https?:|@import", text)
-    said = re.sub(r"<[^>]+>", " ", text)
-    assert f"python test.py --dataroot pairs --gpu_ids -1 --num_test {len(NAMES)} --name one" in said
+    said = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", text))
+    assert (
+        f"python test.py --dataroot pairs --gpu_ids -1 --display_winsize 256 --num_test {len(NAMES)} --name one" in said
+    )
     assert f"{len(NAMES)} of {len(NAMES)}" in said
     assert "pix2pix, unet_32, AtoB" in said
     assert re.search(r"\./checkpoints/one/latest|checkpoints/one/latest", said)
@@ -220,7 +224,7 @@ def test_keys_choose_how_the_output_is_compared_with_the_truth(looker):
     top = "return getComputedStyle(document.querySelector('.diff .top')).mixBlendMode"
     assert looker.js(top) == "difference"
     looker.press("]", "]")
-    assert looker.js("return getComputedStyle(document.querySelector('.diff .stack')).filter") == "brightness(2.5)"
+    assert looker.js("return getComputedStyle(document.querySelector('.diff .stack')).filter") == "brightness(5.5)"
     looker.press("x")
     looker.until("return document.querySelector('.diff figcaption .a').textContent", "real_B")
     looker.press("1")
@@ -341,7 +345,7 @@ def test_question_mark_explains_the_keys_and_escape_ends_that(looker):
 
 def test_whoever_tabs_sees_where_the_focus_is(looker):
     seen = set()
-    for _ in range(16):
+    for _ in range(20):
         looker.press("\ue004")
         style = looker.js("const s = getComputedStyle(document.activeElement); return s.outlineStyle + s.outlineWidth")
         seen.add((looker.js("return document.activeElement.tagName"), style))
@@ -538,7 +542,76 @@ def test_runs_stand_side_by_side_on_the_same_images(driver, tree):
     sorts = looker.js("return [...$('sort').options].map((o) => o.value)")
     assert sorts == ["", "name", "psnr@one", "l1@one"]
     looker.js("change({ sort: 'psnr@one' })")
-    assert "psnr" in looker.js("return document.querySelectorAll('article figcaption')[2].textContent")
+    value = looker.js("return String(valueOf(order[0], metricOf('psnr@one')))")
+    caption = looker.js("return document.querySelectorAll('article figcaption')[2].textContent")
+    assert caption == f"one: fake_Bpsnr {value}"
+
+
+def test_images_are_as_large_as_there_is_room_for_and_one_over_the_other_larger(looker, tree):
+    room = looker.js("return $('rows').clientWidth")
+    looker.js("main.about.width = 0; change({ q: '' })")  # as without --display_winsize
+    width = "return document.querySelector('article figure').clientWidth"
+    assert looker.js(width) == (room - 16) // 3
+    assert looker.js("return Number($('size').value)") == pytest.approx((room - 16) // 3, abs=8)
+    looker.press("2")
+    looker.until(width, looker.js("return innerHeight") // 2)  # of two columns, whole in the window
+    looker.js("$('size').value = 96; $('size').oninput()")
+    looker.until(width, 96)
+    looker.hash("size=96")
+    looker.press("1")
+
+
+def test_two_runs_are_sorted_by_how_far_they_differ(driver, tree, tmp_path):
+    looker = Looker(driver).open(tree / "results/other/test_latest")
+    rows = "Object.fromEntries(rows.map((one, k) => [idOf(one), {psnr: %s}]))"
+    of = f"{{order: ['psnr'], lower: {{psnr: false}}, values: {rows}}}"
+    for run, value in (("main", "20 - k % 3"), ("runs[1]", "20")):
+        looker.js(f"reading = {run}; const {{ rows }} = reading; metrics({of % value}); update()")
+    assert "psnr-one" in looker.js("return [...$('sort').options].map((o) => o.value)")
+    looker.js("change({ sort: 'psnr-one' })")
+    values = looker.js("return order.map((one) => valueOf(one, metricOf('psnr-one')))")
+    assert values == sorted(values)
+    assert set(values) == {-2, -1, 0}
+    assert looker.find("#up").text == "worst first"
+    looker.find("#up").click()
+    assert looker.find("#up").text == "best first"
+    assert looker.js("return valueOf(order[0], metricOf('psnr-one'))") == 0
+
+
+def test_a_row_has_a_mode_of_its_own_which_its_address_keeps(looker, tree):
+    looker.js("const s = document.querySelector('article select'); s.value = 'diff'; s.onchange()")
+    modes = "return [...document.querySelectorAll('article')].map((a) => Boolean(a.querySelector('.diff')))"
+    looker.until(modes + ".filter(Boolean).length", 1)
+    assert looker.find(".pair").is_displayed()
+    looker.press("]")
+    assert looker.js("return view.gain") == 4.75
+    looker.hash("own=diff%3A")
+    looker.open(tree / RESULTS, "#" + looker.js("return location.hash.slice(1)"))
+    assert looker.js(modes)[0]
+    looker.js("const s = document.querySelector('article select'); s.value = ''; s.onchange()")
+    assert not looker.find(".pair").is_displayed()
+
+
+def test_back_closes_a_row(looker, tree):
+    looker.find("article h2 a").click()
+    looker.hash("row=")
+    looker.driver.back()
+    looker.until("return document.body.classList.contains('opened')", wanted=False)
+    assert looker.js("return location.href").startswith((tree / RESULTS).as_uri())
+
+
+def test_nothing_found_is_said(looker):
+    looker.js("change({ q: 'no such thing' })")
+    assert looker.find("#note").text == "No image here has “no such thing” in its name."
+    looker.js("change({ q: '' })")
+    assert looker.find("#note").text == ""
+
+
+def test_what_was_not_measured_is_no_order(looker):
+    looker.js(
+        "reading = main; metrics({order: ['ms_ssim', 'l1'], lower: {}, values: {x: {ms_ssim: NaN, l1: 1}}}); update()"
+    )
+    assert "ms_ssim" not in looker.js("return [...$('sort').options].map((o) => o.value)")
 
 
 def test_what_another_run_lacks_is_said_and_the_tree_of_results_may_be_moved(driver, tree, tmp_path):

@@ -134,7 +134,7 @@ def test_a_curve_goes_through_its_numbers_and_so_does_the_learning_rate(browser,
     near(line, [(k / 2, value) for k, value in enumerate(values, 1)])
     (rate,) = lines(browser, "rate")
     near(rate, [(k / 2, 1e-3 / k) for k in range(1, 7)])
-    assert (text(browser, "where"), text(browser, "lr")) == ("epoch 3 · 300 images · 6 min", "0.0001667")
+    assert (text(browser, "where"), text(browser, "lr")) == ("epoch 3 · 300 images · 6 min", "1.67e-4")
     assert text(browser, "legend") == "G2"
     assert complaints(browser) == []
 
@@ -219,7 +219,7 @@ def test_a_long_run_is_drawn_with_its_extremes(browser, tmp_path, clock):
     page.flush()
     opened(browser, page, "#log=0")
     (line,) = lines(browser)
-    assert len(line) < 4 * 400
+    assert len(line) < 4 * 1200
     assert len({round(x) for x, _ in line}) > 300
     assert [round(value, 1) for value in (max(y for _, y in line), min(y for _, y in line))] == [9, -5]
 
@@ -304,6 +304,45 @@ def test_without_validation_the_scrubber_goes_over_what_was_displayed(browser, t
 
 
 # ---- while the page is open ----
+
+
+def test_the_address_keeps_the_epoch_that_is_looked_at(browser, tmp_path, clock):
+    page = run(tmp_path)
+    for epoch in (1, 2, 3):
+        page.validation(Step(epoch, 100 * epoch, float(epoch)), {"psnr": 20.0 + epoch}, images(60 * epoch))
+    page.flush()
+    opened(browser, page)
+    scrub(browser, 1)
+    until(lambda: "at=200" in address(browser))
+    opened(browser, page, "#at=200")
+    assert text(browser, "when").startswith("epoch 2")
+    js(browser, "$('newest').click()")
+    assert text(browser, "when").startswith("epoch 3")
+    until(lambda: "at=" not in address(browser))
+
+
+def test_images_come_first_on_a_small_screen(tmp_path, clock):
+    with open_browser(tmp_path / "browser", 390, 844) as phone:
+        page = run(tmp_path / "web")
+        train(page, [3.0, 1.0], clock)
+        page.validation(Step(1, 100, 1.0), {"psnr": 20.0}, images(60))
+        page.flush()
+        opened(phone, page)
+        tops = [js(phone, f"return $('{name}').getBoundingClientRect().top") for name in ("fixed", "curves")]
+        assert tops[0] < 422 < tops[1]  # half of the screen
+
+
+def test_an_open_page_tells_that_the_run_went_on(browser, tmp_path, clock):
+    train(page := run(tmp_path), [3.0, 1.0], clock)
+    opened(browser, page)
+    assert text(browser, "run").count("Went on") == 0
+    page.close()
+    clock[0] = 600
+    again = TrainingPage(tmp_path, "run", 256, {**page.about, "time": BEGIN + 600})
+    again.cut(100, 2)
+    again.flush()
+    until(lambda: text(browser, "run").count("Went on") == 1)
+    assert "after 100 images" in text(browser, "run")
 
 
 def test_new_lines_appear_in_place(browser, tmp_path, clock):

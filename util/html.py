@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
@@ -21,6 +22,14 @@ ROWS = "<!--rows-->"  # where the rows go in the written document
 def shown(name: object) -> str:
     """Make any name printable: bytes that are no UTF-8 become question marks."""
     return str(name).encode("utf-8", "replace").decode()
+
+
+def unbroken(command: str) -> Iterator[object]:
+    """Yield a command line's elements: lines break between options, not within them."""
+    first, *others = shown(command).split(" --")
+    yield tags.span(first)
+    for option in others:
+        yield from (" ", tags.span(f"--{option}"))
 
 
 def image_url(name: str) -> str:

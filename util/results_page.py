@@ -20,7 +20,7 @@ from PIL import Image
 
 from util import run_header
 from util.checkpoint import Checkpointer, prefix_of
-from util.html import HTML, script, shown
+from util.html import HTML, script, shown, unbroken
 from util.page_data import PageData
 from util.pictures import file_label, stretched, three_channels
 from util.util import UserError, printable
@@ -65,10 +65,10 @@ class ResultsPage(HTML):
         """Make the folders and write the document."""
         super().__init__(web_dir, title, sheets=("results",))
         self.roots, self.aspect_ratio = tuple(roots), aspect_ratio
-        (Path(web_dir) / "metrics.js").unlink(missing_ok=True)  # of images that are replaced now
+        (Path(web_dir) / "metrics.js").write_text("")  # what is there is of images that are replaced now
         self.data = PageData(web_dir, 2**20)
         self.data.begin(str(time.time_ns()))
-        self.data.append("about", {"paired": True, "width": 256, "label": "", "runs": [], **(about or {})})
+        self.data.append("about", {"paired": True, "width": 0, "label": "", "runs": [], **(about or {})})
         self._layout: dict = {}
         self._rows: list[Row] = []
         self._fill(head)
@@ -84,7 +84,7 @@ class ResultsPage(HTML):
             with tags.form(id="find"):
                 tags.input_(id="filter", type="search", placeholder="Find by name", aria_label="Find by name")
                 tags.select(tags.option("in order", value=""), id="sort", aria_label="Order")
-                tags.button("⇅", id="up", type="button", title="the other way round", aria_label="The other way round")
+                tags.button("as tested", id="up", type="button", title="the other way round")
                 size = {"min": 48, "max": 1024, "step": 8, "value": 256}
                 tags.label("Size", tags.input_(id="size", type="range", **size))
                 tags.output(id="shown", aria_live="polite")
@@ -221,7 +221,7 @@ def list_pictures(folder: Path, target: Path) -> str:
 
 def page_of(opt, web_dir: Path, about: dict, count: int, total: int) -> ResultsPage:
     """Begin the page of `count` of `total` images; `about` is what `compared` returned."""
-    about = {"paired": is_paired(opt), "width": opt.display_winsize, **about}
+    about = {"paired": is_paired(opt), "width": opt.display_winsize if "display_winsize" in opt.given else 0, **about}
     roots = [Path(opt.dataroot) / f"{opt.phase}{domain}" for domain in ("", "A", "B")]
     title = f"Experiment = {opt.name}, Phase = {opt.phase}, Epoch = {opt.epoch}"
     return ResultsPage(web_dir, title, about, head_of(opt, count, total), [*roots, opt.dataroot], opt.aspect_ratio)
@@ -245,7 +245,7 @@ def head_of(opt, count: int, total: int) -> tags.header:
     header = tags.header(tags.h1(shown(opt.name), tags.small(f" {shown(opt.phase)}, epoch {shown(opt.epoch)}")))
     header.add(tags.dl([tags.div(tags.dt(name), tags.dd(shown(value))) for name, value in facts.items()], cls="facts"))
     with header.add(tags.details(tags.summary("Command, options, versions"))):
-        typed = tags.code(shown(run_header.command(opt)), id="command")
+        typed = tags.code(*unbroken(run_header.command(opt)), id="command")
         tags.p(typed, tags.button("Copy", id="copy", type="button"), cls="command")
         tags.p(made)
         tags.table(tags.tr(tags.th(text, scope="col") for text in ("option", "value", "default")), rows)

@@ -11,7 +11,7 @@ from dominate import tags
 from PIL import Image
 
 from util.background import Background
-from util.html import HTML, script, shown
+from util.html import HTML, script, shown, unbroken
 from util.page_data import Line, PageData, as_line  # noqa: F401 - tests import as_line from here
 from util.pictures import Pictures, Step, file_label
 from util.results import write_png
@@ -147,12 +147,15 @@ def stays(line: Line, total_iters: float, epoch: float) -> bool:
 
 
 def facts(starts: list[dict]) -> Iterator[object]:
-    """Yield terms and descriptions of what is known of a run; `starts`: util.run_header's, one for each start."""
+    """Yield terms and descriptions of what is known of a run; `starts`: util.run_header's, one for each start.
+
+    training.js adds a start that comes while the page is open.
+    """
     first, last = starts[0], starts[-1]
     options = {name: value for start in starts for name, value in start.get("options", {}).items()}
     days = [time.strftime("%Y-%m-%d %H:%M", time.localtime(start["time"])) for start in starts]
     rows = {
-        "Command": [tags.code(shown(first.get("command", "")))],
+        "Command": [tags.code(*unbroken(first.get("command", "")))],
         "Options": [
             tags.span(tags.b(name), f" {shown(value)}") for name, value in options.items() if name != "continue_train"
         ],
@@ -173,13 +176,15 @@ def facts(starts: list[dict]) -> Iterator[object]:
 
 def fill(document, starts: list[dict]) -> None:
     """Add what the page tells of a run, and what training.js fills and listens to."""
+    document.header.clear()
+    document.header.add(tags.h1(shown(starts[0].get("name", "")), tags.small(" training")))
     document.header.add(tags.p(id="state"), tags.div(tags.i(id="progress"), cls="progress"))
     document.add(tags.noscript(tags.p("This page is drawn by JavaScript. The images are in the folder images/.")))
-    document.add(tags.details(tags.summary("About this run"), tags.dl(*facts(starts), cls="run")))
+    document.add(tags.details(tags.summary("About this run"), tags.dl(*facts(starts), cls="run", id="run")))
     with document.add(tags.main()):
+        samples()
         with tags.div():
             curves()
-        samples()
     document.add(*script("viewer", "training"))
 
 
@@ -191,7 +196,9 @@ def curves() -> None:
             tags.output(id="where", aria_live="off")
         with tags.div(cls="controls"):
             ids = {"type": "range", "min": 0, "max": 3, "step": 0.1, "value": 0}
-            tags.label("Smoothing", tags.input_(id="smooth", **ids), tags.output(id="prints", aria_live="off"))
+            with tags.span():
+                tags.label("Smoothing", tags.input_(id="smooth", **ids))
+                tags.output(id="prints", aria_live="off")
             axes = [tags.option(name, value=name) for name in ("epochs", "hours", "images")]
             tags.label("Axis ", tags.select(*axes, id="axis"))
             tags.label(tags.input_(id="log", type="checkbox"), "Log scale")
@@ -211,8 +218,8 @@ def samples() -> None:
             tags.h2("Images")
             tags.output(id="when", aria_live="off")
             with tags.div(cls="push"):
-                tags.button("Best", id="best", title="the best epoch's images")
-                tags.button("Newest", id="newest", title="the newest images, as they come")
+                tags.button("Best", id="best", type="button", title="the best epoch's images")
+                tags.button("Newest", id="newest", type="button", title="the newest images, as they come")
         tags.div(id="strip", role="group", aria_label="Epochs")
         tags.input_(id="epoch", type="range", min=0, value=0, aria_label="Epoch of the images")
         tags.div(id="bar")

@@ -6,7 +6,8 @@ const GAP = 8, NAME = 36, CAPTION = 26, END = 20; // pixels, as in page.css
 const HIGHEST = 8e6; // pixels; browsers lay out no more than a few times that
 const $ = (id) => document.getElementById(id);
 const main = { path: "", rows: [], base: 0, file: 0 }, runs = [main];
-const state = { q: "", sort: "", up: false, range: null, size: 256, row: null };
+const state = { q: "", sort: "", up: false, range: null, size: 0, row: null, own: new Map() }; // size 0: as there is room
+const WAYS = { "": ["as tested", "reversed"], name: ["A to Z", "Z to A"], metric: ["worst first", "best first"] };
 const seen = new Map(); // rows in the document -> their elements and viewers
 let reading = main, order = [], tops = [0], open = null, hash = null, place = 0;
 
@@ -22,7 +23,6 @@ function about(value) {
   reading.about = value;
   reading.label ||= value.label;
   if (reading !== main) return;
-  if (!new URLSearchParams(location.hash.slice(1)).has("size")) state.size = value.width;
   for (const run of value.runs || []) runs.push({ ...run, rows: [], base: 0, file: 0 });
 }
 
@@ -36,7 +36,12 @@ function row(name, file) {
 const layout = (value) => (reading.layout = value);
 const next = () => (reading.more = true);
 const done = (value) => (reading.done = value);
-const metrics = (value) => (reading.metrics = value);
+
+function metrics(value) {
+  const rows = Object.values(value.values);
+  value.order = value.order.filter((name) => rows.some((one) => Number.isFinite(one[name]))); // others were not measured
+  reading.metrics = value;
+}
 
 function run(address) {
   return new Promise((resolve) => {
@@ -73,19 +78,21 @@ const idOf = (one) => {
   }
 };
 
-function metricOf(sort) {
-  const k = sort.indexOf("@"), run = k < 0 ? main : runs.find((one) => one.label === sort.slice(k + 1));
-  const name = k < 0 ? sort : sort.slice(0, k);
-  return run && run.metrics && run.metrics.order.includes(name) ? { run, name, lower: run.metrics.lower[name] } : null;
+function metricOf(sort) { // psnr, of these results; psnr@RUN, of others; psnr-RUN, how far these differ from others
+  const [, name, sign, label] = sort.match(/^(\w+(?: \w+)?)([@-])(.*)$/s) || [0, sort, "", ""];
+  const other = sign && runs.find((one) => one.label === label), run = sign === "@" ? other : main;
+  const has = (one) => one && one.metrics && one.metrics.order.includes(name);
+  return has(run) && (sign !== "-" || has(other)) ? { run, name, lower: run.metrics.lower[name], less: sign === "-" && other } : null;
 }
 
 function twin(run, one) { // the same image in another run
   return run === main ? one : run.known && (run.known.get(one.name) || run.known.get(one.file));
 }
 
-function valueOf(one, { run, name }) {
+function valueOf(one, { run, name, less }) {
   const other = twin(run, one), values = other && run.metrics.values[idOf(other)];
-  return values && Number.isFinite(values[name]) ? values[name] : null;
+  const value = values && Number.isFinite(values[name]) ? values[name] : null, base = less && value !== null ? valueOf(one, { run: less, name }) : 0;
+  return base === null ? null : value === null ? null : value - base;
 }
 
 const short = (value) => (value === null ? "–" : String(+value.toPrecision(4)));
@@ -101,7 +108,7 @@ function itemOf(run, one, k, label) {
 }
 
 function itemsOf(one) {
-  const metric = metricOf(state.sort), items = [];
+  const metric = metricOf(state.sort) || (main.metrics && metricOf(main.metrics.order[0] || "")), items = [];
   one.layout.images.forEach(([label, , width, height], k) => {
     const output = runs.length > 1 && !label.startsWith("real");
     for (const run of output ? runs : [main]) {
@@ -109,9 +116,7 @@ function itemsOf(one) {
       const shown = output ? `${run.label}: ${label}` : label;
       if (j < 0) items.push({ label: shown, ratio: width / height, missing: `${run.label} has no ${label} of this image.` });
       else items.push(itemOf(run, other, j, shown));
-      if (output && metric && run.metrics && label.startsWith("fake")) {
-        items.at(-1).note = `${metric.name} ${short(valueOf(one, { run, name: metric.name }))}`;
-      }
+      if (output && metric && run.metrics && label.startsWith("fake")) items.at(-1).note = `${metric.name} ${short(valueOf(one, { run, name: metric.name }))}`;
     }
   });
   return items;
@@ -134,21 +139,27 @@ function usualPair(labels) { // an output beside another run's, or its truth, or
 
 function update() {
   document.body.classList.toggle("busy", !main.done);
-  const lost = runs.filter((one) => one.lost).map((one) => `${one.path}data.js can't be read.`);
-  $("note").textContent = main.done && !main.rows.length ? "There are no images." : lost.join(" ");
+  $("note").textContent = main.done && !main.rows.length ? "There are no images." : lost();
   if (!main.rows.length) return;
   const labels = labelsOf();
   bar.labels(labels);
   view.chosen &&= view.pair.every((label) => labels.includes(label));
   if (!view.chosen) view.set({ pair: usualPair(labels) });
   const sorts = [["", "in order"], ["name", "by name"]], several = runs.length > 1;
-  for (const { label, metrics = { order: [] } } of runs) {
-    for (const name of metrics.order) sorts.push([label === main.label ? name : `${name}@${label}`, `${name}${several ? ` of ${label}` : ""}, worst first`]);
+  for (const one of runs) {
+    const { label, metrics = { order: [] } } = one, own = one === main;
+    for (const name of metrics.order) {
+      sorts.push([own ? name : `${name}@${label}`, `${name}${several ? ` of ${label}` : ""}`]);
+      if (metricOf(`${name}-${label}`) && !own) sorts.push([`${name}-${label}`, `${name}, ${main.label} less ${label}`]);
+    }
   }
+  if (main.metrics && !$("evaluation")) $("shown").after(make("a", null, { id: "evaluation", href: "evaluation.html" }, "Evaluation"));
   if (sorts.length !== $("sort").length) $("sort").replaceChildren(...sorts.map(([value, text]) => make("option", null, { value }, text)));
   arrange();
   if (state.row !== null && !open) show(main.rows.find((one) => one.name === state.row));
 }
+
+const lost = () => runs.filter((one) => one.lost).map((one) => `${one.path}data.js can't be read.`).join(" ");
 
 function arrange() {
   const words = state.q.toLowerCase().split(/\s+/).filter(Boolean), metric = metricOf(state.sort);
@@ -169,33 +180,44 @@ function arrange() {
   $("shown").textContent = some === all ? `${all} images` : `${some} of ${all} images`;
   if ($("filter").value !== state.q) $("filter").value = state.q; // else the cursor would move
   $("sort").value = state.sort;
-  $("size").value = state.size;
-  $("up").setAttribute("aria-pressed", state.up);
+  $("up").textContent = WAYS[metric ? "metric" : state.sort][Number(state.up)];
+  if (main.rows.length) $("note").textContent = rows.length ? lost() : `No image here has “${state.q}” in its name.`;
   measure();
 }
 
 const { compare } = new Intl.Collator("en", { numeric: true });
 
+const modeOf = (one) => state.own.get(one.name) || view.mode, narrow = () => $("rows").clientWidth < 700;
+
 function widthOf(one) { // of an image, in a row of the list
-  const count = one.layout.images.reduce((sum, [label]) => sum + (label.startsWith("real") ? 1 : runs.length), 0);
-  const tallest = Math.max(...one.layout.images.map(([, , width, height]) => height / width)), room = $("rows").clientWidth;
-  const most = clamp(Math.floor((room + GAP) / (state.size + GAP)), Math.min(count, room < 500 ? 3 : 2), count);
-  const lines = Math.ceil(count / most), columns = Math.ceil(count / lines);
-  const width = Math.floor(Math.min(state.size, (room - GAP * (columns - 1)) / columns) * Math.min(1, 1.5 / tallest));
-  return [width, columns, NAME + END + lines * (Math.ceil(width * tallest) + CAPTION + GAP)];
+  const all = one.layout.images.reduce((sum, [label]) => sum + (label.startsWith("real") ? 1 : runs.length), 0);
+  const count = modeOf(one) === "side" ? all : narrow() ? 1 : Math.max(1, all - 1), room = $("rows").clientWidth;
+  const tallest = Math.max(...one.layout.images.map(([, , width, height]) => height / width));
+  const wide = (columns) => (room - GAP * (columns - 1)) / columns, least = Math.min(240, wide(Math.min(count, 3)));
+  const fitting = clamp(Math.floor((room + GAP) / (least + GAP)), 1, count), size = state.size || main.about.width;
+  const most = size ? clamp(Math.floor((room + GAP) / (size + GAP)), Math.min(count, room < 500 ? 3 : 2), count) : fitting;
+  const lines = Math.ceil(count / most), columns = Math.ceil(count / lines), high = size ? Infinity : 0.5 * innerHeight;
+  const width = Math.floor(Math.min(size || Infinity, wide(columns), high / tallest) * (size ? Math.min(1, 1.5 / tallest) : 1));
+  return [Math.max(48, width), columns, NAME + END + lines * (Math.ceil(Math.max(48, width) * tallest) + CAPTION + GAP)];
 }
 
 function measure() {
   const at = first(), held = order[at] && order[at] === place.one ? place : null, sizes = new Map();
   tops = new Float64Array(order.length + 1);
   order.forEach((one, k) => {
-    if (!sizes.has(one.layout)) sizes.set(one.layout, widthOf(one));
-    [one.width, one.columns, one.height] = sizes.get(one.layout);
+    const own = state.own.has(one.name) ? one : one.layout; // rows of one layout and mode are as large
+    if (!sizes.has(own)) sizes.set(own, widthOf(one));
+    [one.width, one.columns, one.height] = sizes.get(own);
     tops[k + 1] = tops[k] + one.height;
   });
+  if (order.length) $("size").value = order[at] ? order[at].width : order[0].width;
   $("rows").style.height = `${Math.min(tops.at(-1), HIGHEST)}px`;
   if (held) scrollToRow(at, held.into); // what is looked at stays where it is
-  for (const [one, { viewer }] of seen) viewer.resize(one.width, one.columns);
+  for (const [one, { viewer }] of seen) {
+    viewer.options.alone = narrow();
+    viewer.follow();
+    viewer.resize(one.width, one.columns);
+  }
   draw();
 }
 
@@ -267,20 +289,21 @@ function valuesOf(one) {
 function build(one) {
   const element = make("article", null, { tabIndex: 0, "aria-label": one.name }), header = make("header", element);
   header.append(make("h2", null, {}, link(one)), valuesOf(one));
-  const own = make("select", header, { "aria-label": "How this row is compared", title: "this row alone" }, make("option", null, { value: "" }, "as all"));
+  const own = make("select", header, { "aria-label": "How this row is compared", title: "this row alone" }, make("option", null, { value: "" }, "like all"));
   for (const [mode, name] of Object.entries(MODES)) make("option", own, { value: mode }, name.replace("|", ""));
-  const viewer = new Viewer(make("div", element), view, { open: () => show(one) });
-  own.value = one.own || "";
+  const viewer = new Viewer(make("div", element), view, { open: () => show(one), alone: narrow() });
+  own.value = state.own.get(one.name) || "";
   own.onchange = () => {
-    one.own = viewer.own = own.value || null;
+    state.own.delete(one.name);
+    if (own.value) state.own.set(one.name, own.value);
+    viewer.own = own.value || null;
     viewer.follow();
-    viewer.load();
-    view.apply();
+    view.set({ own: [...state.own.values()].pop() || null });
   };
   element.onkeydown = (event) => {
     if (event.key === "Enter" && event.target === element) show(one);
   };
-  viewer.own = one.own || null;
+  viewer.own = state.own.get(one.name) || null;
   viewer.resize(one.width, one.columns);
   viewer.show(itemsOf(one));
   return { element, viewer };
@@ -314,10 +337,11 @@ function show(one) {
   $("large").prepend(box);
   enlarge();
   open.viewer.show(itemsOf(one));
+  const opens = state.row === null;
   state.row = one.name;
   if (!$("large").contains(document.activeElement)) $("large").focus();
   scrollTo(0, 0);
-  remember();
+  remember(opens); // the browser's Back closes it
 }
 
 function enlarge() { // as large as the window allows
@@ -379,7 +403,7 @@ function histogram(metric, values) { // returns the highest value, which belongs
     };
   });
   const at = [...box.querySelectorAll("button")].indexOf(document.activeElement), mean = values.reduce((a, b) => a + b) / values.length;
-  const facts = [["worst", metric.lower ? high : low], ["median", sorted[sorted.length >> 1]], ["mean", mean], ["best", metric.lower ? low : high]];
+  const facts = [["worst", metric.lower ? high : low], ["median", (sorted[(values.length - 1) >> 1] + sorted[values.length >> 1]) / 2], ["mean", mean], ["best", metric.lower ? low : high]];
   const told = make("p", null, {}, ...facts.flatMap(([name, value]) => [`${name} `, make("b", null, {}, short(value)), " "]));
   if (state.range) make("button", told, { onclick: () => change({ range: null }) }, `${state.range.map(short).join(" to ")} ✕`);
   box.replaceChildren(make("span", null, {}, short(low)), bars, make("span", null, {}, short(high)), told);
@@ -397,17 +421,19 @@ function change(changes) {
   remember();
 }
 
-function remember() {
+function remember(back = false) { // back: a step that the browser's Back takes back
   const params = new URLSearchParams();
-  for (const key of ["q", "sort", "row"]) if (state[key]) params.set(key, state[key]);
+  for (const key of ["q", "sort", "row", "size"]) if (state[key]) params.set(key, state[key]);
+  for (const [name, mode] of state.own) params.append("own", `${mode}:${name}`);
   if (state.up) params.set("up", 1);
   if (state.range) params.set("range", state.range.join());
-  if (main.about && state.size !== main.about.width) params.set("size", state.size);
   view.params(params);
   clearTimeout(remember.timer);
+  remember.back ||= back;
   remember.timer = setTimeout(() => {
     hash = `#${params}`;
-    if (hash !== (location.hash || "#")) location.replace(hash); // history.replaceState is not for file://
+    if (hash !== (location.hash || "#")) remember.back ? location.assign(hash) : location.replace(hash); // history.pushState is not for file://
+    remember.back = false;
   }, 200);
 }
 
@@ -416,8 +442,10 @@ function restore() {
   const params = new URLSearchParams(hash.slice(1)), range = (params.get("range") || "").split(",").map(Number);
   Object.assign(state, { q: params.get("q") || "", sort: params.get("sort") || "", up: params.has("up"), row: params.get("row") });
   state.range = range.length === 2 && range.every(Number.isFinite) ? range : null;
-  state.size = clamp(Number(params.get("size")) || (main.about ? main.about.width : 256), 48, 1024);
+  state.size = params.has("size") ? clamp(Number(params.get("size")) || 256, 48, 1024) : 0;
+  state.own = new Map(params.getAll("own").map((text) => [text.slice(text.indexOf(":") + 1), text.split(":")[0]]).filter(([, mode]) => mode in MODES));
   view.restore(params);
+  view.set({ own: [...state.own.values()].pop() || null });
 }
 
 // ---- buttons ----
@@ -436,7 +464,10 @@ function download() {
 }
 
 const view = new View(() => {
+  const modes = `${view.mode} ${[...state.own]}`;
   if (open) enlarge();
+  else if (modes !== view.modes && main.rows.length) measure(); // two images have become one, or the other way round
+  view.modes = modes;
   for (const { viewer } of seen.values()) if (viewer.wanted) viewer.load();
   remember();
 });

@@ -5,8 +5,8 @@
 const COLOURS = ["#3b82f6", "#e5484d", "#12a594", "#d98c00", "#8e4ec6", "#d6409f", "#0894b3", "#7c8b1a", "#8d7b68"];
 const AXES = { epochs: "x", hours: "hours", images: "total_iters" };
 const points = new Map(), rows = new Map(), measured = new Map(), starts = new Set(), missed = new Set(); // lines, by what tells them apart
-const USUAL = { smooth: 0, axis: "epochs", log: "", off: "" }; // log empty: as fits; off: a line for each loss
-const settings = { ...USUAL }, charts = new Map(), shown = { line: null, all: [], viewers: [] }; // line null: the newest
+const USUAL = { smooth: 0, axis: "epochs", log: "", off: "", at: "" }; // log empty: as fits; off: a line for each loss;
+const settings = { ...USUAL }, charts = new Map(), shown = { all: [], viewers: [] }; // at: images seen; empty: the newest
 const $ = (id) => document.getElementById(id), last = (list) => list[list.length - 1], all = (map) => [...map.values()];
 let run = null, about = {}, base = 0, ended = null, heard = 0, file = 0, more = false, fresh = false, loaded = false, cursor = null;
 
@@ -26,6 +26,10 @@ function start(line) {
     for (const [key, one] of map) { // what a run that goes on does again
       if (one.total_iters > line.total_iters || (one.values && line.total_iters && one.x >= line.epoch)) map.delete(key);
     }
+  }
+  if (loaded) { // the document tells of the others
+    make("dt", $("run"), {}, "Went on");
+    make("dd", $("run"), {}, `${new Date(line.time * 1000).toLocaleString("sv").slice(0, 16)}, after ${line.total_iters} images`);
   }
   base = Math.max(0, ...newest("hours"));
   starts.add(line.time);
@@ -71,7 +75,8 @@ function draw() {
 
 // ---- how far it is ----
 
-const number = (value) => (!Number.isFinite(value) ? "–" : value && Math.abs(value) < 1e-4 ? value.toExponential(2) : String(+value.toPrecision(4)));
+const small = (value) => value && Math.abs(value) < 1e-3;
+const number = (value) => (!Number.isFinite(value) ? "–" : small(value) ? (+value.toPrecision(3)).toExponential() : String(+value.toPrecision(4)));
 
 function duration(seconds) {
   const minutes = Math.round(seconds / 60), hours = Math.floor(minutes / 60);
@@ -86,7 +91,7 @@ function tellState() {
   const state = done ? "finished" : ended ? "stopped" : !heard ? "waiting" : silence > 3 * pause ? "silent" : "training";
   const told = [state === "silent" ? `stopped? No news for ${duration(silence)}` : state], share = done ? 1 : x / epochs || 0;
   if (x) told.push(`epoch ${done ? epochs : +x.toFixed(2)}${epochs ? ` of ${epochs}` : ""}`);
-  if (state === "training" && from) {
+  if (state === "training" && from && silence < 2 * pause) {
     const seconds = now.time - from.time;
     told.push(`${+((now.total_iters - from.total_iters) / seconds).toPrecision(3)} images/s`);
     if (epochs) told.push(`${duration(((epochs - x) * seconds) / (now.x - from.x))} left`);
@@ -174,7 +179,7 @@ class Chart {
     this.at = (pixel) => ((pixel - left) / (W - left - right)) * x1;
     for (const y of ticks(y0, y1, H / 45, log)) {
       svg("line", this.svg, { class: "grid", x1: left, x2: W - right, y1: this.Y(y), y2: this.Y(y) });
-      svg("text", this.svg, { x: left - 8, y: this.Y(y) + 4, "text-anchor": "end" }, y && Math.abs(y) < 1e-3 ? y.toExponential() : y);
+      svg("text", this.svg, { x: left - 8, y: this.Y(y) + 4, "text-anchor": "end" }, small(y) ? y.toExponential() : y);
     }
     for (const x of ticks(0, x1, W / 80)) svg("text", this.svg, { x: this.X(x), y: H - 5, "text-anchor": x > 0.96 * x1 ? "end" : "middle" }, x);
     for (const { colour, xs, ys, raw, best = xs.length > 1 ? -1 : 0 } of lines) {
@@ -282,9 +287,8 @@ function drawImages() {
   const fixed = all(measured).filter((line) => line.items.length), random = all(rows), lines = (shown.all = fixed.length ? fixed : random);
   $("samples").hidden = !lines.length;
   if (!lines.length) return;
-  const newest = !lines.includes(shown.line), line = newest ? last(lines) : shown.line, best = fixed.length && about.best && bestOf(about.best);
+  const at = lines.find((line) => String(line.total_iters) === settings.at), newest = !at, line = at || last(lines), best = fixed.length && about.best && bestOf(about.best);
   const beside = fixed.length && last(newest ? random : random.filter((row) => row.total_iters <= line.total_iters));
-  if (newest) shown.line = null;
   Object.assign($("epoch"), { max: lines.length - 1, value: lines.indexOf(line) });
   $("when").textContent = where(line);
   $("best").hidden = !best;
@@ -311,6 +315,7 @@ function strip(lines, at) { // how an output has changed, in as many steps as th
   const place = $("strip"), count = Math.min(lines.length, Math.max(2, Math.floor(place.clientWidth / 76)));
   const ks = count > 1 ? Array.from({ length: count }, (_, i) => Math.round((i * (lines.length - 1)) / (count - 1))) : [];
   while (place.children.length > count) place.lastChild.remove();
+  $("epoch").style.maxWidth = `${88 * count - 4}px`; // as wide as the strip
   ks.forEach((k, i) => {
     const button = place.children[i] || make("button", place, {}, make("img"), make("small")), [item] = lines[k].items;
     const [label, name] = item.find(([label]) => label.startsWith("fake")) || item[0], epoch = lines[k].epoch || lines[k].x;
@@ -327,18 +332,19 @@ function pairOf(labels) { // an output beside its truth; where pairs are not kno
   return [fake, paired && truth !== fake ? truth : real || labels[0]];
 }
 
-function fit() { // images as large as there is room for, side by side not larger than --display_winsize
+function fit() { // images as large as there is room for, up to 1.5 or 2 times --display_winsize
   const W = $("samples").clientWidth;
   for (const viewer of shown.viewers) {
     const over = viewer.mode !== "side", n = over ? viewer.element.parentNode.children.length : viewer.items.length;
     const columns = Math.min(n > 5 ? Math.ceil(n / 2) : n, Math.ceil(W / (over ? 520 : 130))), gap = over ? 20 : 8;
-    viewer.resize(Math.min((over ? 2 : 1) * shown.all[0].width, Math.floor((W + gap - 1) / columns) - gap));
+    viewer.resize(Math.min((over ? 2 : 1.5) * shown.all[0].width, Math.floor((W + gap - 1) / columns) - gap));
   }
 }
 
 function scrub(line) {
-  shown.line = line === last(shown.all) ? null : line; // the newest, as it comes
+  settings.at = line && line !== last(shown.all) ? String(line.total_iters) : ""; // the newest, as it comes
   drawImages();
+  remember();
 }
 
 const scrubTo = (k) => scrub(shown.all[clamp(k, 0, shown.all.length - 1)]);

@@ -2,12 +2,12 @@
 /* Images of one item, side by side or one over the other, in a zoom that all viewers of a page share.
 
    const view = new View(() => ...);  what viewers share; the function is called after every change
-     view.set({mode, pair, zoom, x, y, split, blend, blink, gain})  changes some of it
+     view.set({mode, own, pair, zoom, x, y, split, blend, blink, gain})  changes some of it; own: a mode of a single viewer
      view.params(params), view.restore(params)  writes it to, and reads it from, URLSearchParams
    const viewer = new Viewer(element, view, {width, eager, alone, wheel, open});  all of them optional
      viewer.show([{label, src, ratio, width, thumb, note, missing}])  shows images; the same labels: in the same places.
        ratio: width / height; width: in the file, in pixels; thumb: [address, x, width, whole width] in a strip;
-       note: text behind the label; missing: why there is no image
+       note: a name and a figure, behind the label; missing: why there is no image
      viewer.resize(width, columns)  of an image, in CSS pixels;  viewer.own = "slider"  a mode of its own, null: the view's
      viewer.load()  loads full images, which needs no call if `eager`;  viewer.remove()
      alone: over one another, nothing but the pair is shown; wheel: zooms without Ctrl; open(): on a double click
@@ -17,13 +17,14 @@
    A zoom of 1 shows the whole image. (x, y), from 0 to 1, is the point of the image in the middle of its frame. */
 
 const MODES = { side: "Side| by side", slider: "Slider", blend: "Blend", blink: "Blink", diff: "Diff|erence" };
+const percent = (value) => `${Math.round(100 * value)} %`;
 const AMOUNTS = {
-  slider: ["split", 0, 1, 0.005, "Position"],
-  blend: ["blend", 0, 1, 0.01, "Mix"],
-  blink: ["blink", 0.35, 2, 0.05, "Seconds"], // no more than three flashes a second
-  diff: ["gain", 1, 16, 0.5, "Amplify"],
+  slider: ["split", 0, 1, 0.005, "Position", percent],
+  blend: ["blend", 0, 1, 0.01, "Mix", percent],
+  blink: ["blink", 0.35, 2, 0.05, "Every", (value) => `${+value.toFixed(2)} s`], // no more than three flashes a second
+  diff: ["gain", 1, 16, 0.5, "Amplify", (value) => `${value}×`],
 };
-const START = { mode: "side", pair: null, zoom: 1, x: 0.5, y: 0.5, split: 0.5, blend: 0.5, blink: 0.7, gain: 1 };
+const START = { mode: "side", own: null, pair: null, zoom: 1, x: 0.5, y: 0.5, split: 0.5, blend: 0.5, blink: 0.7, gain: 4 };
 const MOST_ZOOM = 64;
 
 function make(tag, parent, properties = {}, ...children) {
@@ -66,6 +67,10 @@ class View {
     clearInterval(this.timer);
     this.beat = beat;
     if (beat && !this.still) this.timer = setInterval(() => this.flip(), beat * 1000);
+  }
+
+  get active() { // what the controls are for
+    return this.mode !== "side" ? this.mode : this.own || "side";
   }
 
   flip() {
@@ -187,7 +192,7 @@ class Viewer {
       const missing = make("p", box, { className: "missing", hidden: true });
       image.onload = () => this.sharpen();
       image.onerror = () => Object.assign(missing, { hidden: false, textContent: "This image can't be loaded." });
-      const label = make("span", caption, { className: "ab"[k] });
+      const label = make("span", caption, { className: panel.length > 1 ? "ab"[k] : "" });
       this.layers.push({ frame, moved, thumb, image, missing, label });
     });
     make("output", caption, { "aria-live": "off" });
@@ -203,8 +208,8 @@ class Viewer {
   fill(layer, item) {
     layer.item = item;
     layer.frame.style.aspectRatio = item.ratio || 1;
-    layer.label.textContent = item.label;
-    if (item.note) make("small", layer.label, {}, ` ${item.note}`);
+    layer.label.replaceChildren(make("span", null, { title: item.label }, item.label));
+    if (item.note) make("small", layer.label, { title: item.note }, layer.label.className ? item.note.split(" ").pop() : item.note);
     if (!item.src) Object.assign(layer.missing, { hidden: false, textContent: item.missing || "There is no such image." });
     if (!item.thumb) layer.thumb.removeAttribute("style");
     else {
@@ -257,7 +262,7 @@ class Viewer {
     const slides = frame.querySelector(".handle") && (zoom === 1 || Math.abs(px - split) * frame.clientWidth < 24);
     this.pointers.set(event.pointerId, { frame, px, py, slides });
     frame.setPointerCapture(event.pointerId);
-    if (slides) this.view.set({ split: clamp(px, 0, 1) });
+    if (slides && event.pointerType !== "touch") this.view.set({ split: clamp(px, 0, 1) }); // a finger may scroll
   }
 
   move(event) {
@@ -340,7 +345,8 @@ class Toolbar {
     const amount = make("label", this.pair);
     this.amountName = make("span", amount);
     this.amount = make("input", amount, { type: "range" });
-    this.amount.oninput = () => view.set({ [AMOUNTS[view.mode][0]]: Number(this.amount.value) });
+    this.amount.oninput = () => view.set({ [AMOUNTS[view.active][0]]: Number(this.amount.value) });
+    this.amountValue = make("output", this.pair, { "aria-live": "off" });
     this.help = make("button", element, { className: "help", title: "keys (?)", "aria-label": "Help", onclick: () => this.explain() }, "?");
     this.bind(keys);
     view.listeners.add(() => this.follow());
@@ -368,21 +374,21 @@ class Toolbar {
   }
 
   follow() {
-    const { view } = this, amount = AMOUNTS[view.mode];
+    const { view } = this, amount = AMOUNTS[view.active];
     for (const [button, mode] of this.buttons) button.setAttribute("aria-pressed", mode === view.mode);
     this.pair.hidden = !amount;
     this.selects.forEach((select, k) => (select.value = (view.pair || [])[k] || ""));
     if (amount) {
-      const [name, min, max, step, text] = amount;
-      Object.assign(this.amount, { min, max, step, value: view[name] });
-      this.amountName.textContent = text;
+      const [name, min, max, step, text, told] = amount;
+      Object.assign(this.amount, { min, max, step, value: view[name], ariaLabel: text, ariaValueText: told(view[name]) });
+      [this.amountName.textContent, this.amountValue.textContent] = [text, told(view[name])];
     }
     this.zoom.textContent = `${+view.zoom.toPrecision(2)}×`;
     this.zoom.setAttribute("aria-label", `Zoom ${this.zoom.textContent}; back to the whole image`);
   }
 
   step(by) {
-    const amount = AMOUNTS[this.view.mode];
+    const amount = AMOUNTS[this.view.active];
     if (!amount) return;
     const [name, low, high] = amount;
     this.view.set({ [name]: clamp(this.view[name] + (by * (high - low)) / 20, low, high) });
@@ -396,7 +402,7 @@ class Toolbar {
       ...modes,
       ["[ ]", "less and more: position, mix, seconds, amplification", (key) => this.step(key === "[" ? -1 : 1)],
       ["x", "swap the two images", () => this.swap()],
-      ["Space", "blink: stop, and switch by hand; b goes on", () => view.mode === "blink" && (view.still || view.pause(), view.flip())],
+      ["Space", "blink: stop, and switch by hand; b goes on", () => view.active === "blink" && (view.still || view.pause(), view.flip())],
       ["b", "", () => view.pause()],
       ["+ - 0", "zoom in, out, whole image", (key) => (key === "0" ? view.set({ zoom: 1 }) : view.zoomAt(key === "-" ? 0.5 : 2))],
       ["ArrowLeft", "arrows: move the images when zoomed in", () => pan(1, 0)],
