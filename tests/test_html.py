@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from util.html import HTML
+from util.html import HTML, PAGES
 from util.visualizer import save_images
 
 HOSTILE = [
@@ -239,3 +239,11 @@ def test_tensors_of_any_number_of_channels_are_shown(tmp_path, channels, size):
         assert all(np.array_equal(shown[:, :, c], expected) for c in range(3))
     else:
         assert np.array_equal(shown, grey[:3].transpose(1, 2, 0))
+
+
+@pytest.mark.parametrize("name", ["results", "training", "index"])
+def test_a_page_has_less_than_60_kb_of_code(name):
+    files = [
+        PAGES / f"{part}.{suffix}" for suffix, common in (("css", "page"), ("js", "viewer")) for part in (common, name)
+    ]
+    assert sum(file.stat().st_size for file in files) < 60_000
