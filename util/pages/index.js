@@ -9,14 +9,6 @@ const digits = (value) => (none(value) ? "–" : String(+value.toPrecision(4)));
 const union = (lists) => [...new Set(lists.flat())], heads = () => [...document.querySelectorAll("thead button")];
 let runs, lower, shown = null, waiting = 0;
 
-function svg(tag, parent, properties, text = "") {
-  const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [key, value] of Object.entries(properties)) node.setAttribute(key, value);
-  node.textContent = text;
-  parent.append(node);
-  return node;
-}
-
 // ---- rows ----
 
 function row(run) {

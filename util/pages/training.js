@@ -104,14 +104,6 @@ function tellState() {
 
 // ---- charts ----
 
-function svg(tag, parent, attributes, text = "") {
-  const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-  node.textContent = text;
-  parent.append(node);
-  return node;
-}
-
 function ticks(low, high, count, log) {
   const found = [];
   for (let e = Math.floor(Math.log10(low)); log && e <= Math.log10(high); e++) {

@@ -38,6 +38,14 @@ function make(tag, parent, properties = {}, ...children) {
   return node;
 }
 
+function svg(tag, parent, attributes, text = "") {
+  const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  node.textContent = text;
+  parent.append(node);
+  return node;
+}
+
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 
 class View {
