@@ -85,7 +85,9 @@ def results(web_dir: Path) -> list[Path]:
     assert page.all("script") == [{}, {}]  # the viewer and the page, without an address
     for tag, attributes in page.tags:
         assert not any(name.startswith("on") for name in attributes), (tag, attributes)
-    assert not page.all("img") + page.all("a")
+    assert not page.all("img")
+    for link in page.all("a"):  # to the training page
+        assert os.path.isfile(os.fsencode(web_dir) + b"/" + unquote_to_bytes(link["href"]))  # noqa: PTH113 - bytes
     addresses = [address for _, images in shown_rows(web_dir) for address in images]
     found = {os.fsencode(web_dir) + b"/" + unquote_to_bytes(address) for address in addresses}
     files = {os.fsencode(file) for file in (web_dir / "images").iterdir()}

@@ -224,10 +224,12 @@ def page_of(opt, web_dir: Path, about: dict, count: int, total: int) -> ResultsP
     about = {"paired": is_paired(opt), "width": opt.display_winsize if "display_winsize" in opt.given else 0, **about}
     roots = [Path(opt.dataroot) / f"{opt.phase}{domain}" for domain in ("", "A", "B")]
     title = f"Experiment = {opt.name}, Phase = {opt.phase}, Epoch = {opt.epoch}"
-    return ResultsPage(web_dir, title, about, head_of(opt, count, total), [*roots, opt.dataroot], opt.aspect_ratio)
+    return ResultsPage(
+        web_dir, title, about, head_of(opt, web_dir, count, total), [*roots, opt.dataroot], opt.aspect_ratio
+    )
 
 
-def head_of(opt, count: int, total: int) -> tags.header:
+def head_of(opt, web_dir: Path, count: int, total: int) -> tags.header:
     """Tell what was translated, by what, and how."""
     facts = {
         "Images": f"{count:,} of {total:,}" + (" (--num_test inf takes all)" if count < total else ""),
@@ -243,7 +245,14 @@ def head_of(opt, count: int, total: int) -> tags.header:
         for name, (value, default) in chosen.items()
     ]
     header = tags.header(tags.h1(shown(opt.name), tags.small(f" {shown(opt.phase)}, epoch {shown(opt.epoch)}")))
-    header.add(tags.dl([tags.div(tags.dt(name), tags.dd(shown(value))) for name, value in facts.items()], cls="facts"))
+    terms = header.add(tags.dl(cls="facts"))
+    for name, value in facts.items():
+        terms.add(tags.div(tags.dt(name), tags.dd(shown(value))))
+    training = Path(opt.checkpoints_dir) / opt.name / "web" / "index.html"
+    with contextlib.suppress(ValueError):  # it is on another drive
+        link = Path(os.path.relpath(training, web_dir)).as_posix()
+        if training.is_file():
+            terms.add(tags.div(tags.dt("Training"), tags.dd(tags.a("its page", href=address(link)))))
     with header.add(tags.details(tags.summary("Command, options, versions"))):
         typed = tags.code(*unbroken(run_header.command(opt)), id="command")
         tags.p(typed, tags.button("Copy", id="copy", type="button"), cls="command")
