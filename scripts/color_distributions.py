@@ -48,8 +48,10 @@ def main() -> None:
     if args.bootstrap < 0 or args.seed < 0:
         parser.error("--bootstrap and --seed are 0 or more")
     from scripts.truths import find_pairs
+    from util.interrupts import unbreakable_output
     from util.util import explained_errors  # here and below: PyTorch takes seconds, which --help need not wait for
 
+    unbreakable_output()
     with explained_errors():
         names = check_names(args.names, args.results)
         pairs = [find_pairs(folder, args.domain) for folder in args.results]

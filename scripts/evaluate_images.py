@@ -74,7 +74,7 @@ def truth(label: str) -> str:
 def nothing_found(args, folder: Path, labels: list[str]) -> str:
     """Say why there is nothing to measure."""
     if not folder.is_dir():
-        return f"{printable(folder)} is not there: name a folder that test.py wrote, results/NAME/test_latest"
+        return f"{printable(folder)} is {'a file' if folder.is_file() else 'not there'}: {RESULTS}"
     wanted = args.output or "fake_B"
     if not any(label.startswith("fake") for label in labels):
         return f"no *_{wanted}.png in {printable(folder)}: name a folder that test.py wrote, results/NAME/test_latest"
@@ -159,6 +159,10 @@ def of_experiment(opt, args) -> Task:
     """Prepare to translate a data set as test.py does, without writing the results."""
     if "num_test" not in opt.given:
         opt.num_test = math.inf
+    if not (Path(opt.checkpoints_dir) / opt.name).is_dir():
+        raise UserError(
+            f"there is no experiment {printable(Path(opt.checkpoints_dir) / opt.name)}: --name, --checkpoints_dir"
+        )
     if opt.dataset_mode == "single":
         raise UserError(f"--model {opt.model} --dataset_mode single: there is no truth; give the training's --model")
     one_by_one = argparse.Namespace(**{**vars(opt), "batch_size": 1, "num_threads": loading_processes(opt)})

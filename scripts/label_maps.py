@@ -119,7 +119,7 @@ def read_truth(shot: Shot, protocol: Protocol) -> Truth:
     elif shot.kind in ("ids", "trainIds"):
         raise UserError(f"{printable(shot.truth)} has several channels: {shot.kind} stand in one")
     else:
-        labels, far = read_colours(image_io.load(shot.truth), shot.truth, protocol, "--labels, --side")
+        labels, far = read_colours(image_io.load(shot.truth), shot.truth, protocol, "--config, --labels, --side")
     if protocol.score_size:
         labels = resize_nearest(labels, protocol.score_size)
         far = resize_nearest(far, protocol.score_size) if far.ndim == 2 else far

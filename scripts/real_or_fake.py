@@ -65,8 +65,10 @@ def main() -> None:
     summing.add_argument("--seed", type=int, default=0, help="of the bootstrap")
     summing.set_defaults(command=summarise)
     args = parser.parse_args()
+    from util.interrupts import unbreakable_output
     from util.util import explained_errors  # here and below: PyTorch takes seconds, which --help need not wait for
 
+    unbreakable_output()
     with explained_errors():
         args.command(args)
 

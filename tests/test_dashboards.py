@@ -167,7 +167,7 @@ def test_visdom_draws_each_metric_and_the_validation_images(tmp_path, server):
     drawn = window(server, "60 validation/psnr")
     assert drawn["title"] == "exp validation/psnr"
     (trace,) = drawn["content"]["data"]
-    assert (trace["name"], trace["x"], trace["y"]) == ("validation/psnr", [1, 2], [21.0, 22.0])
+    assert (trace["name"], trace["x"], trace["y"]) == ("validation/psnr", [2.0, 3.0], [21.0, 22.0])
     assert window(server, "60 validation/l1")["content"]["data"][0]["y"] == [0.5, 0.5]
     images = window(server, "60 validation")
     assert images["title"] == "exp validation, after epoch 2"
@@ -190,7 +190,7 @@ def test_visdom_goes_on_with_the_curves_of_a_run_that_goes_on(tmp_path, server):
     assert traces["G"]["x"] == [1.5, 2.0, 2.5, 3.0]
     assert traces["G"]["y"] == [50, 100, 150.1, 200.1]
     assert traces["D"]["y"] == [None] * 4
-    assert window(server, "70 validation/psnr")["content"]["data"][0]["x"] == [1, 2]
+    assert window(server, "70 validation/psnr")["content"]["data"][0]["x"] == [2.0, 3.0]
     other = Visualizer(options(tmp_path, display_port=server, display_id=70, name="other", continue_train=True))
     other.resume(argparse.Namespace(epoch=9, epoch_iter=0, total_iters=800))
     other.plot_current_losses(9, 0.5, {"G": 1.0, "D": 1.0})

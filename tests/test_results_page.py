@@ -421,7 +421,7 @@ def test_the_address_brings_everything_back(looker, tree):
     looker.open(tree / RESULTS, looker.js("return '#row=' + encodeURIComponent(arguments[0])", name))
     assert looker.js("return document.querySelector('#large h2').textContent") == name
     looker.press("\ue00c")
-    looker.until("return location.hash", "")
+    looker.until("return location.hash", "#-")
 
 
 def test_the_list_of_the_rows_shown_is_saved(looker, driver, tmp_path_factory):
@@ -600,6 +600,68 @@ def test_back_closes_a_row(looker, tree):
     looker.driver.back()
     looker.until("return document.body.classList.contains('opened')", wanted=False)
     assert looker.js("return location.href").startswith((tree / RESULTS).as_uri())
+
+
+def test_the_usual_view_comes_back_where_one_is(looker):
+    looker.js("scrollToRow(5)")
+    looker.until("return scrollY > 500")
+    before = looker.js("return [scrollY, order[first()].name]")
+    for there, back in (("2", "1"), ("+", "0")):
+        looker.press(there)
+        looker.hash("mode=slider" if there == "2" else "zoom=")
+        looker.press(back)
+        looker.until("return location.hash", "#-")
+        assert looker.js("return [scrollY, order[first()].name]") == before
+
+
+def test_a_window_of_another_size_shows_the_same_row(looker, driver):
+    looker.js("scrollToRow(8)")
+    looker.until("return order[first()] === order[8]")
+    looker.js("draw()")
+    try:
+        for width in (900, 1280, 500):
+            size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+            driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+            looker.until("return innerWidth", width)
+            looker.until("return order[first()] === order[8]")
+    finally:
+        size = {"width": 1280, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+
+
+def test_back_from_a_row_keeps_the_mode_chosen_there_and_the_focus(looker):
+    looker.js("seen.get(order[1]).element.focus()")
+    looker.press("\ue007")
+    looker.hash("row=")
+    looker.press("3")
+    looker.hash("mode=blend")
+    looker.driver.back()
+    looker.until("return document.body.classList.contains('opened')", wanted=False)
+    looker.until("return document.activeElement === (seen.get(order[1]) || {}).element")
+    assert looker.js("return view.mode") == "blend"
+    looker.press("1")
+
+
+def test_a_finger_that_scrolls_does_not_move_the_slider(looker, driver):
+    looker.press("2")
+    looker.until("return Boolean(document.querySelector('.slider .frame'))")
+    x, y = looker.js(
+        "const b = document.querySelector('.slider .frame').getBoundingClientRect(); return [b.x + 60, b.y + 60]"
+    )
+
+    def swipe(dx, dy):
+        driver.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [{"x": x, "y": y}]})
+        for k in range(1, 6):
+            points = [{"x": x + dx * k, "y": y + dy * k}]
+            driver.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": points})
+        driver.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+    swipe(1, -4)
+    assert looker.js("return view.split") == 0.5
+    swipe(10, 1)
+    assert looker.js("return view.split") != 0.5
+    looker.js("view.set({split: 0.5})")
+    looker.press("1")
 
 
 def test_nothing_found_is_said(looker):

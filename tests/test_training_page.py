@@ -186,7 +186,7 @@ def test_losses_are_switched_off_and_on_and_small_ones_are_seen_beside_large_one
     assert address(browser) == "off=L1"
     first.click()
     assert len(lines(browser, kind="line")) == 2
-    assert address(browser) == ""
+    assert address(browser) == "-"
 
 
 def test_values_are_read_off_by_keys_and_pointer_in_all_charts(browser, tmp_path, clock):
@@ -319,6 +319,20 @@ def test_the_address_keeps_the_epoch_that_is_looked_at(browser, tmp_path, clock)
     js(browser, "$('newest').click()")
     assert text(browser, "when").startswith("epoch 3")
     until(lambda: "at=" not in address(browser))
+
+
+def test_the_usual_view_comes_back_where_one_is(browser, tmp_path, clock):
+    page = run(tmp_path)
+    page.validation(Step(1, 100, 1.0), {"psnr": 20.0}, images(60, count=9))
+    page.flush()
+    opened(browser, page)
+    js(browser, "scrollTo(0, 150)")
+    for there, back in (("slider", "side"), ("blend", "side")):
+        js(browser, f"view.set({{mode: '{there}'}})")
+        assert there in address(browser)
+        js(browser, f"view.set({{mode: '{back}'}})")
+        time.sleep(0.3)
+        assert js(browser, "return scrollY") == 150
 
 
 def test_images_come_first_on_a_small_screen(tmp_path, clock):

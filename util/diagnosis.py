@@ -38,6 +38,8 @@ class Diagnosis:
         self.from_the_start = not self.tuning
         self.first = defaultdict(list)  # loss -> its first values
         self.last = defaultdict(lambda: deque(maxlen=PRINTS))  # and its last ones
+        self.stays = defaultdict(int)  # loss -> prints in a row at which it had not fallen
+        self.prints = defaultdict(int)
         self.streaks = defaultdict(int)  # what was seen -> displays in a row
         self.thumbnails: dict[str, np.ndarray] = {}  # of the last display
 
@@ -49,13 +51,14 @@ class Diagnosis:
         """Look at one print's losses."""
         for name, value in losses.items():
             self.last[name].append(value)
+            self.prints[name] += 1
             if len(self.first[name]) < PRINTS:
                 self.first[name].append(value)
         for names in ([n for n in ("D_real", "D_fake") if n in losses], ["D_A"], ["D_B"]) if self.watches_D else ():
             if names and all(name in losses and len(self.last[name]) == PRINTS for name in names):
                 self._has_won(names, losses)
-        for name in FALLING if self.from_the_start and step.x > EPOCHS else ():
-            if name in losses and len(self.last[name]) == PRINTS:
+        for name in FALLING if self.from_the_start else ():
+            if name in losses and self.prints[name] >= 2 * PRINTS:  # the last ones are not the first
                 self._has_fallen(name, step)
 
     def _has_won(self, names: list[str], losses: dict[str, float]) -> None:
@@ -71,12 +74,13 @@ class Diagnosis:
 
     def _has_fallen(self, name: str, step: Step) -> None:
         before, now = median(self.first[name]), median(self.last[name])
-        if before > 0 and now >= FALLEN * before:
+        self.stays[name] = self.stays[name] + 1 if before > 0 and now >= FALLEN * before else 0
+        if self.stays[name] > PRINTS and step.x > EPOCHS:  # medians vary: once is no evidence
             cure = "are A and B of a pair the same place (first_batch.png)? " if name == "G_L1" else ""
             self._tell(
                 f"{name} stays",
                 f"{name} does not fall: it was {before:.3g} at first and is {now:.3g} after {step.x:.1f} epochs "
-                f"(medians of {PRINTS} prints); {cure}Is --lr right, and --direction?",
+                f"(medians of {PRINTS} prints); {cure}Are --lr and --direction right",
             )
 
     def images(self, step: Step, pictures: Pictures) -> None:

@@ -83,7 +83,9 @@ def formatted(value: float, unit: str = "") -> str:
 
 
 def span(score: Score) -> str:
-    """Write an interval."""
+    """Write an interval; one image has none."""
+    if score.images < 2:
+        return "-"
     return f"{formatted(score.low)} to {formatted(score.high)}"
 
 

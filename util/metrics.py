@@ -260,7 +260,8 @@ def of_pairs(values: dict[str, array], bootstrap: int, seed: int) -> dict[str, S
         own = own[~np.isnan(own)]
         if len(own):
             rng = np.random.default_rng(seed)  # of each metric: the same images are drawn
-            means = [own[rng.integers(len(own), size=len(own))].mean() for _ in range(bootstrap)] or [own.mean()]
+            times = bootstrap if len(own) > 1 else 0  # one image says nothing of others
+            means = [own[rng.integers(len(own), size=len(own))].mean() for _ in range(times)] or [own.mean()]
             low, high = np.quantile(means, (0.025, 0.975), method="inverted_cdf")  # of infinite ones, too
             scores[name] = Score(float(own.mean()), float(low), float(high), len(own))
     return scores

@@ -77,6 +77,7 @@ class Validation:
         best = self.model.best_so_far
         if best is None or (value < best.value if METRICS[self.metric].lower else value > best.value):
             self.model.best_so_far, self.improved = Best(self.metric, value, epoch), True
+            visualizer.say(f"epoch {epoch} is the best so far by {self.metric}: {value:.4g}")
         if stop := self._stop(epoch):
             self.over = True
             visualizer.say(f"stopping early: {stop} (--early_stop {self.opt.early_stop})")

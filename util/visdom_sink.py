@@ -67,8 +67,8 @@ class VisdomSink:
         self._put(self._draw_images, pictures)
 
     def validation(self, step: Step, values: dict[str, float], pictures: Pictures) -> None:
-        """Add a point to the plot of each metric, and show the images, a row each."""
-        self._put(self._draw_validation, step.epoch, dict(values), pictures)
+        """Add a point to the plot of each metric, at the end of the epoch, and show the images, a row each."""
+        self._put(self._draw_validation, step.epoch + 1, dict(values), pictures)
 
     def close(self) -> None:
         """Give what waits two seconds to be sent."""

@@ -139,7 +139,8 @@ function charts(pair) { // those of both; then, folded, those of one
 function table(pair) {
   const place = make("table"), add = (name, values) => make("tr", place, {}, make("th", null, { scope: "row" }, name), ...values.map((value) => make("td", null, {}, value || "–")));
   add("", pair.map((run, k) => make("span", null, {}, mark(k), run.name)));
-  for (const name of union(pair.map((run) => Object.keys(run.facts)))) {
+  const facts = union(pair.map((run) => Object.keys(run.facts))).sort((a, b) => a.startsWith("--") - b.startsWith("--"));
+  for (const name of facts) {
     const values = pair.map((run) => run.facts[name]);
     if (values[0] !== values[1] || !name.startsWith("--")) add(name, values);
   }

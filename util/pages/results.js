@@ -194,15 +194,15 @@ function widthOf(one) { // of an image, in a row of the list
   const count = modeOf(one) === "side" ? all : narrow() ? 1 : Math.max(1, all - 1), room = $("rows").clientWidth;
   const tallest = Math.max(...one.layout.images.map(([, , width, height]) => height / width));
   const wide = (columns) => (room - GAP * (columns - 1)) / columns, least = Math.min(240, wide(Math.min(count, 3)));
-  const fitting = clamp(Math.floor((room + GAP) / (least + GAP)), 1, count), size = state.size || main.about.width;
-  const most = size ? clamp(Math.floor((room + GAP) / (size + GAP)), Math.min(count, room < 500 ? 3 : 2), count) : fitting;
+  const fitting = clamp(Math.ceil(all / Math.ceil(all / Math.floor((room + GAP) / (least + GAP)))), 1, count), size = state.size || main.about.width;
+  const most = size ? clamp(Math.floor((room + GAP) / (size + GAP)), room < 500 ? Math.min(count, 3) : 1, count) : fitting;
   const lines = Math.ceil(count / most), columns = Math.ceil(count / lines), high = size ? Infinity : 0.5 * innerHeight;
   const width = Math.floor(Math.min(size || Infinity, wide(columns), high / tallest) * (size ? Math.min(1, 1.5 / tallest) : 1));
   return [Math.max(48, width), columns, NAME + END + lines * (Math.ceil(Math.max(48, width) * tallest) + CAPTION + GAP)];
 }
 
 function measure() {
-  const at = first(), held = order[at] && order[at] === place.one ? place : null, sizes = new Map();
+  const at = Math.max(0, order.indexOf(place.one)), held = scrollY > 0 && order[at] === place.one && place, sizes = new Map();
   tops = new Float64Array(order.length + 1);
   order.forEach((one, k) => {
     const own = state.own.has(one.name) ? one : one.layout; // rows of one layout and mode are as large
@@ -222,7 +222,7 @@ function measure() {
 }
 
 const stretch = () => Math.max(1, (tops.at(-1) - innerHeight) / (HIGHEST - innerHeight)); // of the list, by the scroll bar
-const offset = () => ($("tools").offsetHeight && getComputedStyle($("tools")).position === "sticky" ? $("tools").offsetHeight : $("bar").offsetHeight);
+const offset = () => ([$("tools"), $("bar")].find((node) => node.offsetHeight && getComputedStyle(node).position === "sticky") || {}).offsetHeight || 0;
 const scrolled = () => -$("rows").getBoundingClientRect().top; // pixels of the document above the window
 
 function first(y = Math.max(0, scrolled() * stretch() + offset())) {
@@ -272,7 +272,7 @@ function draw() {
 function link(one) {
   const cut = one.name.lastIndexOf("/") + 1, anchor = make("a", null, { href: `#row=${encodeURIComponent(one.name)}`, title: one.name });
   anchor.onclick = (event) => event.ctrlKey || event.metaKey || event.shiftKey || (event.preventDefault(), show(one));
-  anchor.append(make("span", null, {}, one.name.slice(0, cut)), one.name.slice(cut));
+  anchor.append(make("span", null, {}, one.name.slice(0, cut)), make("b", null, {}, one.name.slice(cut)));
   return anchor;
 }
 
@@ -431,8 +431,8 @@ function remember(back = false) { // back: a step that the browser's Back takes 
   clearTimeout(remember.timer);
   remember.back ||= back;
   remember.timer = setTimeout(() => {
-    hash = `#${params}`;
-    if (hash !== (location.hash || "#")) remember.back ? location.assign(hash) : location.replace(hash); // history.pushState is not for file://
+    hash = `#${params.size ? params : "-"}`; // a bare # would scroll to the top
+    if (hash !== (location.hash || "#-")) remember.back ? location.assign(hash) : location.replace(hash);
     remember.back = false;
   }, 200);
 }
@@ -487,13 +487,14 @@ $("size").oninput = () => change({ size: Number($("size").value) });
 $("list").onclick = download;
 if ($("copy")) $("copy").onclick = copy;
 addEventListener("scroll", soon(draw), { passive: true });
-addEventListener("resize", soon(() => (open ? enlarge() : measure())));
+addEventListener("resize", () => (open ? enlarge() : measure())); // before what is drawn forgets the place
 addEventListener("hashchange", () => {
-  if (location.hash === hash || (location.hash || "#") === hash) return;
-  const before = open && open.one;
+  if ((location.hash || "#-") === hash) return;
+  const before = open && open.one, kept = Object.fromEntries(Object.keys(START).map((name) => [name, view[name]])), { chosen } = view;
   restore();
-  if (before && state.row !== before.name) hide();
+  if (before && state.row === null) Object.assign(view, { chosen }).set(kept); // Back closes a row and changes nothing else
   again();
+  if (before && state.row !== before.name) hide();
   if (state.row) show(main.rows.find((one) => one.name === state.row));
 });
 restore();

@@ -94,7 +94,8 @@ function tellState() {
   if (state === "training" && from && silence < 2 * pause) {
     const seconds = now.time - from.time;
     told.push(`${+((now.total_iters - from.total_iters) / seconds).toPrecision(3)} images/s`);
-    if (epochs) told.push(`${duration(((epochs - x) * seconds) / (now.x - from.x))} left`);
+    const early = now.x - from.x < 0.9 ? "about " : ""; // less than an epoch: without what comes at its end
+    if (epochs) told.push(`${early}${duration(((epochs - x) * seconds) / (now.x - from.x))} left`);
   }
   if ($("state").textContent !== told.join(" · ")) $("state").textContent = told.join(" · ");
   $("state").className = state;
@@ -354,7 +355,8 @@ function remember() {
   const params = new URLSearchParams();
   for (const name in USUAL) if (settings[name] !== USUAL[name]) params.set(name, settings[name]);
   view.params(params);
-  if (`#${params}` !== (location.hash || "#")) location.replace(`#${params}`);
+  const hash = `#${params.size ? params : "-"}`; // a bare # would scroll to the top
+  if (hash !== (location.hash || "#-")) location.replace(hash);
 }
 
 function recall() {

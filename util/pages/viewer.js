@@ -268,7 +268,8 @@ class Viewer {
     if (!frame || event.button) return;
     const [px, py] = this.place(event, frame), { zoom, split } = this.view;
     const slides = frame.querySelector(".handle") && (zoom === 1 || Math.abs(px - split) * frame.clientWidth < 24);
-    this.pointers.set(event.pointerId, { frame, px, py, slides });
+    const from = event.pointerType === "touch" && [event.clientX, event.clientY];
+    this.pointers.set(event.pointerId, { frame, px, py, slides, from });
     frame.setPointerCapture(event.pointerId);
     if (slides && event.pointerType !== "touch") this.view.set({ split: clamp(px, 0, 1) }); // a finger may scroll
   }
@@ -282,8 +283,12 @@ class Viewer {
       const [other] = others, away = (x, y) => Math.hypot(x - other.px, y - other.py) || 1e-3;
       this.view.zoomAt(away(px, py) / away(held.px, held.py), (px + other.px) / 2, (py + other.py) / 2);
       this.view.pan((px - held.px) / 2, (py - held.py) / 2);
-    } else if (held.slides) this.view.set({ split: clamp(px, 0, 1) });
-    else if (this.view.zoom > 1) this.view.pan(px - held.px, py - held.py);
+    } else if (held.slides) {
+      const [dx, dy] = held.from ? [event.clientX - held.from[0], event.clientY - held.from[1]].map(Math.abs) : [Infinity, 0];
+      if (dx < 6 || dx < dy) return; // a finger that scrolls
+      held.from = null;
+      this.view.set({ split: clamp(px, 0, 1) });
+    } else if (this.view.zoom > 1) this.view.pan(px - held.px, py - held.py);
     Object.assign(held, { px, py });
   }
 
@@ -391,7 +396,7 @@ class Toolbar {
       Object.assign(this.amount, { min, max, step, value: view[name], ariaLabel: text, ariaValueText: told(view[name]) });
       [this.amountName.textContent, this.amountValue.textContent] = [text, told(view[name])];
     }
-    this.zoom.textContent = `${+view.zoom.toPrecision(2)}×`;
+    this.zoom.textContent = `${view.zoom < 10 ? +view.zoom.toFixed(1) : Math.round(view.zoom)}×`;
     this.zoom.setAttribute("aria-label", `Zoom ${this.zoom.textContent}; back to the whole image`);
   }
 
