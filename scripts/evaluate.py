@@ -32,7 +32,7 @@ from data import image_io
 from options.test_options import TestOptions
 from scripts.evaluate_images import Task, of_experiment, of_folders, of_results, truth
 from scripts.truths import MeanImage, targets
-from util.evaluation_page import Extremes, Picture, Row, Section, better, formatted, make_page, span
+from util.evaluation_page import Extremes, Picture, Place, Row, Section, better, formatted, kept, make_page, span
 from util.files import replacing, write_whole
 from util.html import shown
 from util.interrupts import unbreakable_output
@@ -41,6 +41,7 @@ from util.page_data import as_line
 from util.util import UserError, device_of, did_you_mean, explained_errors, printable
 
 OTHER = {"B": "A", "A": "B"}
+SAMPLES = 8  # rows of the page where there are no pairs
 EVERY = 10  # seconds between two lines of progress
 
 
@@ -155,6 +156,7 @@ class Output:
         if mean_B and pixels and label != "fake_A":
             self.answers["the mean training target"] = Evaluation(pixels, **settings)
         self.seen: set[bytes] = set()  # real images of unpaired rows
+        self.samples: list[Place] = []
 
     def add(self, row: Row) -> dict[str, float]:
         """Take a row; return the values of its pair."""
@@ -201,7 +203,7 @@ class Output:
         answers = {name: answer.compute(bootstrap) for name, answer in self.answers.items()}
         extremes = {name: own for name, own in self.extremes.items() if name in scores}
         labels = (self.source, self.label, self.real)
-        return Section(title, scores, answers, notes + self.evaluation.notes, extremes, labels)
+        return Section(title, scores, answers, notes + self.evaluation.notes, extremes, self.samples, labels)
 
 
 def wrong_size(row: Row, label: str, fake: np.ndarray, real: np.ndarray) -> str:
@@ -221,6 +223,7 @@ def measured(args, task: Task, names: list[str], device, weights: dict[str, Path
     mean_B = MeanImage(lambda size: targets(args.train_B, side, size)) if args.train_B else None
     outputs = [Output(label, task.paired, names, mean_B, **settings) for label in task.outputs]
     pixels = [name for name in names if METRICS[name].paired] if task.paired else []
+    shown_ones = {k * task.count // SAMPLES for k in range(SAMPLES)}
     said = time.monotonic()
     with replacing(out / "evaluation_images.csv") as new, new.open("w", encoding="utf-8", newline="") as file:
         lines = csv.writer(file)
@@ -228,6 +231,8 @@ def measured(args, task: Task, names: list[str], device, weights: dict[str, Path
         for number, row in enumerate(task.rows, 1):
             for output in outputs:
                 values = output.add(row)
+                if not task.paired and number - 1 in shown_ones and output.label in row.pictures:
+                    output.samples.append(Place(0, number, math.nan, kept(row)))
                 if values:
                     cells = ["" if math.isnan(values[name]) else repr(values[name]) for name in pixels]
                     lines.writerow([shown(row.name), output.label, *cells])

@@ -213,6 +213,7 @@ def test_an_experiment_gives_the_figures_of_its_results_folder(trained, tmp_path
         assert not (tmp_path / "out/evaluation_images.csv").exists()
         lines = (tmp_path / "out/evaluation.csv").read_text().splitlines()
         assert [line.split(",")[:3] for line in lines[1:]] == [[name, "the result", "kid_lite0"] for name in counts]
+        assert len(pictures(tmp_path / "out")) == 2 * 5 * 3  # outputs, rows, input and result and a real one
         assert "No measure of single images" in (tmp_path / "out/evaluation.html").read_text()
 
 

@@ -562,7 +562,7 @@ def test_label_maps_that_are_none_are_named(case):
     write(case / "labels/sub/b.png", np.full((3, 4), 1))
     with pytest.raises(UserError, match=r"are label maps of one name"):
         run_here(case, "--labels", case / "labels")
-    with pytest.raises(UserError, match=r"a_real_B.png is no label map of .* Look at --labels"):
+    with pytest.raises(UserError, match=r"a_real_B.png is no label map of .* Look at --config, --labels"):
         run_here(case, "--labels", "real_B")
     for name in "ab":
         write(case / f"results/images/{name}_real_A.png", np.zeros((3, 4, 3)))

@@ -57,7 +57,7 @@ class Extremes:
             return
         place = Place(value if METRICS[self.metric].lower else -value, self.count, value, row)
         if len(self.best) < MOST or place[:2] < self.best[-1][:2] or place[:2] > self.worst[0][:2]:
-            place = place._replace(row=_kept(row))
+            place = place._replace(row=kept(row))
         bisect.insort(self.best, place, key=lambda other: other[:2])
         bisect.insort(self.worst, place, key=lambda other: other[:2])
         del self.best[MOST:], self.worst[:-MOST]
@@ -71,7 +71,7 @@ class Extremes:
         return {"best": self.best, "worst": worst}
 
 
-def _kept(row: Row) -> Row:
+def kept(row: Row) -> Row:
     """Make arrays small enough to be kept."""
     small = lambda picture: picture if isinstance(picture, Path) else np.asarray(shrunk(picture, SIDE))  # noqa: E731
     return row._replace(pictures={label: small(picture) for label, picture in row.pictures.items()})
@@ -102,6 +102,7 @@ class Section(NamedTuple):
     answers: dict[str, dict[str, Score]]  # trivial answer -> its scores
     notes: list[str]
     extremes: dict[str, Extremes]
+    samples: list[Place]  # where there are no pairs, and so no best and worst
     labels: tuple[str, ...]  # of the pictures of a row, from left to right
 
 
@@ -122,6 +123,8 @@ def make_page(out: Path, title: str, sections: list[Section]) -> str:
             document.add(tags.p(shown(note), cls="note"))
         if not section.extremes:
             document.add(tags.p("No measure of single images: that needs pairs, an image and its truth.", cls="note"))
+        if section.samples:
+            document.add(tags.h3("Some of the results, evenly spread"), _rows(out, "", section.samples, section.labels))
         for metric, extremes in section.extremes.items():
             for end, places in extremes.ends().items():
                 if places:
@@ -152,7 +155,7 @@ def _rows(out: Path, metric: str, places: list[Place], labels: tuple[str, ...]) 
     table = tags.table()
     for place in places:
         row = table.add(tags.tr())
-        value = formatted(place.value, METRICS[metric].unit)
+        value = formatted(place.value, METRICS[metric].unit) if metric else ""
         row.add(tags.td(tags.p(value), tags.p(shown(place.row.name)), style="max-width:16rem;overflow-wrap:anywhere"))
         for label in labels:
             if label in place.row.pictures:

@@ -68,7 +68,7 @@ class VisdomSink:
 
     def validation(self, step: Step, values: dict[str, float], pictures: Pictures) -> None:
         """Add a point to the plot of each metric, at the end of the epoch, and show the images, a row each."""
-        self._put(self._draw_validation, step.epoch + 1, dict(values), pictures)
+        self._put(self._draw_validation, step.epoch, dict(values), pictures)
 
     def close(self) -> None:
         """Give what waits two seconds to be sent."""
@@ -118,7 +118,7 @@ class VisdomSink:
     def _draw_validation(self, epoch: int, values: dict[str, float], pictures: Pictures) -> None:
         for name, value in values.items():  # a plot each: their scales have nothing in common
             name = f"validation/{name}"
-            self._add_point(f"{self.window} {name}", epoch, {name: value}, f"{self.name} {name}", name)
+            self._add_point(f"{self.window} {name}", epoch + 1, {name: value}, f"{self.name} {name}", name)
         if pictures:
             title = f"{self.name} validation, after epoch {epoch}"
             self._draw_sheet(f"{self.window} validation", title, in_rows(cells_of(pictures), len(pictures)))
