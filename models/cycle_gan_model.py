@@ -25,18 +25,14 @@ class CycleGANModel(BaseModel):
     def modify_commandline_options(parser, is_train=True):
         parser.set_defaults(no_dropout=True)
         if is_train:
-            parser.add_argument("--lambda_A", type=float, default=10.0, help="weight of the cycle A -> B -> A")
-            parser.add_argument("--lambda_B", type=float, default=10.0, help="weight of the cycle B -> A -> B")
-            parser.add_argument(
+            add = parser.add_argument
+            add("--lambda_A", type=float, default=10.0, help="weight of the cycle A -> B -> A")
+            add("--lambda_B", type=float, default=10.0, help="weight of the cycle B -> A -> B")
+            add(
                 "--lambda_GAN", type=float, default=1.0, help="weight of both GAN losses; 0: none (the Ds learn beside)"
             )
-            parser.add_argument(
-                "--lambda_identity",
-                type=float,
-                default=0.5,
-                help="weight of the identity loss, relative to the cycle's: G_A should leave B as it is; 0: none",
-            )
-            parser.add_argument("--lambda_gp", type=float, default=10.0, help="gradient penalty's weight in wgangp")
+            add("--lambda_identity", type=float, default=0.5, help="identity loss, relative to the cycle's; 0: none")
+            add("--lambda_gp", type=float, default=10.0, help="gradient penalty's weight in wgangp")
         return parser
 
     def __init__(self, opt):

@@ -315,20 +315,7 @@ def document(runs: list[dict], usual: dict[str, str], names: list[str]) -> str:
         style("index")
     doc.header.add(tags.h1("Experiments"))
     with doc.add(tags.main(id="index")):
-        with tags.form(id="find", onsubmit="return false"):
-            words = {"type": "search", "placeholder": "Filter: name, model, option", "aria_label": "Filter"}
-            tags.input_(id="filter", **words)
-            better = {name: "lower is better" if name in lower else "higher is better" for name in names}
-            options = [tags.option(f"{shown(name)} ({text})", value=shown(name)) for name, text in better.items()]
-            tags.label("Metric ", tags.select(options, id="metric"), hidden=len(names) < 2)
-            ways = {key: (key, f"-{key}") if key == "name" else (f"-{key}", key) for key in COLUMNS}
-            options = [
-                tags.option(f"{name}, {text}", value=way)
-                for key, (name, *texts) in COLUMNS.items()
-                for way, text in zip(ways[key], texts, strict=True)
-            ]
-            tags.label("Sort ", tags.select(options, id="sort"), cls="narrow")
-            tags.output(id="count", aria_live="polite")
+        choices(names, lower)
         if usual:
             told = [tags.span(f"{shown(name)} ", tags.b(shown(short(name, value)))) for name, value in usual.items()]
             tags.p(
@@ -337,14 +324,7 @@ def document(runs: list[dict], usual: dict[str, str], names: list[str]) -> str:
                 cls="about note",
                 title="what most experiments have; told of others is what differs",
             )
-        with tags.table():
-            with tags.thead(), tags.tr():
-                tags.td(colspan=2)
-                for key, (name, *_) in COLUMNS.items():
-                    with tags.th(scope="col"), tags.button(name, type="button", value=key):
-                        if key in ("best", "test"):
-                            tags.span(cls="metric")
-            tags.tbody(id="runs")
+        columns()
         with tags.noscript():
             tags.ul([tags.li(tags.a(shown(run["name"]), href=run["href"])) for run in runs])
         with tags.div(id="pair", hidden=True, role="region", aria_label="Chosen"):
@@ -360,6 +340,42 @@ def document(runs: list[dict], usual: dict[str, str], names: list[str]) -> str:
     doc.add(*script("viewer", "index"))
     doc.add(tags.script(raw(as_line("show", runs, lower))))
     return doc.render(pretty=False)
+
+
+def choices(names: list[str], lower: list[str]) -> None:
+    """Add the filter, and the lists of metrics and orders."""
+    from dominate import tags
+
+    from util.html import shown
+
+    with tags.form(id="find", onsubmit="return false"):
+        words = {"type": "search", "placeholder": "Filter: name, model, option", "aria_label": "Filter"}
+        tags.input_(id="filter", **words)
+        better = {name: "lower is better" if name in lower else "higher is better" for name in names}
+        options = [tags.option(f"{shown(name)} ({text})", value=shown(name)) for name, text in better.items()]
+        tags.label("Metric ", tags.select(options, id="metric"), hidden=len(names) < 2)
+        ways = {key: (key, f"-{key}") if key == "name" else (f"-{key}", key) for key in COLUMNS}
+        options = [
+            tags.option(f"{name}, {text}", value=way)
+            for key, (name, *texts) in COLUMNS.items()
+            for way, text in zip(ways[key], texts, strict=True)
+        ]
+        tags.label("Sort ", tags.select(options, id="sort"), cls="narrow")
+        tags.output(id="count", aria_live="polite")
+
+
+def columns() -> None:
+    """Add the table, whose rows index.js draws."""
+    from dominate import tags
+
+    with tags.table():
+        with tags.thead(), tags.tr():
+            tags.td(colspan=2)
+            for key, (name, *_) in COLUMNS.items():
+                with tags.th(scope="col"), tags.button(name, type="button", value=key):
+                    if key in ("best", "test"):
+                        tags.span(cls="metric")
+        tags.tbody(id="runs")
 
 
 if __name__ == "__main__":

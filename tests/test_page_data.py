@@ -168,7 +168,7 @@ def test_what_waits_at_the_end_of_a_program_is_done():
 
 def test_a_header_has_the_command_as_typed_what_was_given_and_versions(monkeypatch):
     typed = ["--dataroot", "my photos", "--lr", "0.1", "--name", "x"]
-    monkeypatch.setattr(sys, "argv", ["/work/train.py", *typed])
+    monkeypatch.setattr(sys, "argv", ["/somewhere/train.py", *typed])
     opt = argparse.Namespace(name="x", model="pix2pix", lr=0.1, dataroot="my photos", crop_size=256, isTrain=True)
     vars(opt).update(typed=typed, given={"lr", "dataroot", "name"}, device=torch.device("cpu"))
     header = run_header(opt)

@@ -76,11 +76,11 @@ class Diagnosis:
         before, now = median(self.first[name]), median(self.last[name])
         self.stays[name] = self.stays[name] + 1 if before > 0 and now >= FALLEN * before else 0
         if self.stays[name] > PRINTS and step.x > EPOCHS:  # medians vary: once is no evidence
-            cure = "are A and B of a pair the same place (first_batch.png)? " if name == "G_L1" else ""
+            cure = "are A and B of a pair the same place (first_batch.png)? Check" if name == "G_L1" else "check"
             self._tell(
                 f"{name} stays",
                 f"{name} does not fall: it was {before:.3g} at first and is {now:.3g} after {step.x:.1f} epochs "
-                f"(medians of {PRINTS} prints); {cure}Are --lr and --direction right",
+                f"(medians of {PRINTS} prints); {cure} --lr and --direction",
             )
 
     def images(self, step: Step, pictures: Pictures) -> None:
