@@ -487,7 +487,7 @@ def test_two_are_laid_over_one_another_by_keys(tree, browser):
     assert driver.execute_script("return document.querySelector('#images .frame').clientWidth") > narrow
     press(driver, "+")
     press(driver, "x")
-    until(lambda: "zoom=2" in driver.current_url)
+    until(lambda: "zoom=2" in driver.current_url and "a=second" in driver.current_url)  # written when all rests
     driver.refresh()  # the address keeps all of it
     assert driver.execute_script("return [view.mode, view.zoom, view.pair[0]]") == ["slider", 2, "second: fake_B"]
     assert captions(driver) == ["second: fake_B\nfirst: fake_B"]
@@ -569,7 +569,8 @@ def test_all_is_reached_by_keyboard_and_named(tree, browser):
         node = driver.switch_to.active_element
         if node.tag_name == "body":  # all round
             break
-        seen.append((node.accessible_name or node.get_attribute("value")).replace("\xa0", " "))
+        name = node.accessible_name or node.get_attribute("value")
+        seen.append(name.replace("\xa0", " ").strip())
     wanted = {
         "Filter",
         "Metric",

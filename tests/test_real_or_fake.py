@@ -205,8 +205,11 @@ def open_page(driver, results, out, **changed):
 
 
 def enter(driver, out):
+    """Load the page, anew where it is open, and wait until it is there: the same address alone does not tell."""
     browser.requests(driver), browser.complaints(driver)  # of what was before
+    driver.execute_script("window.before = true")
     driver.get(out.as_uri())
+    until(driver, "!window.before && document.readyState === 'complete'")
     driver.execute_script(WATCH)
 
 
@@ -214,7 +217,7 @@ def until(driver, condition, seconds=20):
     """Wait until a script's condition holds."""
     end = time.monotonic() + seconds
     while not driver.execute_script(f"return Boolean({condition})"):
-        assert time.monotonic() < end, condition
+        assert time.monotonic() < end, f"{condition}: {driver.find_element('tag name', 'body').text!r}"
         time.sleep(0.01)
 
 
@@ -388,6 +391,7 @@ def test_a_page_that_is_loaded_again_goes_on_and_drops_the_round_that_was_cut(ch
     open_page(chromium, results, out, seconds=0.8)  # long enough to load the page again meanwhile
     practise(chromium, 2)
     enter(chromium, out)
+    until(chromium, "!document.getElementById('between').hidden")
     assert text(chromium, "between").startswith("That was the practice.\n4 rounds to go.")
     before = chromium.execute_script("return [state.participant, plan.map((round) => round.pair.name)]")
     press(chromium, "SPACE")
