@@ -12,7 +12,7 @@ from contextlib import closing
 
 from data import create_dataset
 from models import create_model
-from options.base_options import record
+from options.record import record
 from options.train_options import TrainOptions, in_validation, nothing_left
 from util import runtime
 from util.interrupts import Interrupts, unbreakable_output

@@ -1,10 +1,8 @@
-"""Options of training and testing alike; how models and data sets add theirs; checking, printing and saving."""
+"""Options of training and testing alike; how models and data sets add theirs; checking and printing."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import json
 import math
 import os
 import re
@@ -22,6 +20,8 @@ from data.transforms import PREPROCESS
 from models import networks
 from options.architecture import Shown, misfit, misfits, summary
 from options.legacy import modernise
+from options.parser import Parser, size_or_inf, without
+from options.record import NOT_OPTIONS, experiment_folder, record, write_text
 from util import lock, runtime, speed
 from util.checkpoint import Checkpointer
 from util.metrics import METRICS
@@ -42,21 +42,11 @@ CHOICES = {
     "preprocess": PREPROCESS,
     "precision": speed.DTYPES,
 }
-NOT_OPTIONS = ("typed", "given", "differing", "device")
 
 
 def listed(name: str) -> str:
     """List the values of an option for its help text."""
     return " | ".join(CHOICES[name])
-
-
-def size_or_inf(text: str) -> float:
-    """Read a number of images: a whole number from 1, or `inf`."""
-    with contextlib.suppress(ValueError):
-        size = math.inf if text.lower() == "inf" else int(text)
-        if size >= 1:
-            return size
-    raise argparse.ArgumentTypeError(f"{text!r} is neither a whole number from 1 nor inf")
 
 
 class BaseOptions:
@@ -370,81 +360,3 @@ class BaseOptions:
             write_text(folder / f"{stem}_opt.txt", "\n".join(lines) + "\n", needed=self.isTrain)
             if not (self.isTrain and any(folder.glob("*_net_*.pth"))):
                 record(opt)
-
-
-def without(words: list[str], *flags: str) -> list[str]:
-    """Return what was typed, without some flags and their values."""
-    kept, skip = [], False
-    for word in words:
-        if word.startswith("--"):
-            skip = word.split("=")[0] in flags
-        if not skip:
-            kept.append(word)
-    return kept
-
-
-def experiment_folder(opt) -> Path:
-    """Return the folder of an experiment's networks, logs and pages."""
-    return Path(opt.checkpoints_dir) / opt.name
-
-
-def record(opt) -> None:
-    """Save the options as `train_opt.json` or `test_opt.json`; infinity is null.
-
-    test.py and --continue_train go by train_opt.json. Where networks are, it is therefore not written before
-    they are known to fit the options.
-    """
-    if runtime.is_main():
-        values = {name: value for name, value in sorted(vars(opt).items()) if name not in NOT_OPTIONS}
-        values = {name: None if value == math.inf else value for name, value in values.items()}
-        file = "train_opt.json" if opt.isTrain else "test_opt.json"
-        text = json.dumps(values, indent=2, default=str) + "\n"
-        write_text(experiment_folder(opt) / file, text, needed=opt.isTrain)
-
-
-def write_text(path: Path, text: str, needed: bool) -> None:
-    """Write a file that appears whole. Where it can't be written that is an error, or only a warning."""
-    new = path.with_name(path.name + ".new")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with new.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())  # or a power cut may leave an empty file
-        new.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            new.unlink()
-        message = f"the options can't be saved as {path}: {error.strerror}"
-        if needed:
-            raise UserError(message) from error
-        warn(message)
-
-
-class Formatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Add defaults to the help, but those that say nothing."""
-
-    def _get_help_string(self, action):
-        return action.help if action.default in (None, False, True, "") else super()._get_help_string(action)
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser that lists what a plug-in adds under a title of its own (`section`)."""
-
-    section: str | None = None
-
-    def __init__(self):
-        super().__init__(
-            usage="%(prog)s --dataroot FOLDER --name NAME --model MODEL [options]",
-            formatter_class=Formatter,
-            add_help=False,
-            allow_abbrev=False,  # options.legacy completes prefixes
-            conflict_handler="resolve",  # a plug-in that defines one of our options means its own
-        )
-
-    def add_argument(self, *args, **kwargs):
-        if self.section is None:
-            return super().add_argument(*args, **kwargs)
-        titled = [group for group in self._action_groups if group.title == self.section]
-        group = titled[0] if titled else self.add_argument_group(self.section)
-        return group.add_argument(*args, **kwargs)

@@ -10,7 +10,8 @@ from pathlib import Path
 import data
 import models
 from options.architecture import NETWORKS, Shown, shown_by
-from options.base_options import BaseOptions, size_or_inf
+from options.base_options import BaseOptions
+from options.parser import size_or_inf
 from util.checkpoint import prefix_of
 from util.preflight import core_count
 from util.sources import generator_of

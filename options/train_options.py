@@ -8,7 +8,8 @@ import shlex
 
 import models
 from options.architecture import DISCRIMINATOR, GENERATOR, NETWORKS, PIX2PIX, Shown, shown_by
-from options.base_options import BaseOptions, listed, without
+from options.base_options import BaseOptions, listed
+from options.parser import without
 from options.test_options import WHOLE
 from util import runtime, speed
 from util.checkpoint import prefix_of

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from data import create_dataset
 from models import create_model
-from options.base_options import record
+from options.record import record
 from options.test_options import TestOptions
 from scripts import benchmark_tables as tables
 from scripts.benchmark_base import ROOT, hushed, loading, made_images, models_of, say, settle, train_options

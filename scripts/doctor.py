@@ -22,8 +22,6 @@ import contextlib
 import io
 import os
 import shlex
-import shutil
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -32,28 +30,26 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 try:
-    import numpy as np
     import torch
     import torchvision
-    from PIL import Image, ImageDraw, ImageFont
 
     import data
     import models
-    from data.examine import Examination, spread, times
-    from options.base_options import experiment_folder
+    from data.examine import Examination, spread
+    from options.record import experiment_folder
     from options.test_options import TestOptions
     from options.train_options import TrainOptions, nothing_left
+    from scripts.doctor_device import about_device, about_workers
+    from scripts.doctor_picture import draw_sheet
     from util import preflight, runtime
     from util.checkpoint import Checkpointer
-    from util.pictures import contact_sheet, to_pictures
-    from util.preflight import Finding, core_count, named, quiet, size
+    from util.preflight import Finding, named, quiet, size
     from util.util import UserError, explained_errors, printable
 except (ImportError, RuntimeError) as error:  # a torchvision made for another torch raises RuntimeError
     sys.exit(f"FAIL  packages    {error}: Python 3.10 or newer is needed, and what scripts/install_deps.sh installs")
 
 SHOWN = 12  # items in the picture
 COLOURS = {"ok": "32", "warn": "33", "FAIL": "1;31"}
-NO_GPU = "--gpu_ids -1 if that is meant; the papers' sizes take days then"
 
 
 def main(words: list[str]) -> int:
@@ -137,64 +133,6 @@ def about_options(opt, program: str, said: list[str]) -> Iterator[Finding]:
         yield Finding("ok", "versions", text)
 
 
-def about_device(opt, asked: str) -> Iterator[Finding]:
-    """Say where it will run, and compute something there; `asked` is the value of --gpu_ids."""
-    text = f"{core_count()} CPU cores"
-    if opt.device.type == "cuda":
-        yield about_gpu(opt.device)
-    elif opt.device.type == "mps":
-        yield Finding("ok", "device", f"Apple's GPU (mps), {text}")
-    elif asked.strip().startswith("-"):
-        yield Finding("ok", "device", f"{text}; --gpu_ids {asked} asks for no GPU")
-    else:
-        reason, cure = why_no_gpu()
-        yield Finding("warn", "device", f"{text} and no GPU, as {reason}", cure)
-
-
-def about_gpu(device: torch.device) -> Finding:
-    """Name a GPU, and compute something on it."""
-    it = torch.cuda.get_device_properties(device)
-    text = f"GPU {device.index}, {it.name}, CUDA {torch.version.cuda}, driver {(nvidia_smi('driver_version') or '?')}"
-    try:
-        if torch.ones(2, device=device).sum().item() == 2:
-            return Finding("ok", "device", text)
-        reason = "1 + 1 is not 2 there"
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0]
-    text += (
-        f" can't compute: {reason} (it is sm_{it.major}{it.minor}; torch has {' '.join(torch.cuda.get_arch_list())})"
-    )
-    return Finding("FAIL", "device", text, "install a torch that is made for it, https://pytorch.org")
-
-
-def why_no_gpu() -> tuple[str, str]:
-    """Say why torch finds no CUDA device, and what to do."""
-    gpu, hidden = nvidia_smi("name"), os.environ.get("CUDA_VISIBLE_DEVICES")
-    if not gpu:
-        return "no driver of NVIDIA's answers", NO_GPU
-    if torch.version.cuda is None:
-        return f"this torch is made without CUDA, for all that there is a {gpu}", "see https://pytorch.org"
-    if hidden is not None:
-        return f"CUDA_VISIBLE_DEVICES={hidden} hides the {gpu}", "unset CUDA_VISIBLE_DEVICES"
-    text = (
-        f"CUDA {torch.version.cuda} of this torch does not work with the {gpu}'s driver {nvidia_smi('driver_version')}"
-    )
-    return text, "update the driver, or install a torch for an older CUDA, https://pytorch.org"
-
-
-def nvidia_smi(field: str) -> str:
-    """Ask NVIDIA's own tool about the first GPU; an empty answer where there is none."""
-    tool = shutil.which("nvidia-smi")
-    if not tool:
-        return ""
-    command = [tool, f"--query-gpu={field}", "--format=csv,noheader"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.partition("\n")[0].strip() if done.returncode == 0 else ""
-
-
 # ---- data ----
 
 
@@ -234,25 +172,6 @@ def about_items(case: Case) -> Iterator[Finding]:
         yield Finding("FAIL", "loading", f"{len(errors)} of {SHOWN} items can't be loaded, the first as {errors[0]}")
     if opt.isTrain and case.samples:
         yield about_workers(opt, case.sample)
-
-
-def about_workers(opt, item: dict) -> Finding:
-    """Compare --num_threads with cores and with the memory through which batches pass."""
-    cores, shared = core_count(), Path("/dev/shm")
-    text = f"{opt.num_threads} processes load images, on {cores} cores"
-    if opt.num_threads and shared.is_dir():
-        tensors = [value for value in item.values() if isinstance(value, torch.Tensor)]
-        need = 3 * opt.num_threads * opt.batch_size * sum(value.nbytes for value in tensors)  # 2 wait, 1 is being made
-        free = shutil.disk_usage(shared).free
-        if need > free:
-            text += f", and batches on their way need {size(need)} of shared memory, of which {size(free)} are free"
-            return Finding("FAIL", "loading", text, "docker run --shm-size 8g, or --num_threads 0")
-    if opt.num_threads > 4 * cores:
-        return Finding("warn", "loading", text, f"--num_threads {cores}; more take turns, and memory")
-    if opt.num_threads == 0 and opt.device.type == "cuda":
-        text = "images are loaded between the steps, while the GPU waits"
-        return Finding("warn", "loading", text, f"--num_threads {min(4, cores)}")
-    return Finding("ok", "loading", text if opt.num_threads else "the main process loads images")
 
 
 # ---- networks ----
@@ -398,7 +317,8 @@ def about_disk(case: Case) -> Iterator[Finding]:
 
 def about_picture(case: Case) -> Iterator[Finding]:
     """Draw some items as the network gets them."""
-    opt, sheet = case.opt, draw_sheet(case)
+    opt = case.opt
+    sheet = draw_sheet(opt, list(case.samples.values())[:SHOWN], case.data)
     if sheet is None:
         return
     file = Path(opt.checkpoints_dir) / f"{opt.name}_doctor.png"
@@ -411,61 +331,6 @@ def about_picture(case: Case) -> Iterator[Finding]:
         )
     else:
         yield Finding("ok", "picture", f"{file} shows images as the network gets them: look at it")
-
-
-def draw_sheet(case: Case, side: int = 192) -> Image.Image | None:
-    """Lay items out in a grid: their images side by side, the network's input first, with files' names and sizes."""
-    opt, cells, heads = case.opt, [], {}
-    for item in list(case.samples.values())[:SHOWN]:
-        keys = [k for k, v in item.items() if isinstance(v, torch.Tensor) and v.is_floating_point() and v.dim() == 3]
-        if {"A", "B"} <= set(keys):
-            keys = ["A", "B"] if opt.direction == "AtoB" else ["B", "A"]
-        if not keys:
-            return None
-        heads.update({key: f"{key} {times(item[key].shape[:0:-1])}x{item[key].shape[0]}" for key in keys})
-        picture = join([shrink(to_pictures(item[key])[0], side) for key in keys])
-        paths = dict.fromkeys(str(item.get(f"{key}_paths", "")) for key in keys)
-        names = " | ".join(label(case, path) for path in paths if path)
-        cells.append((names[: max(12, picture.shape[1] // 6)], picture))
-    if not cells:
-        return None
-    roles = ["input", "target"] if case.data.pairs else [""] * len(heads)
-    title = " | ".join(f"{role} {head}".strip() for role, head in zip(roles, heads.values(), strict=False))
-    columns = max(1, min(6, 1200 // max(picture.shape[1] for _, picture in cells)))
-    grid = contact_sheet([cells[i : i + columns] for i in range(0, len(cells), columns)], side=1200)
-    return with_title(grid, f"{title}    (--name {opt.name} --phase {opt.phase} --preprocess {opt.preprocess})")
-
-
-def label(case: Case, path: str) -> str:
-    """Name a file, and the size of its image as it is stored."""
-    header = case.data.headers.get(path)
-    return printable(Path(path).name) + (f" {times(header[:2])}" if header else "")
-
-
-def shrink(picture: np.ndarray, side: int) -> Image.Image:
-    """Make a picture (H, W, 3) `side` pixels high, if it is higher."""
-    image = Image.fromarray(picture)
-    width = max(1, round(image.width * side / image.height))
-    return image.resize((width, side), Image.Resampling.BOX) if image.height > side else image
-
-
-def join(pictures: list[Image.Image]) -> np.ndarray:
-    """Put pictures side by side, on white."""
-    whole = Image.new("RGB", (sum(p.width + 2 for p in pictures) - 2, max(p.height for p in pictures)), "white")
-    x = 0
-    for picture in pictures:
-        whole.paste(picture, (x, 0))
-        x += picture.width + 2
-    return np.asarray(whole)
-
-
-def with_title(sheet: Image.Image, title: str) -> Image.Image:
-    """Write a line above a sheet."""
-    font, text = ImageFont.load_default(), title.encode("ascii", "replace").decode()
-    whole = Image.new("RGB", (max(sheet.width, int(font.getlength(text)) + 12), sheet.height + 22), "white")
-    whole.paste(sheet, (0, 22))
-    ImageDraw.Draw(whole).text((6, 6), text, fill="black", font=font)
-    return whole
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from terminal import TINY, copy_tree, type_fast
 
 import data
-from options.base_options import CHOICES, size_or_inf
+from options.base_options import CHOICES
+from options.parser import size_or_inf
 from options.test_options import TestOptions
 from options.train_options import TrainOptions
 from util.util import explained_errors

@@ -12,7 +12,8 @@ from conftest import ROOT, make_aligned
 
 import models
 from options import legacy
-from options.base_options import CHOICES, Parser, size_or_inf
+from options.base_options import CHOICES
+from options.parser import Parser, size_or_inf
 from options.test_options import TestOptions as TestingOptions
 from options.train_options import TrainOptions
 

@@ -20,11 +20,11 @@ from terminal import type_fast
 
 import train as program
 import util.checkpoint
-from data import examine, template_dataset
+from data import examine, image_facts, image_io, template_dataset
 from models import create_model
 from models.pix2pix_model import Pix2PixModel
 from options.train_options import TrainOptions
-from scripts import doctor
+from scripts import doctor, doctor_device
 from util import preflight
 from util.util import UserError
 
@@ -163,7 +163,7 @@ def spoil(pairs, name):
         Image.fromarray(rng.integers(0, 65535, (SIDE, 2 * SIDE), dtype=np.uint16)).save(folder / "x.png")
     elif name == "turned":
         exif = Image.Exif()
-        exif[examine.ORIENTATION] = 6
+        exif[image_io.ORIENTATION] = 6
         whole.save(folder / "x.jpg", exif=exif)
     elif name == "transparent":
         whole.putalpha(100)
@@ -282,8 +282,8 @@ def test_colourless_photos_can_not_teach_colour(examine_, pairs):
 def test_a_part_is_looked_at_when_time_or_number_are_short(examine_, pairs, monkeypatch):
     monkeypatch.setattr(examine, "MOST_ITEMS", 3)
     assert examine_(f"--dataroot {pairs} --model pix2pix").of("ok", "pixels") == ["3 of 5 pairs decoded, all are whole"]
-    monkeypatch.setattr(examine, "MOST_SECONDS", -1)
-    monkeypatch.setattr(examine, "core_count", lambda: 1)
+    monkeypatch.setattr(image_facts, "MOST_SECONDS", -1)
+    monkeypatch.setattr(image_facts, "core_count", lambda: 1)
     seen = examine_(f"--dataroot {pairs} --model pix2pix --max_dataset_size 5")
     assert seen.of("ok", "files")[0].startswith("4 of 5 files")
 
@@ -583,9 +583,9 @@ def gpu(monkeypatch, compute):
     properties = SimpleNamespace(name="GPU X", major=9, minor=0)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
     monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_70", "sm_80"])
-    monkeypatch.setattr(doctor, "nvidia_smi", {"name": "GPU X", "driver_version": "470.1"}.get)
+    monkeypatch.setattr(doctor_device, "nvidia_smi", {"name": "GPU X", "driver_version": "470.1"}.get)
     monkeypatch.setattr(torch, "ones", lambda *_, **__: compute())
-    return list(doctor.about_device(argparse.Namespace(device=torch.device("cuda", 0)), "0"))
+    return list(doctor_device.about_device(argparse.Namespace(device=torch.device("cuda", 0)), "0"))
 
 
 def test_a_gpu_is_named_and_has_to_compute(monkeypatch):
@@ -610,26 +610,26 @@ def test_a_gpu_is_named_and_has_to_compute(monkeypatch):
     ],
 )
 def test_why_there_is_no_gpu_is_told(monkeypatch, smi, cuda, hidden, reason):
-    monkeypatch.setattr(doctor, "nvidia_smi", lambda field: smi)
+    monkeypatch.setattr(doctor_device, "nvidia_smi", lambda field: smi)
     monkeypatch.setattr(torch.version, "cuda", cuda)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if hidden is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
     opt = argparse.Namespace(device=torch.device("cpu"))
-    (found,) = doctor.about_device(opt, "0")
+    (found,) = doctor_device.about_device(opt, "0")
     assert found.level == "warn"
     assert reason in found.text
     assert found.cure
-    (found,) = doctor.about_device(opt, "-1")
+    (found,) = doctor_device.about_device(opt, "-1")
     assert found.level == "ok"
 
 
 def test_processes_that_load_images_need_cores_and_shared_memory(monkeypatch):
     def about(num_threads, device="cpu", free=10**12, batch_size=4):
-        monkeypatch.setattr(doctor, "core_count", lambda: 2)
-        monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+        monkeypatch.setattr(doctor_device, "core_count", lambda: 2)
+        monkeypatch.setattr(doctor_device.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
         opt = argparse.Namespace(num_threads=num_threads, batch_size=batch_size, device=torch.device(device))
-        found = doctor.about_workers(opt, {"A": torch.zeros(3, 256, 256), "A_paths": "x"})
+        found = doctor_device.about_workers(opt, {"A": torch.zeros(3, 256, 256), "A_paths": "x"})
         return found.level, found.cure.split(";")[0]
 
     assert about(4) == ("ok", "")

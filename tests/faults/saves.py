@@ -40,7 +40,7 @@ from faults import power_cuts, shim
 from faults.power_cuts import MOUNTS
 from faults.shim import FAIL, FAIL_DONE, HALF, KILL_BEFORE, KILL_WITHIN, LOSE
 
-from options.base_options import write_text
+from options.record import write_text
 from util.checkpoint import Checkpointer, SaveError, weights
 from util.console import LossLog
 

@@ -1,0 +1,118 @@
+"""What files of images tell of themselves, read on all cores: headers, transparency, which are copies."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image
+from tqdm import tqdm
+
+from data import image_io
+from data.aligned_dataset import AlignedDataset
+from data.image_folder import is_image_file
+from util.preflight import core_count, quiet
+
+MOST_SECONDS = 60  # for each kind of look
+AS_STORED = ("JPEG", "MPO", "WEBP")  # formats of which Pillow doesn't turn the pixels by itself
+
+
+class Item(NamedTuple):
+    """What is read together: an image, or a pair in one file or in two."""
+
+    paths: tuple[str, ...]
+    sides: tuple[str, ...]  # of the images in it: ("A", "B"), ("A",), ("B",), or ("",) where there is but one kind
+
+
+class Header(NamedTuple):
+    """What a file says of itself."""
+
+    width: int
+    height: int
+    mode: str
+    format: str
+    turned: bool  # EXIF asks for a rotation, which is not applied
+    frames: int
+
+
+def items_of(dataset) -> list[Item]:
+    """Return what a data set lists, as it reads it; of one that is not ours, every list of image files."""
+    lists = {
+        name.removesuffix("_paths"): list(map(str, value))
+        for name, value in vars(dataset).items()
+        if isinstance(value, list) and value and isinstance(value[0], (str, Path)) and is_image_file(value[0])
+    }
+    if isinstance(dataset, AlignedDataset) and "AB" in lists:
+        if "B" in lists:
+            return [Item((A, B), ("A", "B")) for A, B in zip(lists["AB"], lists["B"], strict=True)]
+        return [Item((path,), ("A", "B")) for path in lists["AB"]]
+    domains = set(lists) == {"A", "B"}
+    return [Item((path,), (name if domains else "",)) for name, paths in lists.items() for path in paths]
+
+
+def read_header(path: str) -> Header | None:
+    """Read what a file says of itself; None where it is no image. (Reading its pixels says why.)"""
+    try:
+        with Image.open(path, formats=image_io.FORMATS) as image:
+            turned = image.format in AS_STORED and image.getexif().get(image_io.ORIENTATION, 1) in range(2, 9)
+            return Header(*image.size, image.mode, image.format or "", turned, getattr(image, "n_frames", 1))
+    except Exception:  # decoders raise nearly anything
+        return None
+
+
+def fits_suffix(path: str, format: str) -> bool:
+    """Whether a file's name ends as names of its format do."""
+    return format in ("MPO", Image.registered_extensions().get(Path(path).suffix.lower()))  # MPO: a kind of JPEG
+
+
+def is_transparent(path: str) -> bool:
+    """Whether some of an image can be seen through."""
+    with contextlib.suppress(OSError, ValueError), Image.open(path) as image:
+        if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+            return image.convert("RGBA").getchannel("A").getextrema()[0] < 255
+    return False
+
+
+def equal_items(items: list[Item]) -> list[set[Item]]:
+    """Group the items whose files have the same bytes. Only files of one length are read, until the time is over."""
+    by_length = defaultdict(list)
+    for item in items:
+        with contextlib.suppress(OSError):
+            by_length[tuple(os.stat(path).st_size for path in item.paths)].append(item)  # noqa: PTH116
+    candidates = [item for group in by_length.values() if len(group) > 1 for item in group]
+    by_content = defaultdict(set)
+    for item, digest in look_at(candidates, digest_of, "copies").items():
+        by_content[digest or item].add(item)
+    return [group for group in by_content.values() if len(group) > 1]
+
+
+def digest_of(item: Item) -> tuple[bytes, ...] | None:
+    """Return the hashes of an item's files, None where they can't be read."""
+    try:
+        return tuple(hashlib.blake2b(Path(path).read_bytes(), digest_size=16).digest() for path in item.paths)
+    except OSError:
+        return None
+
+
+def look_at(things: list, function: Callable, title: str) -> dict:
+    """Apply a function to each thing, on all cores, until the time is over; return the results by thing."""
+    results, end, cores = {}, time.monotonic() + MOST_SECONDS, core_count()
+    with (
+        tqdm(total=len(things), desc=title, leave=False, disable=None) as bar,
+        ThreadPoolExecutor(cores) as pool,
+        quiet(),
+    ):
+        for begin in range(0, len(things), 4 * cores):
+            some = things[begin : begin + 4 * cores]
+            results.update(zip(some, pool.map(function, some), strict=True))
+            bar.update(len(some))
+            if time.monotonic() > end:
+                break
+    return results
