@@ -1,4 +1,7 @@
-"""The contract of every model: five methods, four lists, one optimiser-step helper."""
+"""The contract of every model: five methods, four lists, one optimiser-step helper.
+
+The file is long because all that a model may call or override stands in one place.
+"""
 
 from __future__ import annotations
 
