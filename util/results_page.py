@@ -80,7 +80,8 @@ class ResultsPage(HTML):
             self.doc.header.clear()
             self.doc.header.add(head)
         self.doc.add(tags.noscript(tags.p("This page needs JavaScript. The images are in the folder images/.")))
-        with self.doc.add(tags.section(id="tools", aria_label="Tools")):
+        place = self.doc.add(tags.main())
+        with place.add(tags.section(id="tools", aria_label="Tools")):
             with tags.form(id="find"):
                 tags.input_(id="filter", type="search", placeholder="Find by name", aria_label="Find by name")
                 tags.select(tags.option("in order", value=""), id="sort", aria_label="Order")
@@ -91,9 +92,9 @@ class ResultsPage(HTML):
                 tags.button("Save list", id="list", type="button", title="the names of the rows shown, as a text file")
             tags.div(id="distribution", hidden=True)
             tags.div(id="bar")
-        self.doc.add(tags.p(id="note", role="status"))
-        self.doc.add(tags.section(id="large", tabindex=-1, aria_label="One row"))
-        self.doc.add(tags.div(id="rows", role="feed", aria_label="Results"))
+        place.add(tags.p(id="note", role="status"))
+        place.add(tags.section(id="large", tabindex=-1, aria_label="One row"))
+        place.add(tags.div(id="rows", role="feed", aria_label="Results"))
         self.doc.add(*script("viewer", "results"))
 
     def add_row(self, row: Row) -> None:
