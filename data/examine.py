@@ -1,6 +1,6 @@
 """What is wrong with the images that a data set lists: for scripts/doctor.py.
 
-Headers of all files are read, and the pixels of up to MOST_ITEMS items, each for MOST_SECONDS at most.
+Headers of all files are read, and the pixels of up to MOST_ITEMS items, each for image_facts.MOST_SECONDS at most.
 """
 
 from __future__ import annotations
