@@ -195,7 +195,7 @@ def slug(heading):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_to_files_and_headings_that_are_there(page):
-    for target in re.findall(r"\]\(([^)\s]+)\)", without_code(page)):
+    for target in re.findall(r"(?:\]\(|src=\")([^)\s\"]+)", without_code(page)):
         if target.startswith(("http:", "https:")):
             continue
         path, _, anchor = target.partition("#")
