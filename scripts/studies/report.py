@@ -122,12 +122,12 @@ def notes(lab) -> Iterator[str]:
     """Yield the lines under the tables: on what, by what, where and when."""
     it, args = machine(lab.torch_device()), lab.args
     count = max(len(seeds) for rows in lab.tables.values() for seeds in rows.values())
-    seeds = "one seed" if count == 1 else f"mean of {count} seeds (least to greatest)"
+    seeds = "one seed" if count == 1 else f"mean of {count} seeds (minimum to maximum)"
     on = f"{lab.images} test images of {lab.data.name}, {args.direction}; {seeds}{'; --quick' * args.quick}"
     versions = f"PyTorch {it['torch']}, Python {it['python']}; {it['date']}, commit {it['commit'] or 'unknown'}"
-    yield f"*{on}; {it['name']}; {versions}*"
+    yield f"*{on}. {it['name']}; {versions}.*"
     words = lab.training(args.arms[0], args.seeds[0])
-    yield f"\nThe first arm, as it was typed:\n\n```bash\npython {shlex.join(words)}\n```\n"
+    yield f"\nThe command of the first arm:\n\n```bash\npython {shlex.join(words)}\n```\n"
 
 
 def put_into(page: Path, mark: str, text: str, sheet: Image.Image) -> None:
