@@ -15,12 +15,12 @@ from typing import NamedTuple
 from data import create_dataset
 from models import create_model
 from options.test_options import TestOptions, loading_processes
-from util import runtime
-from util.batches import batch_size, in_batches
-from util.dashboards import start_wandb
-from util.interrupts import unbreakable_output
-from util.results import Results
-from util.results_page import compared, page_of
+from util.runtime import processes as runtime
+from util.speed.batching import batch_size, in_batches
+from util.loggers.dashboards import start_wandb
+from util.runtime.signals import unbreakable_output
+from util.pages.results_writer import Results
+from util.pages.results_page import compared, page_of
 from util.util import explained_errors
 
 

@@ -12,14 +12,14 @@ from contextlib import closing
 
 from data import create_dataset
 from models import create_model
-from options.record import record
+from options.saved import record
 from options.train_options import TrainOptions, in_validation, nothing_left
-from util import runtime
-from util.interrupts import Interrupts, unbreakable_output
-from util.preflight import check_disk
-from util.training_state import Saver
+from util.runtime import processes as runtime
+from util.runtime.signals import Interrupts, unbreakable_output
+from util.monitor.forecast import check_disk
+from util.checkpoint.training_state import Saver
 from util.util import UserError, explained_errors
-from util.validation import Validation
+from util.monitor.validation import Validation
 from util.visualizer import Visualizer
 
 

@@ -20,14 +20,14 @@ import torch
 from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
 
 from data.base_dataset import BaseDataset
-from data.byte_reader import create_reader
-from data.cache import fork_context
-from data.prefetch import FLIPS, prefetched
-from data.sampler import EpochSampler
-from util import runtime
-from util.interrupts import SIGNALS, held_back
-from util.plugins import find_class
-from util.training_state import Place
+from data.loading.byte_reader import create_reader
+from data.loading.cache import fork_context
+from data.loading.prefetch import FLIPS, prefetched
+from data.loading.sampler import EpochSampler
+from util.runtime import processes as runtime
+from util.runtime.signals import SIGNALS, held_back
+from util.runtime.plugins import find_class
+from util.checkpoint.training_state import Place
 from util.util import DataError, UserError
 
 # The reference's default is 4 workers; where there are fewer cores, they take turns.

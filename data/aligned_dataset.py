@@ -7,7 +7,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from data import image_io, transforms
+from data import transforms
+from data.formats import pillow
 from data.base_dataset import BaseDataset, about, check_channels, get_params, get_transform
 from data.image_folder import find_images, make_dataset
 from util.util import UserError, printable
@@ -67,9 +68,9 @@ class AlignedDataset(BaseDataset):
     def _load(self, A_path: str, B_path: str, towards=None):
         """Read a pair; also return the (width, height) of each. Side by side, it can't be shrunk: A and B would mix."""
         if self.B_paths is None:
-            A, B = split(image_io.load(A_path), A_path, resized="resize" in self.opt.preprocess)
+            A, B = split(pillow.load(A_path), A_path, resized="resize" in self.opt.preprocess)
             return (A, B), A.size
-        (A, size), (B, B_size) = (image_io.load_shrunk(path, towards) for path in (A_path, B_path))
+        (A, size), (B, B_size) = (pillow.load_shrunk(path, towards) for path in (A_path, B_path))
         if size != B_size:
             raise UserError(
                 f"the images of a pair must have one size: {printable(A_path)} is {size[0]}x{size[1]}, "
@@ -88,7 +89,7 @@ def split(image: Image.Image, path: str, resized: bool) -> tuple[Image.Image, Im
     if not half:
         raise UserError(f"{printable(path)} is {width}x{height}: too narrow for two images side by side.")
     if width < 1.2 * height:
-        image_io.say_once(
+        pillow.say_once(
             "not side by side",
             path,
             f"is {width}x{height} and is cut in half: left A, right B. If it is a single picture, type "
@@ -97,7 +98,7 @@ def split(image: Image.Image, path: str, resized: bool) -> tuple[Image.Image, Im
     right = width
     if width % 2 and not resized:
         # Halves of two widths can't be compared pixel by pixel; resizing makes them one size, as in the reference.
-        image_io.say_once("odd width", path, f"is {width} pixels wide, an odd number: the last column is dropped.")
+        pillow.say_once("odd width", path, f"is {width} pixels wide, an odd number: the last column is dropped.")
         right = 2 * half
     return image.crop((0, 0, half, height)), image.crop((half, 0, right, height))
 

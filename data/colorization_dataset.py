@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from data import image_io
+from data.formats import pillow
 from data.base_dataset import BaseDataset, about, get_transform
 from data.image_folder import find_images
 from util.util import UserError
@@ -42,7 +42,7 @@ class ColorizationDataset(BaseDataset):
     def __getitem__(self, index):
         """Return A = L/50 - 1 (1, H, W), B = ab/110 (2, H, W), both about [-1, 1], and the path twice."""
         path = self.AB_paths[index]
-        image = image_io.load(path)
+        image = pillow.load(path)
         with about(path):
             image = self.transform(image)
         lab = self.rgb2lab(np.array(image)).astype(np.float32)  # (H, W, 3): L 0..100, a and b about -110..110

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch.utils.data
 from PIL import Image
 
-from data import image_io
+from data.formats import pillow
 from util.util import UserError, did_you_mean, printable
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".tif", ".tiff", ".webp")
@@ -101,7 +101,7 @@ def fitting_options(dataroot: Path, phase: str) -> str:
 
 def default_loader(path: str) -> Image.Image:
     """Read an image file as 8-bit RGB."""
-    return image_io.load(path)
+    return pillow.load(path)
 
 
 class ImageFolder(torch.utils.data.Dataset):

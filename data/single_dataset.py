@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from data import image_io
+from data.formats import pillow
 from data.base_dataset import BaseDataset, about, check_channels, get_transform
 from data.image_folder import find_images
 
@@ -24,7 +24,7 @@ class SingleDataset(BaseDataset):
         path = self.A_paths[index]
         if self.byte_reader:
             return self.byte_reader.item({"A": self.byte_reader.image(index, path, self.grey)}, A_paths=path)
-        A = image_io.load(path)
+        A = pillow.load(path)
         with about(path):
             A = self.transform(A)
         return {"A": A, "A_paths": path}

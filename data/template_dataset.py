@@ -12,7 +12,7 @@ from pathlib import Path
 
 from torch.nn import functional as F
 
-from data import image_io
+from data.formats import pillow
 from data.base_dataset import BaseDataset, about, get_transform
 from data.image_folder import find_images
 from util.util import UserError
@@ -44,7 +44,7 @@ class TemplateDataset(BaseDataset):
         Draw at random as you like (random, numpy.random, torch): each item is seeded by (seed, epoch, index).
         """
         path = self.image_paths[index]
-        B = image_io.load(path)
+        B = pillow.load(path)
         with about(path):  # errors begin with the path
             B = self.transform(B)  # (3, H, W)
         height, width = B.shape[1:]

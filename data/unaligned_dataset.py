@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from data import image_io
+from data.formats import pillow
 from data.base_dataset import BaseDataset, about, check_channels, get_transform
 from data.image_folder import find_images
 
@@ -40,7 +40,7 @@ class UnalignedDataset(BaseDataset):
             A = self.byte_reader.image(index_A, A_path, self.grey_A)
             B = self.byte_reader.image(self.A_size + index_B, B_path, self.grey_B)
             return self.byte_reader.item({"A": A, "B": B}, A_paths=A_path, B_paths=B_path)
-        A, B = image_io.load(A_path), image_io.load(B_path)
+        A, B = pillow.load(A_path), pillow.load(B_path)
         with about(A_path):
             A = self.transform_A(A)
         with about(B_path):

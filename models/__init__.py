@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from models.base_model import BaseModel
-from util import runtime
-from util.plugins import find_class
+from util.runtime import processes as runtime
+from util.runtime.plugins import find_class
 
 BUILT_IN = ("pix2pix", "cycle_gan", "colorization", "test", "template")
 

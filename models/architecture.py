@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from models.networks import as_flags, have_same_keys, infer_D, infer_G
 from util.util import UserError
-from util.weights_file import read
+from util.checkpoint.safe_reader import read
 
 GENERATOR = ("netG", "norm", "ngf", "input_nc", "output_nc", "no_dropout")
 DISCRIMINATOR = ("netD", "n_layers_D", "ndf")

@@ -16,11 +16,14 @@ import torch
 import torch.distributed as dist
 
 from models import layers, networks
-from util import capture, runtime, speed, training_state
-from util.averages import Average, load_averages
-from util.checkpoint import Checkpointer, load_weights, prefix_of, read, unwrap
-from util.health import Health
-from util.sources import sources
+from util.speed import cuda_graphs
+from util.runtime import processes as runtime
+from util.speed import plan
+from util.checkpoint import training_state
+from util.checkpoint.ema import Average, load_averages
+from util.checkpoint.checkpointer import Checkpointer, load_weights, prefix_of, read, unwrap
+from util.monitor.non_finite import Health
+from util.checkpoint.sources import sources
 from util.util import UserError
 
 
@@ -45,7 +48,7 @@ class BaseModel(ABC):
         self.save_dir = Path(opt.checkpoints_dir) / opt.name
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)  # where streams and recordings are made
-        runtime.choose_algorithms(speed.sizes_repeat(opt), getattr(opt, "deterministic", False))
+        runtime.choose_algorithms(plan.sizes_repeat(opt), getattr(opt, "deterministic", False))
         self.loss_names: list[str] = []
         self.model_names: list[str] = []
         self.visual_names: list[str] = []
@@ -55,8 +58,8 @@ class BaseModel(ABC):
         self.progress = training_state.Progress(epoch=getattr(opt, "epoch_count", 1))
         self.place = training_state.Place()  # how the batch at hand counts
         self.averages: dict[str, Average] = {}  # of the generators' weights (--ema)
-        self.best_so_far: training_state.Best | None = None  # epoch, by what util.validation measures
-        self.scale: speed.Scale | None = None  # of gradients within networks, in float16
+        self.best_so_far: training_state.Best | None = None  # epoch, by what util.monitor.validation measures
+        self.scale: plan.Scale | None = None  # of gradients within networks, in float16
         self.health = Health(self)
         self.checkpoints = Checkpointer(self.save_dir)
 
@@ -91,11 +94,11 @@ class BaseModel(ABC):
             self.load_networks(prefix)
         elif getattr(opt, "init_from", ""):
             self.load_from(opt.init_from, prefix)
-        self.scale = speed.make_scale(opt, self.device)
+        self.scale = plan.make_scale(opt, self.device)
         for name, net in self.networks().items():
             net = net.to(self.device)
             layers.recompute_stages(net, self.isTrain and getattr(opt, "grad_checkpoint", False))
-            speed.accelerate(net, opt, self.device, self.scale, ours="capturable" in vars(type(self)))
+            plan.accelerate(net, opt, self.device, self.scale, ours="capturable" in vars(type(self)))
             if self.isTrain and getattr(opt, "ema", 0) and name.startswith("G"):
                 self.averages[name] = Average(net, opt.ema)
             net = runtime.distribute(net, lambda: self.place.share) if self.isTrain else net
@@ -108,8 +111,8 @@ class BaseModel(ABC):
             training_state.restore_plateaus(self.schedulers, state.get("plateaus", []))
             if resume and self.averages:
                 load_averages(self.averages, self.checkpoints, prefix)
-            if speed.has(opt, "capture"):
-                capture.install(self)
+            if plan.has(opt, "capture"):
+                cuda_graphs.install(self)
         self.print_networks(opt.verbose)
 
     def watch(self, optimizer):

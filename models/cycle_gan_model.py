@@ -19,7 +19,7 @@ class CycleGANModel(BaseModel):
         + lambda_identity * (lambda_B |G_A(B) - B| + lambda_A |G_B(A) - A|)             (equation 3, section 5.2)
     """
 
-    capturable = ("real_A", "real_B")  # what a step takes (util.capture)
+    capturable = ("real_A", "real_B")  # what a step takes (util.speed.cuda_graphs)
 
     @staticmethod
     def modify_commandline_options(parser, is_train=True):

@@ -24,8 +24,8 @@ from models.layers import (
 )
 from models.losses import GAN_MODES, GANLoss, cal_gradient_penalty
 from models.schedulers import POLICIES, get_scheduler
-from util.checkpoint import unwrap
-from util.state_dict import without_wrappers
+from util.checkpoint.checkpointer import unwrap
+from util.checkpoint.weights import without_wrappers
 from util.util import UserError, did_you_mean
 
 __all__ = [

@@ -14,7 +14,7 @@ class Pix2PixModel(BaseModel):
     D sees the input beside the image that it judges. The noise z of the paper is dropout within G.
     """
 
-    capturable = ("real_A", "real_B")  # what a step takes (util.capture)
+    capturable = ("real_A", "real_B")  # what a step takes (util.speed.cuda_graphs)
 
     @staticmethod
     def modify_commandline_options(parser, is_train=True):

@@ -18,14 +18,16 @@ import models
 from data import transforms
 from data.transforms import PREPROCESS
 from models import networks
-from options.architecture import Shown, misfit, misfits, summary
+from models.architecture import Shown, misfit, misfits, summary
 from options.legacy import modernise
 from options.parser import Parser, size_or_inf, without
-from options.record import NOT_OPTIONS, experiment_folder, record, write_text
-from util import lock, runtime, speed
-from util.checkpoint import Checkpointer
-from util.metrics import METRICS
-from util.sources import saved_options
+from options.saved import NOT_OPTIONS, experiment_folder, record, write_text
+from util.runtime import lock
+from util.runtime import processes as runtime
+from util.speed import plan
+from util.checkpoint.checkpointer import Checkpointer
+from util.metrics.scores import METRICS
+from util.checkpoint.sources import saved_options
 from util.util import UserError, did_you_mean, printable, warn
 
 # Options whose values are closed lists, and the tables that hold them. A plug-in adds an entry to the table; a model
@@ -40,7 +42,7 @@ CHOICES = {
     "best_metric": METRICS,
     "direction": ("AtoB", "BtoA"),
     "preprocess": PREPROCESS,
-    "precision": speed.DTYPES,
+    "precision": plan.DTYPES,
 }
 
 
@@ -252,7 +254,7 @@ class BaseOptions:
         if begin and self.isTrain and self.argv is None:  # a notebook, which gives argv, would keep the lock for good
             lock.claim(experiment_folder(opt))
         device = runtime.choose_device(ids)
-        opt.speed, why = speed.choose(opt, device, self.saved.get("speed") if self.isTrain else None)
+        opt.speed, why = plan.choose(opt, device, self.saved.get("speed") if self.isTrain else None)
         values = {name: (getattr(opt, name), default) for name, default in sorted(self.plain.items())}
         opt.differing = {name: both for name, both in values.items() if both[0] != both[1]}
         if begin:

@@ -8,7 +8,7 @@ import math
 import os
 from pathlib import Path
 
-from util import runtime
+from util.runtime import processes as runtime
 from util.util import UserError, warn
 
 NOT_OPTIONS = ("typed", "given", "differing", "device")

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import data
 import models
-from options.architecture import NETWORKS, Shown, shown_by
+from models.architecture import NETWORKS, Shown, shown_by
 from options.base_options import BaseOptions
 from options.parser import size_or_inf
-from util.checkpoint import prefix_of
-from util.preflight import core_count
-from util.sources import generator_of
+from util.checkpoint.checkpointer import prefix_of
+from util.monitor.forecast import core_count
+from util.checkpoint.sources import generator_of
 
 WHOLE = {"scale_width_and_crop": "scale_width", "crop": "none"}  # without the random crop
 

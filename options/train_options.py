@@ -7,16 +7,17 @@ import math
 import shlex
 
 import models
-from options.architecture import DISCRIMINATOR, GENERATOR, NETWORKS, PIX2PIX, Shown, shown_by
+from models.architecture import DISCRIMINATOR, GENERATOR, NETWORKS, PIX2PIX, Shown, shown_by
 from options.base_options import BaseOptions, listed
 from options.parser import without
 from options.test_options import WHOLE
-from util import runtime, speed
-from util.checkpoint import prefix_of
-from util.metrics import METRICS
-from util.sources import find_source, saved_options, sources
+from util.runtime import processes as runtime
+from util.speed import plan
+from util.checkpoint.checkpointer import prefix_of
+from util.metrics.scores import METRICS
+from util.checkpoint.sources import find_source, saved_options, sources
 from util.util import UserError
-from util.validation import is_paired
+from util.monitor.validation import is_paired
 
 # What a run that goes on does not take from its first start.
 OF_ONE_START = {
@@ -152,7 +153,7 @@ class TrainOptions(BaseOptions):
     def check(self, opt):
         super().check(opt)
         self.check_validation(opt)
-        if opt.precision == "fp16" and (obstacle := speed.why_not_fp16(opt)):
+        if opt.precision == "fp16" and (obstacle := plan.why_not_fp16(opt)):
             self.parser.error(f"--precision fp16: {obstacle}; bf16 needs no scale")
         for name, lowest in (
             ("lr", 0),

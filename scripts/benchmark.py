@@ -8,7 +8,7 @@
 
 Variants take turns (A B C A B C ...), with the same seeds and data. What stands behind `--` goes to train.py's options.
 Every sample is written to benchmark.json, and tables to benchmark.md; so far as they are measured, if the run is cut
-off. scripts/benchmark_tables.py joins such files, docs/performance.md says what the columns mean.
+off. scripts/benchmarks/tables.py joins such files, docs/performance.md says what the columns mean.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ try:
     import torch
     import torchvision
 
-    from scripts import benchmark_runs as runs
-    from scripts import benchmark_steps
-    from scripts import benchmark_tables as tables
-    from scripts.benchmark_base import release, say, train_options
-    from util.files import write_whole
-    from util.preflight import core_count, main_memory
+    from scripts.benchmarks import commands as runs
+    from scripts.benchmarks import steps
+    from scripts.benchmarks import tables as tables
+    from scripts.benchmarks.common import release, say, train_options
+    from util.checkpoint.atomic_files import write_whole
+    from util.monitor.forecast import core_count, main_memory
     from util.util import explained_errors
 except (ImportError, RuntimeError) as error:  # a torchvision made for another torch raises RuntimeError
     sys.exit(f"error: {error}: Python 3.10 or newer is needed, and what scripts/install_deps.sh installs")
 
 SHORT, LONG = ("limits", "steps", "loader", "translation", "page"), ("schedule", "quality")
 PARTS = {
-    "limits": benchmark_steps.limits,
-    "steps": benchmark_steps.steps,
+    "limits": steps.limits,
+    "steps": steps.steps,
     "loader": runs.loader,
     "translation": runs.translation,
     "page": runs.page,

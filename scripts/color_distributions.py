@@ -47,8 +47,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.bootstrap < 0 or args.seed < 0:
         parser.error("--bootstrap and --seed are 0 or more")
-    from scripts.truths import find_pairs
-    from util.interrupts import unbreakable_output
+    from scripts.evaluation.targets import find_pairs
+    from util.runtime.signals import unbreakable_output
     from util.util import explained_errors  # here and below: PyTorch takes seconds, which --help need not wait for
 
     unbreakable_output()
@@ -116,14 +116,14 @@ def measure(pairs: list[tuple[Path, Path]], bootstrap: int = 0, seed: int = 0) -
     """
     from tqdm import tqdm
 
-    from data import image_io
+    from data.formats import pillow
 
     rng = np.random.default_rng(seed)
     total = np.zeros((2, ENDS[-1]), np.int64)
     drawn = np.zeros((2, bootstrap, ENDS[-1]))
     left = np.full(bootstrap, len(pairs))
     for i, files in enumerate(tqdm(pairs, unit="image", disable=None, leave=False)):
-        counts = np.stack([lab_counts(np.asarray(image_io.load(file))) for file in files])
+        counts = np.stack([lab_counts(np.asarray(pillow.load(file))) for file in files])
         total += counts
         times = rng.binomial(left, 1 / (len(pairs) - i))
         left -= times
@@ -166,7 +166,7 @@ def print_table(colours: dict[str, Colours]) -> None:
 
 def write(folder: Path, colours: dict[str, Colours]) -> None:
     """Write the plot and the figures into a folder."""
-    from util.files import write_whole
+    from util.checkpoint.atomic_files import write_whole
     from util.util import printable
 
     for suffix, text in (("svg", plot(colours)), ("json", json.dumps(as_json(colours), indent=1) + "\n")):

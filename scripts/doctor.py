@@ -35,15 +35,16 @@ try:
 
     import data
     import models
-    from data.examine import Examination, spread
-    from options.record import experiment_folder
+    from scripts.checks.dataset import Examination, spread
+    from options.saved import experiment_folder
     from options.test_options import TestOptions
     from options.train_options import TrainOptions, nothing_left
-    from scripts.doctor_device import about_device, about_workers
-    from scripts.doctor_picture import draw_sheet
-    from util import preflight, runtime
-    from util.checkpoint import Checkpointer
-    from util.preflight import Finding, named, quiet, size
+    from scripts.checks.device import about_device, about_workers
+    from scripts.checks.sample_sheet import draw_sheet
+    from util.monitor import forecast
+    from util.runtime import processes as runtime
+    from util.checkpoint.checkpointer import Checkpointer
+    from util.monitor.forecast import Finding, named, quiet, size
     from util.util import UserError, explained_errors, printable
 except (ImportError, RuntimeError) as error:  # a torchvision made for another torch raises RuntimeError
     sys.exit(f"FAIL  packages    {error}: Python 3.10 or newer is needed, and what scripts/install_deps.sh installs")
@@ -268,7 +269,7 @@ def about_memory(case: Case) -> Iterator[Finding]:
         if model.device.type != "meta":
             raise NotImplementedError("not made for the meta device")
         with quiet():
-            need = preflight.step_memory(model, batch_of(case.sample, opt.batch_size), opt.isTrain)
+            need = forecast.step_memory(model, batch_of(case.sample, opt.batch_size), opt.isTrain)
     except Exception as error:
         if isinstance(error, NotImplementedError) or "meta" in str(error):
             text = f"unknown, as model {opt.model} can't be tried without computing: {error}"
@@ -279,8 +280,8 @@ def about_memory(case: Case) -> Iterator[Finding]:
     if opt.device.type == "cuda":
         (free, total), where = torch.cuda.mem_get_info(opt.device), "the GPU"
     else:
-        (total, free), where = preflight.main_memory(), "this machine"
-    yield preflight.about_memory(need, total, free, where, opt.batch_size, opt.crop_size)
+        (total, free), where = forecast.main_memory(), "this machine"
+    yield forecast.about_memory(need, total, free, where, opt.batch_size, opt.crop_size)
 
 
 def batch_of(item: dict, count: int) -> dict:
@@ -298,13 +299,13 @@ def about_disk(case: Case) -> Iterator[Finding]:
         return
     if opt.isTrain:
         if model.progress.epoch <= opt.n_epochs + opt.n_epochs_decay:
-            yield preflight.disk_for(opt, model, case.data.count)
+            yield forecast.disk_for(opt, model, case.data.count)
         return
     count = int(min(opt.num_test, case.data.count))
     areas = [value[0].numel() for value in case.sample.values() if isinstance(value, torch.Tensor)]
     need = count * len(model.visual_names) * 3 * max(areas, default=0)
     try:
-        free = preflight.free_space(opt.results_dir)
+        free = forecast.free_space(opt.results_dir)
     except UserError as error:
         yield Finding("FAIL", "disk", str(error), "--results_dir elsewhere")
         return

@@ -192,7 +192,7 @@ END
 }
 
 unpack_as() {
-  "$python" -m util.unpack "$2" "$1" || return
+  "$python" -m util.download.archive "$2" "$1" || return
   rm -f -- "$2"
 }
 

@@ -28,16 +28,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import torch
 
-from data import image_io
+from data.formats import pillow
 from options.test_options import TestOptions
-from scripts.evaluate_images import Task, of_experiment, of_folders, of_results, truth
-from scripts.truths import MeanImage, targets
-from util.evaluation_page import Extremes, Picture, Place, Row, Section, better, formatted, kept, make_page, span
-from util.files import replacing, write_whole
-from util.html import shown
-from util.interrupts import unbreakable_output
-from util.metrics import METRICS, Evaluation, Score, ready
-from util.page_data import as_line
+from scripts.evaluation.inputs import Task, of_experiment, of_folders, of_results, truth
+from scripts.evaluation.targets import MeanImage, targets
+from scripts.evaluation.page import Extremes, Picture, Place, Row, Section, better, formatted, kept, make_page, span
+from util.checkpoint.atomic_files import replacing, write_whole
+from util.pages.document import shown
+from util.runtime.signals import unbreakable_output
+from util.metrics.scores import METRICS, Evaluation, Score, ready
+from util.pages.data_file import as_line
 from util.util import UserError, device_of, did_you_mean, explained_errors, printable
 
 OTHER = {"B": "A", "A": "B"}
@@ -135,7 +135,7 @@ def chosen(args, paired: bool, weights: dict[str, Path]) -> list[str]:
 
 def read(picture: Picture) -> np.ndarray:
     """Return a picture as uint8 (H, W, 3)."""
-    return np.asarray(image_io.load(picture)) if isinstance(picture, Path) else picture
+    return np.asarray(pillow.load(picture)) if isinstance(picture, Path) else picture
 
 
 def as_batch(image: np.ndarray) -> torch.Tensor:

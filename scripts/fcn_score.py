@@ -68,14 +68,15 @@ try:
     from PIL import Image
     from tqdm import tqdm
 
-    from data import image_io
+    from data.formats import pillow
     from data.aligned_dataset import AlignedDataset
-    from scripts.label_maps import Shot, find_shots, find_truths, read_colours, read_truth
-    from util import runtime, segmenters
-    from util.files import sha256, write_whole
-    from util.interrupts import unbreakable_output
-    from util.preflight import named
-    from util.segmentation import FIGURES, Protocol, bootstrap, by_class, mean_iou_of_all, resize_nearest, tally
+    from scripts.evaluation.label_maps import Shot, find_shots, find_truths, read_colours, read_truth
+    from util.runtime import processes as runtime
+    from scripts.evaluation import segmenters
+    from util.checkpoint.atomic_files import sha256, write_whole
+    from util.runtime.signals import unbreakable_output
+    from util.monitor.forecast import named
+    from scripts.evaluation.segmentation import FIGURES, Protocol, bootstrap, by_class, mean_iou_of_all, resize_nearest, tally
     from util.util import UserError, device_of, explained_errors, need, printable
 except (ImportError, RuntimeError) as error:  # a torchvision made for another torch raises RuntimeError
     sys.exit(f"error: {error}: Python 3.10 or newer is needed, and what scripts/install_deps.sh installs")
@@ -130,7 +131,7 @@ def score(shots: list[Shot], protocol: Protocol, segmenter) -> Scored:
         truth = read_truth(shot, protocol)
         target, size = torch.from_numpy(truth.labels), truth.labels.shape[::-1]
         for who, path in (("results", shot.fake), ("real", shot.real)):
-            predicted = segmenter(protocol.prepare(image_io.load(path), size), size)
+            predicted = segmenter(protocol.prepare(pillow.load(path), size), size)
             tallies[who].append(tally(count(metrics[who], predicted, target)))
         pixels, far, checked = pixels + target.numel(), far + truth.far, checked + (truth.agreement is not None)
         ignored += int((target == protocol.ignore_label).sum())

@@ -55,7 +55,7 @@ def main(words: list[str]) -> None:
 
 def write_index(checkpoints: Path, results: Path, out: Path | None) -> None:
     """Write the page; raise UserError where there is nothing to show, or something else would be replaced."""
-    from scripts.experiments import find
+    from scripts.experiments.reader import find
     from util.util import UserError, printable
 
     for folder, usual, flag in ((checkpoints, CHECKPOINTS, "checkpoints_dir"), (results, RESULTS, "results_dir")):
@@ -90,7 +90,7 @@ def near(folder: Path) -> str:
 
 def check_ours(out: Path) -> None:
     """Refuse to replace a file that this program did not write."""
-    from scripts.experiments import read_start
+    from scripts.experiments.reader import read_start
     from util.util import UserError, printable
 
     if out.exists() and MARK.encode() not in read_start(out, 2000):
@@ -113,7 +113,7 @@ def defaults(model: str, mode: str) -> dict[str, str]:
     import data
     import models
     from options.train_options import TrainOptions
-    from scripts.experiments import as_text
+    from scripts.experiments.reader import as_text
 
     words = ["--dataroot", ""]
     words += ["--model", model] * (model in models.BUILT_IN) + ["--dataset_mode", mode] * (mode in data.BUILT_IN)
@@ -172,7 +172,7 @@ def is_typed(seed: str) -> bool:
 
 def write_page(out: Path, found: list) -> None:
     """Write the page, whole or not at all."""
-    from util.files import write_whole
+    from util.checkpoint.atomic_files import write_whole
 
     varying, usual, told = differing(found)
     link = Links(out.parent)
@@ -300,9 +300,9 @@ def document(runs: list[dict], usual: dict[str, str], names: list[str]) -> str:
     from dominate import tags
     from dominate.util import raw
 
-    from scripts.experiments import lower_is_better
-    from util.html import script, shown, style
-    from util.page_data import as_line
+    from scripts.experiments.reader import lower_is_better
+    from util.pages.document import script, shown, style
+    from util.pages.data_file import as_line
 
     made = time.strftime("%Y-%m-%d %H:%M")
     lower = [name for name in names if lower_is_better(name)]
@@ -346,7 +346,7 @@ def choices(names: list[str], lower: list[str]) -> None:
     """Add the filter, and the lists of metrics and orders."""
     from dominate import tags
 
-    from util.html import shown
+    from util.pages.document import shown
 
     with tags.form(id="find", onsubmit="return false"):
         words = {"type": "search", "placeholder": "Filter: name, model, option", "aria_label": "Filter"}
@@ -382,7 +382,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     if {"-h", "--help"} & set(sys.argv[1:]):
         main(sys.argv[1:])
-    from util.interrupts import unbreakable_output
+    from util.runtime.signals import unbreakable_output
     from util.util import explained_errors
 
     unbreakable_output()

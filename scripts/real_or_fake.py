@@ -30,8 +30,8 @@ import numpy as np
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from scripts.real_or_fake_answers import summarise
-from util.files import write_whole
+from scripts.perceptual.answers import summarise
+from util.checkpoint.atomic_files import write_whole
 
 
 def main() -> None:
@@ -65,7 +65,7 @@ def main() -> None:
     summing.add_argument("--seed", type=int, default=0, help="of the bootstrap")
     summing.set_defaults(command=summarise)
     args = parser.parse_args()
-    from util.interrupts import unbreakable_output
+    from util.runtime.signals import unbreakable_output
     from util.util import explained_errors  # here and below: PyTorch takes seconds, which --help need not wait for
 
     unbreakable_output()
@@ -134,7 +134,7 @@ def make_study(args: argparse.Namespace) -> dict:
 
 def choose(args: argparse.Namespace) -> list[tuple[str, Path, Path]]:
     """Draw (use, fake, real) from the results: no pair has two uses."""
-    from scripts.truths import find_pairs
+    from scripts.evaluation.targets import find_pairs
     from util.util import UserError, printable
 
     pairs = find_pairs(args.results, args.domain)
@@ -152,9 +152,9 @@ def choose(args: argparse.Namespace) -> list[tuple[str, Path, Path]]:
 
 def read(path: Path) -> np.ndarray:
     """Read an image as (H, W, 3), without anything else that its file holds."""
-    from data import image_io
+    from data.formats import pillow
 
-    return np.asarray(image_io.load(path))
+    return np.asarray(pillow.load(path))
 
 
 def check_sizes(fake: Path, images: list[np.ndarray]) -> None:

@@ -17,8 +17,8 @@ from terminal import equal, weights
 import train as program
 from models.pix2pix_model import Pix2PixModel
 from options.train_options import TrainOptions
-from util.checkpoint import Checkpointer
-from util.training_state import Progress
+from util.checkpoint.checkpointer import Checkpointer
+from util.checkpoint.training_state import Progress
 from util.util import UserError
 
 TINY = (
@@ -335,22 +335,22 @@ def test_an_unreadable_image_stops_training_after_saving_it(train, capsys, threa
 
 
 def test_a_save_that_was_cut_after_its_commit_is_completed(train, monkeypatch):
-    from util import checkpoint
+    from util.checkpoint import checkpointer
 
     more = "--n_epochs 1 --n_epochs_decay 0"
     folder = train("x", more=more)
     before = (folder / "latest_net_G.pth").read_bytes()
-    original = checkpoint._rename
+    original = checkpointer._rename
 
     def rename(path):
         if path.name != "latest_state.pth":
             raise KeyboardInterrupt
         original(path)
 
-    monkeypatch.setattr(checkpoint, "_rename", rename)
+    monkeypatch.setattr(checkpointer, "_rename", rename)
     with pytest.raises(KeyboardInterrupt):
         train("x", more="--n_epochs 2 --n_epochs_decay 0 --continue_train")
-    monkeypatch.setattr(checkpoint, "_rename", original)
+    monkeypatch.setattr(checkpointer, "_rename", original)
     assert (folder / "latest_net_G.pth").read_bytes() == before
     train("x", more="--n_epochs 3 --n_epochs_decay 0 --continue_train")
     assert torch.load(folder / "latest_state.pth", weights_only=True)["progress"] == [4, 0, 15]

@@ -30,11 +30,12 @@ from models import create_model, networks
 from models.base_model import BaseModel
 from options.test_options import TestOptions as TestingOptions
 from options.test_options import loading_processes
-from util import results, runtime
-from util.batches import batch_size, in_batches, why_one_by_one
-from util.html import HTML
-from util.pictures import three_channels, to_pictures
-from util.results import Results
+from util.pages import results_writer
+from util.runtime import processes as runtime
+from util.speed.batching import batch_size, in_batches, why_one_by_one
+from util.pages.document import HTML
+from util.loggers.visuals import three_channels, to_pictures
+from util.pages.results_writer import Results
 from util.util import UserError, explained_errors, tensor2im
 
 SIZES = [(32, 32)] * 3 + [(40, 32)] * 2 + [(32, 32), (40, 32)] + [(48, 36)] * 4  # with --preprocess none: 5 batches
@@ -272,7 +273,7 @@ def test_a_batch_becomes_pictures_as_each_image_does(channels):
 
 def test_a_picture_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     old, new = (Image.fromarray(np.full((90, 90, 3), value, np.uint8)) for value in (1, 2))
-    results.write_png(old, tmp_path / "a.png")
+    results_writer.write_png(old, tmp_path / "a.png")
 
     def full(self, file, *_, **__):
         file.write(b"half")
@@ -281,11 +282,11 @@ def test_a_picture_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(Image.Image, "save", full)
         with pytest.raises(OSError, match="No space left"):
-            results.write_png(new, tmp_path / "a.png")
+            results_writer.write_png(new, tmp_path / "a.png")
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
     assert np.asarray(Image.open(tmp_path / "a.png")).max() == 1
     with pytest.raises(FileNotFoundError) as error:
-        results.write_png(new, tmp_path / "gone" / "a.png")
+        results_writer.write_png(new, tmp_path / "gone" / "a.png")
     assert error.value.filename == str(tmp_path / "gone" / "a.png")
 
 
@@ -293,13 +294,13 @@ def test_a_picture_appears_whole_or_not_at_all(tmp_path, monkeypatch):
 
 
 def test_rows_follow_the_images_whichever_is_written_first(tmp_path, monkeypatch):
-    write = results.write_picture
+    write = results_writer.write_picture
 
     def slow(folder, row, *rest):
         time.sleep(0.1 if int(row.name) % 4 == 0 else 0)
         write(folder, row, *rest)
 
-    monkeypatch.setattr(results, "write_picture", slow)
+    monkeypatch.setattr(results_writer, "write_picture", slow)
     with Results(HTML(tmp_path, "t")) as page:
         for i in range(0, 12, 2):
             page.add({"real": image(i, count=2), "fake": image(i, count=2)}, [f"/d/{i}.png", f"/d/{i + 1}.png"])
@@ -320,7 +321,7 @@ def test_the_page_is_that_of_save_images(tmp_path):
                 if how == "threads":
                     rows.add(shown, f"{i}.png")
                 else:
-                    results.save_images(page, shown, f"{i}.png", 2.0, 77)
+                    results_writer.save_images(page, shown, f"{i}.png", 2.0, 77)
         page.save()
     assert (tmp_path / "threads/index.html").read_bytes() == (tmp_path / "one/index.html").read_bytes()
     files = [sorted((tmp_path / how / "images").iterdir()) for how in ("threads", "one")]
@@ -354,14 +355,14 @@ def add_rows(web, count, pause=0.0, end=None):
 
 
 def test_a_full_disk_stops_the_run_with_a_whole_page_and_the_usual_words(tmp_path, monkeypatch):
-    write = results.write_png
+    write = results_writer.write_png
 
     def full(picture, path):
         if path.name.startswith("5_"):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         write(picture, path)
 
-    monkeypatch.setattr(results, "write_png", full)
+    monkeypatch.setattr(results_writer, "write_png", full)
     began = time.monotonic()
     with pytest.raises(SystemExit) as stop, explained_errors():
         add_rows(tmp_path, 1000, 0.01)
@@ -374,8 +375,8 @@ def test_a_full_disk_stops_the_run_with_a_whole_page_and_the_usual_words(tmp_pat
 
 
 def test_a_broken_image_ends_the_run_after_those_before_it_are_shown(tmp_path, monkeypatch):
-    write = results.write_picture
-    monkeypatch.setattr(results, "write_picture", lambda *row: (time.sleep(0.02), write(*row)))
+    write = results_writer.write_picture
+    monkeypatch.setattr(results_writer, "write_picture", lambda *row: (time.sleep(0.02), write(*row)))
 
     def broken():
         raise UserError("cannot read 20.png")
@@ -386,8 +387,8 @@ def test_a_broken_image_ends_the_run_after_those_before_it_are_shown(tmp_path, m
 
 
 def test_ctrl_c_gives_up_what_no_thread_has_begun(tmp_path, monkeypatch):
-    write = results.write_picture
-    monkeypatch.setattr(results, "write_picture", lambda *row: (time.sleep(0.1), write(*row)))
+    write = results_writer.write_picture
+    monkeypatch.setattr(results_writer, "write_picture", lambda *row: (time.sleep(0.1), write(*row)))
     began = time.monotonic()
     threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
     with pytest.raises(KeyboardInterrupt):
@@ -456,9 +457,9 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
 
 
 def test_what_waits_to_be_written_is_bounded(tmp_path, monkeypatch):
-    monkeypatch.setattr(results, "WAITING", 10 * 6 * 8 * 3)
-    write, most = results.write_picture, 0
-    monkeypatch.setattr(results, "write_picture", lambda *row: (time.sleep(0.005), write(*row)))
+    monkeypatch.setattr(results_writer, "WAITING", 10 * 6 * 8 * 3)
+    write, most = results_writer.write_picture, 0
+    monkeypatch.setattr(results_writer, "write_picture", lambda *row: (time.sleep(0.005), write(*row)))
     with Results(HTML(tmp_path, "t")) as page:
         for i in range(100):
             page.add({"fake": image(i, count=2)}, [f"{i}a.png", f"{i}b.png"])

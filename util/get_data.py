@@ -15,7 +15,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.error import HTTPError
 
-from util.unpack import ArchiveError, unpack
+from util.download.archive import ArchiveError, unpack
 from util.util import UserError, did_you_mean
 
 URLS = {

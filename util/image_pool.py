@@ -28,7 +28,7 @@ class ImagePool:
         self.rng = rng
         self.num_imgs = 0
         self.images: list[torch.Tensor] = []
-        self.recording = None  # util.capture's stand-in for `query`, while a step is recorded
+        self.recording = None  # util.speed.cuda_graphs's stand-in for `query`, while a step is recorded
 
     def query(self, images: torch.Tensor) -> torch.Tensor:
         """Swap images (N, C, H, W) for the pool's: each comes back itself, or an older one that it replaces.

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from util import runtime
+from util.runtime import processes as runtime
 
 # Of a write, which names no file.
 DISK_ERRORS = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EIO") if hasattr(errno, name)}

@@ -8,17 +8,18 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from util import preflight, runtime
-from util.console import LossLog, Meter
-from util.dashboards import Guard, TensorboardSink, VisdomSink, WandbSink
-from util.diagnosis import Diagnosis
-from util.metrics import METRICS
-from util.pictures import Pictures, Step, batch_sheet, three_channels
-from util.results import fetch, save_images  # noqa: F401 - loops import save_images from here
-from util.run_header import run_header
-from util.training_page import TrainingPage
+from util.monitor import forecast
+from util.runtime import processes as runtime
+from util.loggers.console import LossLog, Meter
+from util.loggers.dashboards import Guard, TensorboardSink, VisdomSink, WandbSink
+from util.monitor.diagnosis import Diagnosis
+from util.metrics.scores import METRICS
+from util.loggers.visuals import Pictures, Step, batch_sheet, three_channels
+from util.pages.results_writer import fetch, save_images  # noqa: F401 - loops import save_images from here
+from util.loggers.run_summary import run_header
+from util.pages.training_page import TrainingPage
 from util.util import warn
-from util.validation import watched
+from util.monitor.validation import watched
 
 
 class Visualizer:
@@ -273,7 +274,7 @@ class Visualizer:
     def _draw_first_batch(self, batch: dict) -> None:
         """Save a picture of what the network is fed, so that a mixed-up A and B are seen at once."""
         if isinstance(batch, dict):
-            for line in preflight.about_batch(batch):
+            for line in forecast.about_batch(batch):
                 warn(line)
         sheet = batch_sheet(batch) if isinstance(batch, dict) else None
         if sheet is not None:

@@ -1,4 +1,4 @@
-"""Images as bytes, for `--fast` and `--cache`: what workers then hand over, finished on the device (data/prefetch.py).
+"""Images as bytes, for `--fast` and `--cache`: what workers then hand over, finished on the device (data/loading/prefetch.py).
 
 Every random draw is the one that data/transforms.py would make, in its order.
 """
@@ -14,10 +14,11 @@ from PIL import Image
 from torch.nn import functional as F
 from torchvision.transforms import RandomCrop
 
-from data import image_io, transforms
+from data import transforms
+from data.formats import pillow
 from data.base_dataset import about
-from data.cache import create_cache
-from data.prefetch import FLIPS
+from data.loading.cache import create_cache
+from data.loading.prefetch import FLIPS
 
 DATASETS = ("aligned", "unaligned", "single")  # which have their images read by a ByteReader, if they are given one
 
@@ -62,7 +63,7 @@ class ByteReader:
             return self.cut(pixels)
 
     def _load(self, path: str) -> Sized:
-        image, size = image_io.load_shrunk(path, self.towards)
+        image, size = pillow.load_shrunk(path, self.towards)
         return (image,), size
 
     def read(self, keys, path: str, load: Callable[[], Sized], greys) -> tuple[list[np.ndarray], tuple[int, int]]:

@@ -10,7 +10,7 @@ import sys
 
 import numpy as np
 
-from util.preflight import main_memory, size
+from util.monitor.forecast import main_memory, size
 from util.util import UserError
 
 SHARE = 0.5  # of the memory that is free when training starts

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from torch.utils.data import Sampler
 
-from util.training_state import Place
+from util.checkpoint.training_state import Place
 
 
 class EpochSampler(Sampler):

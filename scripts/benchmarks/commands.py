@@ -18,14 +18,14 @@ from pathlib import Path
 
 from data import create_dataset
 from models import create_model
-from options.record import record
+from options.saved import record
 from options.test_options import TestOptions
-from scripts import benchmark_tables as tables
-from scripts.benchmark_base import ROOT, hushed, loading, made_images, models_of, say, settle, train_options
-from util import speed
-from util.html import HTML
-from util.preflight import core_count
-from util.results import save_images
+from scripts.benchmarks import tables as tables
+from scripts.benchmarks.common import ROOT, hushed, loading, made_images, models_of, say, settle, train_options
+from util.speed import plan
+from util.pages.document import HTML
+from util.monitor.forecast import core_count
+from util.pages.results_writer import save_images
 from util.util import UserError
 from util.visualizer import Visualizer
 
@@ -182,7 +182,7 @@ def lines_of(words: list, log: Path, chosen: str = "") -> Iterator[str]:
     `chosen`: words that make train.py fast, in place of those that its options choose.
     """
     if chosen:
-        code = "import runpy, sys; sys.path.insert(0, '.'); from util import speed; speed.choose = lambda *_: "
+        code = "import runpy, sys; sys.path.insert(0, '.'); from util import speed; plan.choose = lambda *_: "
         words = ["-c", f"{code}({chosen!r}, []); runpy.run_path('train.py', run_name='__main__')", *words[1:]]
     words = [sys.executable, *map(str, words)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
@@ -200,7 +200,7 @@ def lines_of(words: list, log: Path, chosen: str = "") -> Iterator[str]:
 
 def arms_of(args, default: list[str]) -> dict[str, tuple[list[str], str]]:
     """Return the arms to train: name -> train.py's options, and words in place of those that follow from options."""
-    options = {"fast": ["--fast"], **{name: ["--precision", name] for name in speed.DTYPES}}
+    options = {"fast": ["--fast"], **{name: ["--precision", name] for name in plan.DTYPES}}
     return {name: (options.get(name, []), "" if name in options else name) for name in args.arms or default}
 
 

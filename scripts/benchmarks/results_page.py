@@ -1,6 +1,6 @@
 """Measure the results page with many rows: what it takes to write, and to open, scroll, filter and sort in Chromium.
 
-    python scripts/benchmark_pages.py --rows 10000
+    python scripts/benchmarks/results_page.py --rows 10000
 
 Prints a table. The page and its images are made in a temporary folder, on the disk that TMPDIR names.
 """
@@ -22,9 +22,9 @@ import numpy as np  # noqa: E402
 from browser import open_browser  # noqa: E402
 from PIL import Image  # noqa: E402
 
-from util.page_data import as_line  # noqa: E402
-from util.results import write_picture  # noqa: E402
-from util.results_page import ResultsPage, Row  # noqa: E402
+from util.pages.data_file import as_line  # noqa: E402
+from util.pages.results_writer import write_picture  # noqa: E402
+from util.pages.results_page import ResultsPage, Row  # noqa: E402
 
 LABELS = ("real_A", "fake_B", "real_B")
 FRAMES = """

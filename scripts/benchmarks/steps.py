@@ -19,8 +19,9 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from models import create_model
-from scripts.benchmark_base import hushed, loading, made_images, models_of, release, say, settle, train_options
-from util import runtime, speed
+from scripts.benchmarks.common import hushed, loading, made_images, models_of, release, say, settle, train_options
+from util.runtime import processes as runtime
+from util.speed import plan
 from util.util import UserError
 
 TOO_SLOW = 30  # seconds of a step, above which a batch size is left out unless it was asked for
@@ -36,7 +37,7 @@ def limits(args, work: Path) -> Iterator[dict]:
     kinds: dict[str, tuple[Callable, int]] = {"memory": (lambda: target.copy_(numbers), 2 * numbers.nbytes)}
     # CPUs are slow in float16, in which nothing is trained there.
     for precision in ("fp32", "tf32", "bf16", "fp16") if cuda else ("fp32", "bf16"):
-        matrix = torch.randn(n, n, device=device).to(speed.DTYPES[precision.replace("tf32", "fp32")])
+        matrix = torch.randn(n, n, device=device).to(plan.DTYPES[precision.replace("tf32", "fp32")])
         kinds[precision] = (product(matrix, precision == "tf32"), 2 * n**3)
     samples, count = {kind: [] for kind in kinds}, 20 if cuda else 2
     say(f"limits: {', '.join(kinds)}")
@@ -80,7 +81,7 @@ def variants(args) -> dict[str, tuple[list[str], str]]:
 
 def obstacle(args, model: str, variant: str) -> str:
     """Say why a variant can't be measured; empty if it can."""
-    checks = {"compile": speed.why_not_compile, "capture": speed.why_not_capture}
+    checks = {"compile": plan.why_not_compile, "capture": plan.why_not_capture}
     return checks[variant](train_options(args, model)) if variant in checks else ""
 
 
@@ -125,7 +126,7 @@ class Arm:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(self.device)  # not that of trying out algorithms, but that of capturing
         self.run(12)
-        if speed.has(self.opt, "capture") and getattr(self.model.optimize_parameters, "graph", None) is None:
+        if plan.has(self.opt, "capture") and getattr(self.model.optimize_parameters, "graph", None) is None:
             raise RuntimeError("steps could not be captured, perhaps out of memory")
         self.block = max(1, min(50, round(1 / self.run(3))))  # about a second
         self.memory = torch.cuda.max_memory_allocated(self.device) - before

@@ -1,6 +1,6 @@
 """Make Markdown tables of what scripts/benchmark.py has measured.
 
-    python scripts/benchmark_tables.py results/benchmark/benchmark.json --into docs/performance.md
+    python scripts/benchmarks/tables.py results/benchmark/benchmark.json --into docs/performance.md
 
 Several files of one machine are joined, rows of a part behind each other. With --into, each table goes into the page
 between its marks: `<!-- cpu steps -->` and `<!-- /cpu steps -->`, or with gpu in cpu's place. docs/performance.md says

@@ -17,11 +17,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data import BUILT_IN, find_dataset_using_name, image_io
-from data.image_facts import Header, Item, equal_items, fits_suffix, is_transparent, items_of, look_at, read_header
+from data import BUILT_IN, find_dataset_using_name
+from data.formats import pillow
+from scripts.checks.image_files import Header, Item, equal_items, fits_suffix, is_transparent, items_of, look_at, read_header
 from data.image_folder import is_image_file
-from util import preflight
-from util.preflight import Finding, Look, named, quiet
+from util.monitor import forecast
+from util.monitor.forecast import Finding, Look, named, quiet
 from util.util import UserError, printable
 
 MOST_ITEMS = 2000  # whose pixels are read
@@ -112,7 +113,7 @@ class Examination:
         for what, these, cure in (
             (
                 "more than 8 bits, of which 8 are read",
-                [path for path, h in headers.items() if h.mode in image_io.DEEP_MODES],
+                [path for path, h in headers.items() if h.mode in pillow.DEEP_MODES],
                 "nothing if 8 will do, else a data set of your own (data/template_dataset.py)",
             ),
             (
@@ -246,13 +247,13 @@ class Examination:
         plain = all(header and header.format != "TIFF" for header in headers)
         try:
             with contextlib.nullcontext() if plain else _libtiff:
-                images = [image_io.load(path).convert("RGB") for path in item.paths]
+                images = [pillow.load(path).convert("RGB") for path in item.paths]
         except UserError as error:
             return Pixels(error=str(error))
         whole, half = images[0], images[0].width // 2
         side_by_side = len(item.sides) > len(images)
         may_be_two = side_by_side or (not self.pairs and whole.width == 2 * whole.height)
-        cut = preflight.is_cut_through(whole, half) if may_be_two else None
+        cut = forecast.is_cut_through(whole, half) if may_be_two else None
         if side_by_side:
             if half == 0:
                 return Pixels(error=f"{printable(item.paths[0])} is too narrow for two images side by side")
@@ -261,7 +262,7 @@ class Examination:
         may_be_clear = [
             path for path, header in zip(item.paths, headers, strict=True) if not header or header.mode != "RGB"
         ]
-        return Pixels(tuple(map(preflight.look, images)), same, cut, any(map(is_transparent, may_be_clear)))
+        return Pixels(tuple(map(forecast.look, images)), same, cut, any(map(is_transparent, may_be_clear)))
 
     def about_pairs(self) -> Iterator[Finding]:
         """Find pairs whose A and B are one image, single pictures that would be cut in two, and pairs taken for one."""

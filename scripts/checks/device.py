@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from util.preflight import Finding, core_count, size
+from util.monitor.forecast import Finding, core_count, size
 
 NO_GPU = "--gpu_ids -1 if that is meant; the papers' sizes take days then"
 

@@ -15,10 +15,10 @@ from typing import NamedTuple
 from PIL import Image
 from tqdm import tqdm
 
-from data import image_io
+from data.formats import pillow
 from data.aligned_dataset import AlignedDataset
 from data.image_folder import is_image_file
-from util.preflight import core_count, quiet
+from util.monitor.forecast import core_count, quiet
 
 MOST_SECONDS = 60  # for each kind of look
 AS_STORED = ("JPEG", "MPO", "WEBP")  # formats of which Pillow doesn't turn the pixels by itself
@@ -60,8 +60,8 @@ def items_of(dataset) -> list[Item]:
 def read_header(path: str) -> Header | None:
     """Read what a file says of itself; None where it is no image. (Reading its pixels says why.)"""
     try:
-        with Image.open(path, formats=image_io.FORMATS) as image:
-            turned = image.format in AS_STORED and image.getexif().get(image_io.ORIENTATION, 1) in range(2, 9)
+        with Image.open(path, formats=pillow.FORMATS) as image:
+            turned = image.format in AS_STORED and image.getexif().get(pillow.ORIENTATION, 1) in range(2, 9)
             return Header(*image.size, image.mode, image.format or "", turned, getattr(image, "n_frames", 1))
     except Exception:  # decoders raise nearly anything
         return None

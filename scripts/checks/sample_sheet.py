@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from data.examine import Examination, times
-from util.pictures import contact_sheet, to_pictures
+from scripts.checks.dataset import Examination, times
+from util.loggers.visuals import contact_sheet, to_pictures
 from util.util import printable
 
 

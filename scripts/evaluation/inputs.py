@@ -18,12 +18,12 @@ from data import create_dataset
 from data.image_folder import find_images
 from models import create_model
 from options.test_options import loading_processes
-from util import runtime
-from util.batches import batch_size, in_batches
-from util.evaluation_page import Picture, Row
-from util.html import HTML
-from util.pictures import stretched, to_pictures
-from util.results import name_rows
+from util.runtime import processes as runtime
+from util.speed.batching import batch_size, in_batches
+from scripts.evaluation.page import Picture, Row
+from util.pages.document import HTML
+from util.loggers.visuals import stretched, to_pictures
+from util.pages.results_writer import name_rows
 from util.util import UserError, printable, warn
 
 LABEL = re.compile(r"(.*)_((?:fake|real)(?:_[A-Za-z0-9]+)?(?:_rgb)?)\.png", re.DOTALL)

@@ -9,11 +9,11 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from data import image_io
+from data.formats import pillow
 from data.image_folder import make_dataset
-from scripts.truths import find_pairs
-from util.preflight import named
-from util.segmentation import Protocol, resize_nearest
+from scripts.evaluation.targets import find_pairs
+from util.monitor.forecast import named
+from scripts.evaluation.segmentation import Protocol, resize_nearest
 from util.util import UserError, printable
 
 AGREE = 0.8  # of the pixels of two label maps of one street; two streets have about half of them in common
@@ -119,7 +119,7 @@ def read_truth(shot: Shot, protocol: Protocol) -> Truth:
     elif shot.kind in ("ids", "trainIds"):
         raise UserError(f"{printable(shot.truth)} has several channels: {shot.kind} stand in one")
     else:
-        labels, far = read_colours(image_io.load(shot.truth), shot.truth, protocol, "--config, --labels, --side")
+        labels, far = read_colours(pillow.load(shot.truth), shot.truth, protocol, "--config, --labels, --side")
     if protocol.score_size:
         labels = resize_nearest(labels, protocol.score_size)
         far = resize_nearest(far, protocol.score_size) if far.ndim == 2 else far
@@ -129,7 +129,7 @@ def read_truth(shot: Shot, protocol: Protocol) -> Truth:
 def read_ids(path: Path) -> np.ndarray | None:
     """Read a label map of one channel (H, W); None for an image of several."""
     try:
-        with Image.open(path, formats=image_io.FORMATS) as image:
+        with Image.open(path, formats=pillow.FORMATS) as image:
             return np.asarray(image).astype(np.int64) if len(image.getbands()) == 1 and image.mode != "F" else None
     except Exception as error:  # on a broken file decoders raise nearly anything
         raise UserError(f"cannot read {printable(path)}: {error}") from error
@@ -153,7 +153,7 @@ def agreement(labels: np.ndarray, shot: Shot, protocol: Protocol) -> float | Non
     """
     if shot.truth == shot.drawn or not shot.drawn.exists():
         return None
-    drawn, far = protocol.from_colours(np.asarray(image_io.load(shot.drawn)))
+    drawn, far = protocol.from_colours(np.asarray(pillow.load(shot.drawn)))
     labels = resize_nearest(labels, drawn.shape[::-1])
     both = (labels != protocol.ignore_label) & (drawn != protocol.ignore_label)
     if far.mean() > 0.5 or not both.any():

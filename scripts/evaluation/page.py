@@ -13,10 +13,10 @@ import dominate
 import numpy as np
 from dominate import tags
 
-from util.html import shown, style
-from util.metrics import METRICS, Score
-from util.pictures import shrunk
-from util.results import write_png
+from util.pages.document import shown, style
+from util.metrics.scores import METRICS, Score
+from util.loggers.visuals import shrunk
+from util.pages.results_writer import write_png
 
 MOST = 5  # images at either end
 SIDE = 512  # pixels; pictures that are not on the disk are kept this large

@@ -12,9 +12,9 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from util import weights_file
-from util.files import replacing, sha256
-from util.state_dict import load_weights
+from util.checkpoint import safe_reader
+from util.checkpoint.atomic_files import replacing, sha256
+from util.checkpoint.weights import load_weights
 from util.util import UserError, did_you_mean, printable
 
 FILES = "a TorchScript file (.pt), a torch.export file (.pt2), or with --weights FILE a name of torchvision's"
@@ -118,7 +118,7 @@ def _from_torchvision(name: str, weights: Path | None, classes: int) -> nn.Modul
         raise UserError(f"--segmenter {printable(name)}: {text}{did_you_mean(name, known)}")
     if not weights:
         raise UserError(f"--segmenter {name} needs --weights FILE, its state dict for {classes} classes")
-    state = weights_file.read(weights)
+    state = safe_reader.read(weights)
     auxiliary = isinstance(state, dict) and any("aux_classifier." in str(key) for key in state)
     extra = {"aux_loss": auxiliary} if not name.startswith("lraspp") else {}
     net = models.get_model(name, weights=None, weights_backbone=None, num_classes=classes, **extra)
@@ -135,7 +135,7 @@ def _differences(net: nn.Module, given: dict) -> str:
         if key in given and theirs != shape:
             return f": {key} is {theirs} in the file, {shape} here"
     lonely = sorted(own.keys() ^ given.keys())
-    return f": {weights_file.shown(lonely[0])} is {'missing' if lonely[0] in own else 'too much'}" if lonely else ""
+    return f": {safe_reader.shown(lonely[0])} is {'missing' if lonely[0] in own else 'too much'}" if lonely else ""
 
 
 # ---- a small network of our own ----

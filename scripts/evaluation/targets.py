@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data import image_io
+from data.formats import pillow
 from data.image_folder import find_images
 from util.util import UserError, printable
 
@@ -41,7 +41,7 @@ def half(image: Image.Image, side: str) -> Image.Image:
 def targets(folder: Path, side: str, size: tuple[int, int]) -> Iterator[Image.Image]:
     """Yield a folder's images, or their halves `side` where they are A | B pairs: twice as wide, for `size`'s shape."""
     for path in find_images(folder):
-        image = image_io.load(path)
+        image = pillow.load(path)
         yield half(image, side) if image.width * size[1] == 2 * image.height * size[0] else image
 
 

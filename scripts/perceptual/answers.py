@@ -39,7 +39,7 @@ class Session(NamedTuple):
 
 def summarise(args: argparse.Namespace) -> None:
     """Read answers, print the table, write the JSON file."""
-    from util.files import write_whole
+    from util.checkpoint.atomic_files import write_whole
     from util.util import UserError, printable
 
     if args.bootstrap < 0 or args.seed < 0 or not args.tolerance >= 0:

@@ -24,10 +24,10 @@ from report import Column, Measures, Tables, report
 from study import ROOT, Study, filled, flags
 
 from data.image_folder import is_image_file
-from scripts.truths import MeanImage, find_pairs, half
-from util.checkpoint import Checkpointer
-from util.metrics import METRICS, Evaluation, ready
-from util.sources import saved_options
+from scripts.evaluation.targets import MeanImage, find_pairs, half
+from util.checkpoint.checkpointer import Checkpointer
+from util.metrics.scores import METRICS, Evaluation, ready
+from util.checkpoint.sources import saved_options
 from util.util import UserError, warn
 
 STEP = {"pix2pix": 0.8, "cycle_gan": 12.0}  # seconds for an image of 256 pixels on two cores (docs/performance.md)

@@ -23,7 +23,7 @@ def conduct(lab) -> None:
     from lab import sheet
     from report import report
 
-    from scripts.truths import find_pairs
+    from scripts.evaluation.targets import find_pairs
 
     pieces = cut(lab)
     for seed in lab.args.seeds:

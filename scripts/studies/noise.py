@@ -22,7 +22,7 @@ def conduct(lab) -> None:
     from lab import array, input_of
     from report import report
 
-    from scripts.truths import find_pairs
+    from scripts.evaluation.targets import find_pairs
 
     cells = []
     for seed in lab.args.seeds:

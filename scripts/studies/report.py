@@ -14,9 +14,9 @@ import numpy as np
 from PIL import Image
 
 from scripts.benchmark import machine
-from util.files import replacing, write_whole
-from util.metrics import METRICS
-from util.pictures import contact_sheet
+from util.checkpoint.atomic_files import replacing, write_whole
+from util.metrics.scores import METRICS
+from util.loggers.visuals import contact_sheet
 from util.util import UserError
 
 Measures = dict[str, float]

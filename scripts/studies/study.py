@@ -66,7 +66,7 @@ def main(study: Study, words: list[str] | None = None) -> None:
 
     for number in (signal.SIGTERM, signal.SIGHUP) if hasattr(signal, "SIGHUP") else (signal.SIGTERM,):
         signal.signal(number, lambda number, _: sys.exit(128 + number))  # an exception, so that training saves
-    from util.interrupts import unbreakable_output
+    from util.runtime.signals import unbreakable_output
 
     unbreakable_output()
     with explained_errors():

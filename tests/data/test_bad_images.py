@@ -17,7 +17,7 @@ from PIL import Image, features
 from terminal import TINY, copy_tree, shown_rows, type_fast, type_well
 
 import data
-from data import image_io
+from data.formats import pillow
 from util.util import UserError
 
 RGB = picture()  # 24x16
@@ -320,8 +320,8 @@ def test_damaged_files_are_an_image_or_an_error_that_names_them(tmp_path):
 
 def test_a_plug_in_can_add_a_format(tmp_path, monkeypatch):
     (tmp_path / "a.tga").write_bytes(encoded(RGB, "TGA"))
-    monkeypatch.setattr(image_io, "FORMATS", [*image_io.FORMATS, "TGA"])
-    assert image_io.load(tmp_path / "a.tga").size == (24, 16)
+    monkeypatch.setattr(pillow, "FORMATS", [*pillow.FORMATS, "TGA"])
+    assert pillow.load(tmp_path / "a.tga").size == (24, 16)
 
 
 # ---- in the middle of a run ----

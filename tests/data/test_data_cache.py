@@ -11,8 +11,11 @@ import torch
 from conftest import make_aligned, make_image, make_unaligned
 from data_options import data_options, epochs
 
-from data import byte_reader, cache, create_dataset, image_io
-from data.cache import ImageCache, create_cache, what_fits
+from data import create_dataset
+from data.loading import byte_reader
+from data.loading import cache
+from data.formats import pillow
+from data.loading.cache import ImageCache, create_cache, what_fits
 from data.transforms import PREPROCESS
 from util.util import DataError, UserError
 
@@ -81,11 +84,11 @@ def test_workers_fill_one_memory_and_give_the_default_batches(layout, name):
 def test_each_file_is_read_once(layout, name, files, monkeypatch):
     read = Counter()
 
-    def count(path, towards, load=image_io.load_shrunk):
+    def count(path, towards, load=pillow.load_shrunk):
         read[path] += 1
         return load(path, towards)
 
-    monkeypatch.setattr(image_io, "load_shrunk", count)
+    monkeypatch.setattr(pillow, "load_shrunk", count)
     epochs(layout(name, cache=True, serial_batches=True), 3)
     assert (len(read), set(read.values())) == (files, {1})
 

@@ -15,14 +15,15 @@ from PIL import Image
 from torch.nn import functional as F
 
 import data
-from data import find_dataset_using_name, get_option_setter, image_io
+from data import find_dataset_using_name, get_option_setter
+from data.formats import pillow
 from data.base_dataset import BaseDataset
 from util.util import UserError
 
 
 @pytest.fixture(autouse=True)
 def _notices_start_anew(monkeypatch):
-    monkeypatch.setattr(image_io, "_said", bytearray(1024))
+    monkeypatch.setattr(pillow, "_said", bytearray(1024))
 
 
 def dataset(dataroot, mode="aligned", **changes):

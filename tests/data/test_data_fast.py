@@ -14,8 +14,10 @@ from PIL import Image, ImageDraw
 from torchvision import transforms as T
 
 import data
-from data import create_dataset, image_io, prefetch
-from data.byte_reader import resize_fast
+from data import create_dataset
+from data.formats import pillow
+from data.loading import prefetch
+from data.loading.byte_reader import resize_fast
 from data.transforms import PREPROCESS
 from util.util import DataError, UserError
 
@@ -103,9 +105,9 @@ def test_images_are_resized_as_pillow_does_within_the_bounds(kind, mode):
 def test_a_jpeg_that_is_decoded_smaller_stays_within_the_bounds(tmp_path, kind, quality, shrink):
     side, to = 12 * 16 * shrink, 16
     picture(kind, side, side).save(tmp_path / "a.jpg", quality=quality)
-    image, size = image_io.load_shrunk(tmp_path / "a.jpg", (to, to))
+    image, size = pillow.load_shrunk(tmp_path / "a.jpg", (to, to))
     assert (image.size, size) == ((side // shrink, side // shrink), (side, side))
-    expected = image_io.load(tmp_path / "a.jpg").resize((to, to), Image.Resampling.BICUBIC)
+    expected = pillow.load(tmp_path / "a.jpg").resize((to, to), Image.Resampling.BICUBIC)
     difference = np.abs(resize_fast(image, (to, to)) - np.asarray(expected).astype(int))
     assert difference.max() <= 3
     assert difference.mean() <= 1
@@ -122,9 +124,9 @@ def test_a_jpeg_that_is_decoded_smaller_stays_within_the_bounds(tmp_path, kind, 
 )
 def test_other_files_are_decoded_as_they_are(tmp_path, name, size, towards):
     picture("photo", *size).save(tmp_path / name)
-    image, stored = image_io.load_shrunk(tmp_path / name, towards)
+    image, stored = pillow.load_shrunk(tmp_path / name, towards)
     assert image.size == stored == size
-    assert image.tobytes() == image_io.load(tmp_path / name).tobytes()
+    assert image.tobytes() == pillow.load(tmp_path / name).tobytes()
 
 
 def test_a_pair_of_a_shrunk_and_a_whole_file_is_drawn_by_the_stored_size(tmp_path):

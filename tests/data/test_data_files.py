@@ -16,14 +16,14 @@ from data_options import data_options
 from PIL import Image
 
 import data
-from data import image_io
+from data.formats import pillow
 from data.image_folder import IMG_EXTENSIONS, ImageFolder, default_loader, find_images, is_image_file, make_dataset
 from util.util import UserError
 
 
 @pytest.fixture(autouse=True)
 def _notices_start_anew(monkeypatch):
-    monkeypatch.setattr(image_io, "_said", bytearray(1024))
+    monkeypatch.setattr(pillow, "_said", bytearray(1024))
 
 
 def test_image_files_are_found_by_suffix_in_any_case():
@@ -90,7 +90,7 @@ def test_image_folder_gives_images_and_paths(tmp_path):
 @pytest.mark.parametrize("mode", ["RGB", "L", "1", "P", "RGBA", "LA", "CMYK"])
 def test_eight_bit_files_are_what_pil_converts_them_to(tmp_path, mode):
     path = make_image(tmp_path / ("a.tif" if mode == "CMYK" else "a.png"), 31, 17, mode=mode)
-    image = image_io.load(path)
+    image = pillow.load(path)
     assert (image.mode, image.size) == ("RGB", (31, 17))
     assert image.tobytes() == Image.open(path).convert("RGB").tobytes()
 
@@ -99,7 +99,7 @@ def test_a_rotation_noted_in_the_file_is_not_applied(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (30, 20)).save(tmp_path / "a.jpg", exif=exif)
-    assert image_io.load(tmp_path / "a.jpg").size == (30, 20)
+    assert pillow.load(tmp_path / "a.jpg").size == (30, 20)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_a_rotation_noted_in_the_file_is_not_applied(tmp_path):
 def test_deep_grey_is_scaled_to_eight_bits_and_said_once(tmp_path, capsys, name, values, expected, top):
     Image.fromarray(values).save(tmp_path / name)
     for _ in range(2):
-        image = image_io.load(tmp_path / name)
+        image = pillow.load(tmp_path / name)
         assert image.mode == "RGB"
         assert np.asarray(image).tolist() == [[[v, v, v] for v in expected]]
     said = capsys.readouterr().out
@@ -129,7 +129,7 @@ def test_deep_grey_is_scaled_to_eight_bits_and_said_once(tmp_path, capsys, name,
 def test_deep_values_without_a_meaning_are_an_error(tmp_path, values):
     Image.fromarray(np.array(values, np.float32)).save(tmp_path / "a.tif")
     with pytest.raises(UserError, match=r"cannot read .*a.tif: its values run from"):
-        image_io.load(tmp_path / "a.tif")
+        pillow.load(tmp_path / "a.tif")
 
 
 def png_header(width, height):
@@ -153,7 +153,7 @@ def test_a_file_that_cannot_be_read_is_an_error_with_its_path_and_the_reason(tmp
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(UserError, match=f"^cannot read {path}: ({reason})"):
-        image_io.load(path)
+        pillow.load(path)
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "tif", "webp", "ppm"])
@@ -161,7 +161,7 @@ def test_a_truncated_file_is_an_error_not_a_half_grey_picture(tmp_path, suffix):
     path = make_image(tmp_path / f"a.{suffix}", 64, 64)
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(UserError, match=f"^cannot read {path}: ."):
-        image_io.load(path)
+        pillow.load(path)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -177,7 +177,7 @@ def test_damaged_files_are_read_or_named(tmp_path):
             path = tmp_path / f"bad.{suffix}"
             path.write_bytes(bad)
             try:
-                outcomes.append(image_io.load(path).mode)
+                outcomes.append(pillow.load(path).mode)
             except UserError as error:
                 outcomes.append(str(error).split(str(path))[0])
     assert outcomes.count("RGB") + outcomes.count("cannot read ") == 300

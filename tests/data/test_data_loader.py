@@ -14,7 +14,7 @@ from data_options import data_options
 
 import data
 from data import create_dataset
-from data.sampler import EpochSampler
+from data.loading.sampler import EpochSampler
 from util.util import UserError
 
 # ---- the sampler ----

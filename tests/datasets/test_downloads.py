@@ -38,7 +38,7 @@ def server():
 def house(tmp_path):
     """A repository with the download scripts alone, so that nothing lands in the real one."""
     house = tmp_path / "a house"
-    for name in [*SCRIPTS, "scripts/download.sh", "util/__init__.py", "util/unpack.py"]:
+    for name in [*SCRIPTS, "scripts/download.sh", "util/__init__.py", "util/download/archive.py"]:
         (house / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, house / name)
     return house

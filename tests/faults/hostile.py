@@ -152,7 +152,7 @@ CALLS = {
     "torch.load torch.save torch.hub.load torch.serialization.load torch.storage._load_from_bytes torch.jit.load "
     "torch.package.PackageImporter torch.ops.load_library torch.classes.load_library torch.export.load "
     "numpy.load numpy.fromfile numpy.save numpy.core.multiarray.scalar torch.nn.Linear models.networks.define_G "
-    "util.unpack.unpack builtins.bytearray builtins.set builtins.complex collections.Counter torch.Tensor "
+    "util.download.archive.unpack builtins.bytearray builtins.set builtins.complex collections.Counter torch.Tensor "
     "torch.FloatTensor torch.UntypedStorage torch._utils._rebuild_qtensor torch._utils._rebuild_sparse_tensor "
     "torch._utils._rebuild_wrapper_subclass torch._utils._rebuild_meta_tensor_no_storage "
     "torch._utils._rebuild_device_tensor_from_numpy torch._tensor._rebuild_from_type_v2 "

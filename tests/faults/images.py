@@ -29,7 +29,7 @@ sys.path[:0] = [folder for folder in (str(ROOT), str(ROOT / "tests")) if folder 
 import numpy as np  # noqa: E402
 from PIL import Image, features  # noqa: E402
 
-from data import image_io  # noqa: E402
+from data.formats import pillow
 from util.util import UserError  # noqa: E402
 
 MOST_SECONDS, MOST_MEMORY = 2.0, 2**30
@@ -60,7 +60,7 @@ class Outcome(NamedTuple):
 def read_one(path: Path) -> str:
     """Read a file and say what came of it."""
     try:
-        image = image_io.load(path)
+        image = pillow.load(path)
         assert (type(image.size), image.getbands()) == (tuple, ("R", "G", "B"))
         return f"{image.mode} {image.width}x{image.height} {image.getpixel((0, 0))}"
     except UserError as error:

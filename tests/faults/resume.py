@@ -46,7 +46,7 @@ import train  # noqa: E402, F401 - what train.py imports, once for all forks
 from data import CustomDatasetDataLoader  # noqa: E402
 from models.cycle_gan_model import CycleGANModel  # noqa: E402
 from models.pix2pix_model import Pix2PixModel  # noqa: E402
-from util.page_data import PageData  # noqa: E402
+from util.pages.data_file import PageData  # noqa: E402
 
 LIMIT = 120  # seconds, after which a process is ended by SIGALRM: it hangs
 TINY = (

@@ -40,9 +40,9 @@ from faults import power_cuts, shim
 from faults.power_cuts import MOUNTS
 from faults.shim import FAIL, FAIL_DONE, HALF, KILL_BEFORE, KILL_WITHIN, LOSE
 
-from options.record import write_text
-from util.checkpoint import Checkpointer, SaveError, weights
-from util.console import LossLog
+from options.saved import write_text
+from util.checkpoint.checkpointer import Checkpointer, SaveError, weights
+from util.loggers.console import LossLog
 
 BESIDE = ".new"
 ERRORS = {
@@ -93,7 +93,7 @@ class Generation(NamedTuple):
 
 @functools.cache
 def generation(names: tuple[str, ...], number: int) -> Generation:
-    """Make networks and a state like util/training_state.py's, all of whose values tell their generation."""
+    """Make networks and a state like util/checkpoint/training_state.py's, all of whose values tell their generation."""
     torch.manual_seed(number)
     networks, optimizers = {}, []
     for name in names:

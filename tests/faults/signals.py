@@ -66,8 +66,8 @@ def install(spec: dict) -> None:
     import models
     from models.base_model import BaseModel
     from models.pix2pix_model import Pix2PixModel
-    from util.checkpoint import Checkpointer
-    from util.interrupts import Interrupts
+    from util.checkpoint.checkpointer import Checkpointer
+    from util.runtime.signals import Interrupts
     from util.visualizer import Visualizer
 
     out, rank = Path(spec["out"]), int(os.environ.get("RANK", 0))
@@ -356,7 +356,7 @@ def whole(folder: Path, prefix: str = "latest") -> int | None:
     """Return how many images a checkpoint has seen, None if there is none; complain if its files don't fit."""
     import torch
 
-    from util.checkpoint import _digest
+    from util.checkpoint.checkpointer import _digest
 
     if not (folder / f"{prefix}_state.pth").exists():
         return None

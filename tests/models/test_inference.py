@@ -17,8 +17,8 @@ from models import create_model, networks
 from models.networks import infer_D, infer_G
 from options.test_options import TestOptions as TestingOptions
 from options.train_options import TrainOptions
-from util.checkpoint import Checkpointer, load_weights
-from util.sources import sources
+from util.checkpoint.checkpointer import Checkpointer, load_weights
+from util.checkpoint.sources import sources
 from util.util import UserError
 
 CHANNELS = list(itertools.product((1, 2, 3), repeat=2))

@@ -12,8 +12,8 @@ from terminal import TINY, equal, type_fast, type_well, weights
 from models import create_model
 from options.test_options import TestOptions
 from options.train_options import TrainOptions
-from util.health import Health
-from util.training_state import Place, Progress
+from util.monitor.non_finite import Health
+from util.checkpoint.training_state import Place, Progress
 from util.util import UserError, explained_errors
 
 NETS = f"{TINY} --netG resnet_6blocks --no_dropout"
@@ -49,7 +49,7 @@ def part(whole, begin, end):
 
 
 def places(length, batch_size, grad_accum, world_size=1):
-    from data.sampler import EpochSampler
+    from data.loading.sampler import EpochSampler
 
     sampler = EpochSampler(length, batch_size, world_size=world_size, grad_accum=grad_accum)
     return [sampler.place(i) for i in range(len(sampler))]
@@ -93,7 +93,7 @@ def test_accumulated_batches_equal_one_batch_in_float64(data, tmp_path, images, 
 def test_accumulated_batches_come_out_as_one_batch_through_train_py(data, tmp_path):
     """5 images as steps of 2, 2 and 1, in float64."""
     line = (
-        f"tests/distributed_run.py --dataroot {data / 'two'} --model cycle_gan {NETS} --pool_size 0 --n_epochs 1 "
+        f"tests/support/distributed_run.py --dataroot {data / 'two'} --model cycle_gan {NETS} --pool_size 0 --n_epochs 1 "
         f"--n_epochs_decay 0 --no_flip --load_size 32 --serial_batches --print_freq 5 --no_html "
         f"--checkpoints_dir {tmp_path} --name"
     )

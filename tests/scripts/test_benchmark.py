@@ -13,8 +13,10 @@ import torch
 from conftest import ROOT, make_aligned
 from torch import nn
 
-from scripts import benchmark, benchmark_runs, benchmark_steps
-from scripts import benchmark_tables as tables
+from scripts import benchmark
+from scripts.benchmarks import commands
+from scripts.benchmarks import steps
+from scripts.benchmarks import tables as tables
 from util.util import UserError
 
 COMMAND = "scripts/benchmark.py"
@@ -146,14 +148,14 @@ def test_the_page_has_a_place_for_every_table():
 
 def test_bytes_are_those_of_inputs_and_outputs_and_views_move_none():
     a, b = torch.zeros(10), torch.zeros(10)
-    with benchmark_steps.OpBytes() as moved:
+    with steps.OpBytes() as moved:
         a + b  # reads two, writes one
     assert moved.count == 3 * 40
-    with benchmark_steps.OpBytes() as moved:
+    with steps.OpBytes() as moved:
         a.view(2, 5).t()
         torch.empty(100)
     assert moved.count == 0
-    with benchmark_steps.OpBytes() as moved:
+    with steps.OpBytes() as moved:
         a.add_(b)
     assert moved.count == 3 * 40
 
@@ -175,12 +177,12 @@ def test_a_step_of_a_known_network_has_the_operations_that_it_should(monkeypatch
     )
     args = benchmark.parse(["--size", "8", "--gpu_ids", "-1"])
     multiplications = 8 * 8 * 4 * 3 * 9  # forward; as many for the weights' gradient, and none for the image's
-    assert benchmark_steps.count_step(args, "pix2pix")["flops"] == 2 * 2 * multiplications
+    assert steps.count_step(args, "pix2pix")["flops"] == 2 * 2 * multiplications
 
 
 @pytest.mark.parametrize(("model", "giga"), [("pix2pix", 87), ("cycle_gan", 1880)])
 def test_a_step_at_the_defaults_has_the_known_number_of_operations(model, giga):
-    cost = benchmark_steps.count_step(benchmark.parse(["--gpu_ids", "-1"]), model)
+    cost = steps.count_step(benchmark.parse(["--gpu_ids", "-1"]), model)
     assert round(cost["flops"] / 1e9) == pytest.approx(giga, rel=0.002)
     assert 28 * 5e7 < cost["bytes"] < cost["flops"]  # Adam alone moves 28 bytes for each of over 50 million weights
 
@@ -208,10 +210,10 @@ def test_what_does_not_fit_is_measured_alone_and_what_fails_says_so(monkeypatch,
         alive.append(name)
         return Arm()
 
-    monkeypatch.setattr(benchmark_steps, "prepare", prepare)
-    monkeypatch.setattr(benchmark_steps, "release", alive.clear)
+    monkeypatch.setattr(steps, "prepare", prepare)
+    monkeypatch.setattr(steps, "release", alive.clear)
     args, head = argparse.Namespace(rounds=1, few=1), {"model": "pix2pix", "batch_size": 64}
-    rows = benchmark_steps.compare(args, head, ["default", "bf16", "compile", "--fast"], tmp_path)
+    rows = steps.compare(args, head, ["default", "bf16", "compile", "--fast"], tmp_path)
     assert [(row["variant"], row["alone"], row.get("failed")) for row in rows] == [
         ("default", True, None),
         ("bf16", True, None),
@@ -219,7 +221,7 @@ def test_what_does_not_fit_is_measured_alone_and_what_fails_says_so(monkeypatch,
         ("--fast", True, "out of memory"),
     ]
     room = 2
-    rows = benchmark_steps.compare(args, head, ["default", "compile", "bf16"], tmp_path)
+    rows = steps.compare(args, head, ["default", "compile", "bf16"], tmp_path)
     assert [("alone" in row, row.get("failed")) for row in rows] == [
         (False, None),
         (False, "RuntimeError: no compiler"),
@@ -246,7 +248,7 @@ def test_a_command_line_that_can_not_work_is_refused(words, said, capsys):
 def test_a_program_that_fails_ends_the_measurement_with_its_last_words(tmp_path):
     with pytest.raises(UserError, match=r"train failed.*nowhere"):
         list(
-            benchmark_runs.lines_of(
+            commands.lines_of(
                 ["train.py", "--dataroot", tmp_path / "nowhere", "--gpu_ids", -1], tmp_path / "train.log"
             )
         )
@@ -303,7 +305,7 @@ def test_a_schedule_and_a_comparison_of_results_run_the_real_commands(run, tmp_p
     assert "<polyline" in (tmp_path / "out/quality.svg").read_text()
     page = tmp_path / "page.md"
     page.write_text((ROOT / "docs/performance.md").read_text())
-    words = ("scripts/benchmark_tables.py", tmp_path / "out/benchmark.json", "--into", page)
+    words = ("scripts/benchmarks/tables.py", tmp_path / "out/benchmark.json", "--into", page)
     assert run(*words).returncode == 0
     assert "| pix2pix | fp32 channels_last | 1 |" in page.read_text()
     assert sys.executable not in page.read_text()

@@ -16,7 +16,7 @@ from skimage.color import rgb2lab
 from terminal import type_fast
 
 from scripts.color_distributions import COLOURS, DASHES, RANGES, intersection, lab_counts, measure
-from scripts.truths import find_pairs
+from scripts.evaluation.targets import find_pairs
 from util.util import UserError
 
 SCRIPT = ROOT / "scripts/color_distributions.py"

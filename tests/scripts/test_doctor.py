@@ -19,13 +19,17 @@ from PIL import Image
 from terminal import type_fast
 
 import train as program
-import util.checkpoint
-from data import examine, image_facts, image_io, template_dataset
+import util.checkpoint.checkpointer
+from data import template_dataset
+from scripts.checks import dataset
+from scripts.checks import image_files
+from data.formats import pillow
 from models import create_model
 from models.pix2pix_model import Pix2PixModel
 from options.train_options import TrainOptions
-from scripts import doctor, doctor_device
-from util import preflight
+from scripts import doctor
+from scripts.checks import device
+from util.monitor import forecast
 from util.util import UserError
 
 TINY = (
@@ -163,7 +167,7 @@ def spoil(pairs, name):
         Image.fromarray(rng.integers(0, 65535, (SIDE, 2 * SIDE), dtype=np.uint16)).save(folder / "x.png")
     elif name == "turned":
         exif = Image.Exif()
-        exif[image_io.ORIENTATION] = 6
+        exif[pillow.ORIENTATION] = 6
         whole.save(folder / "x.jpg", exif=exif)
     elif name == "transparent":
         whole.putalpha(100)
@@ -280,10 +284,10 @@ def test_colourless_photos_can_not_teach_colour(examine_, pairs):
 
 
 def test_a_part_is_looked_at_when_time_or_number_are_short(examine_, pairs, monkeypatch):
-    monkeypatch.setattr(examine, "MOST_ITEMS", 3)
+    monkeypatch.setattr(dataset, "MOST_ITEMS", 3)
     assert examine_(f"--dataroot {pairs} --model pix2pix").of("ok", "pixels") == ["3 of 5 pairs decoded, all are whole"]
-    monkeypatch.setattr(image_facts, "MOST_SECONDS", -1)
-    monkeypatch.setattr(image_facts, "core_count", lambda: 1)
+    monkeypatch.setattr(image_files, "MOST_SECONDS", -1)
+    monkeypatch.setattr(image_files, "core_count", lambda: 1)
     seen = examine_(f"--dataroot {pairs} --model pix2pix --max_dataset_size 5")
     assert seen.of("ok", "files")[0].startswith("4 of 5 files")
 
@@ -311,15 +315,15 @@ def test_a_picture_that_goes_on_is_told_from_two_side_by_side(quality):
         noise = np.random.default_rng(seed).normal(0, 4, (128, 256, 3))
         return Image.fromarray((np.asarray(picture(seed, 256, 128)) + noise).clip(0, 255).astype(np.uint8))
 
-    one = [preflight.is_cut_through(stored(textured(seed)), 128) for seed in range(20)]
-    two = [preflight.is_cut_through(stored(pair(seed, 128)), 128) for seed in range(20)]
+    one = [forecast.is_cut_through(stored(textured(seed)), 128) for seed in range(20)]
+    two = [forecast.is_cut_through(stored(pair(seed, 128)), 128) for seed in range(20)]
     assert one.count(True) >= 18
     assert one.count(False) == 0
     assert two.count(False) >= 18
     assert two.count(True) == 0
-    assert preflight.is_cut_through(Image.new("RGB", (256, 128), "white"), 128) is None
+    assert forecast.is_cut_through(Image.new("RGB", (256, 128), "white"), 128) is None
     noise = np.random.default_rng(0).integers(0, 256, (128, 256, 3), dtype=np.uint8)
-    assert preflight.is_cut_through(Image.fromarray(noise), 128) is None
+    assert forecast.is_cut_through(Image.fromarray(noise), 128) is None
 
 
 def test_the_first_batch_is_searched_for_what_teaches_nothing():
@@ -328,11 +332,11 @@ def test_the_first_batch_is_searched_for_what_teaches_nothing():
     A[1] = torch.tensor([0.1, 0.5, -1])[:, None, None]
     B[2] = A[2]
     batch = {"A": A, "B": B, "A_paths": ["x.png", "y\n.png", "z.png"], "B_paths": ["p", "q", "r"]}
-    assert preflight.about_batch(batch) == [
+    assert forecast.about_batch(batch) == [
         "y\\n.png has a single colour (A): instance norm divides by next to nothing there",
         "z.png: A and B are the same image",
     ]
-    assert preflight.about_batch({"A": B, "text": ["x"], "numbers": torch.ones(3)}) == []
+    assert forecast.about_batch({"A": B, "text": ["x"], "numbers": torch.ones(3)}) == []
 
 
 # ---- disk ----
@@ -355,14 +359,14 @@ def runs(tmp_path_factory):
         line = f"--dataroot {folder} --name {name} --checkpoints_dir {folder} {TINY} {words} --no_html"
         line += " --n_epochs 3 --n_epochs_decay 2 --save_epoch_freq 2"
         opt = TrainOptions(line).parse()
-        most, rename = [], util.checkpoint._rename
+        most, rename = [], util.checkpoint.checkpointer._rename
 
         def watch(path, rename=rename, most=most):
             most.append(disk_used(path.parent))
             rename(path)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(util.checkpoint, "_rename", watch)
+            patch.setattr(util.checkpoint.checkpointer, "_rename", watch)
             program.train(opt)
         results[name] = SimpleNamespace(line=line, opt=opt, end=disk_used(folder / name), most=max(most))
     return results
@@ -387,44 +391,44 @@ def on_meta(opt):
 @pytest.mark.parametrize("name", ["pix2pix", "cycle_gan", "iters"])
 def test_the_disk_space_foretold_is_what_a_run_takes(runs, name):
     run = runs[name]
-    one = preflight.set_size(on_meta(run.opt), run.opt.crop_size)
+    one = forecast.set_size(on_meta(run.opt), run.opt.crop_size)
     every_iters = 3 if name == "iters" else 0
-    sets = preflight.count_sets(1, 5, 2, images=4, step=1, every_iters=every_iters)
+    sets = forecast.count_sets(1, 5, 2, images=4, step=1, every_iters=every_iters)
     assert sets == 3 + 6 * (name == "iters")  # epochs 2, 4, 5; of 20 images 3, 6, ... 18
-    assert preflight.disk_at_end(one, sets) == pytest.approx(run.end, rel=0.02)
-    assert preflight.disk_at_most(one, sets) == pytest.approx(run.most, rel=0.1)
-    assert preflight.disk_for(run.opt, on_meta(run.opt), 4).text.startswith(f"{sets} numbered checkpoints")
+    assert forecast.disk_at_end(one, sets) == pytest.approx(run.end, rel=0.02)
+    assert forecast.disk_at_most(one, sets) == pytest.approx(run.most, rel=0.1)
+    assert forecast.disk_for(run.opt, on_meta(run.opt), 4).text.startswith(f"{sets} numbered checkpoints")
 
 
 def test_a_full_disk_is_told_before_training_with_a_frequency_that_fits(runs, monkeypatch, capsys):
-    opt, one = runs["pix2pix"].opt, preflight.SetSize(1000, 2000, 10)
+    opt, one = runs["pix2pix"].opt, forecast.SetSize(1000, 2000, 10)
 
     def sets_by(every):
-        return preflight.count_sets(1, 200, every)
+        return forecast.count_sets(1, 200, every)
 
     def with_free(free):
-        monkeypatch.setattr(preflight.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+        monkeypatch.setattr(forecast.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
 
-    need = preflight.disk_at_most(one, 40)
+    need = forecast.disk_at_most(one, 40)
     assert need == 2 * 3000 + 39 * 1000 + 38 * 10 + 2000
     with_free(need)
-    assert preflight.about_disk("checkpoints/x", one, sets_by, 5).level == "ok"
+    assert forecast.about_disk("checkpoints/x", one, sets_by, 5).level == "ok"
     with_free(need - 1)
-    found = preflight.about_disk("checkpoints/x", one, sets_by, 5)
+    found = forecast.about_disk("checkpoints/x", one, sets_by, 5)
     assert (found.level, found.cure.split(",")[0]) == ("warn", "--save_epoch_freq 10")
     with_free(18000)
-    assert preflight.about_disk("checkpoints/x", one, sets_by, 5).cure.startswith("--save_epoch_freq 20,")
+    assert forecast.about_disk("checkpoints/x", one, sets_by, 5).cure.startswith("--save_epoch_freq 20,")
     with_free(2999)
-    assert preflight.about_disk("checkpoints/x", one, sets_by, 5).level == "FAIL"
+    assert forecast.about_disk("checkpoints/x", one, sets_by, 5).level == "FAIL"
 
     model = on_meta(opt)
     with pytest.raises(UserError, match="not even one fits; free some space"):
-        preflight.check_disk(opt, model, images=4)
-    with_free(preflight.set_size(model, 32).whole + 1)
-    preflight.check_disk(opt, model, images=4)
+        forecast.check_disk(opt, model, images=4)
+    with_free(forecast.set_size(model, 32).whole + 1)
+    forecast.check_disk(opt, model, images=4)
     assert re.match("warning: 3 numbered checkpoints .* need up to .*; free some space", capsys.readouterr().err)
     with_free(10**12)
-    preflight.check_disk(opt, model, images=4)
+    forecast.check_disk(opt, model, images=4)
     assert capsys.readouterr().err == ""
 
 
@@ -445,10 +449,10 @@ def test_a_place_that_can_not_be_a_folder_is_told(examine_, pairs, tmp_path):
 def test_the_memory_foretold_is_what_the_tensors_of_a_step_take(runs, words):
     opt = TrainOptions(f"--dataroot x {TINY} {words} --crop_size 64 --load_size 64 --batch_size 2").parse(begin=False)
     batch = {"A": torch.rand(2, 3, 64, 64), "B": torch.rand(2, 3, 64, 64), "A_paths": ["a"] * 2, "B_paths": ["b"] * 2}
-    foretold = preflight.step_memory(on_meta(opt), batch, training=True)
+    foretold = forecast.step_memory(on_meta(opt), batch, training=True)
     model = create_model(opt)
     model.setup(opt)
-    with preflight.TensorBytes() as seen:
+    with forecast.TensorBytes() as seen:
         for _ in range(2):
             model.set_input(batch)
             model.optimize_parameters()
@@ -457,10 +461,10 @@ def test_the_memory_foretold_is_what_the_tensors_of_a_step_take(runs, words):
 
 
 def test_too_little_memory_is_told_with_a_batch_or_a_crop_that_fits():
-    need = preflight.Memory(images=800, fixed=200)
+    need = forecast.Memory(images=800, fixed=200)
 
     def about(total, free, batch_size):
-        return preflight.about_memory(need, total, free, "the GPU", batch_size, 256)
+        return forecast.about_memory(need, total, free, "the GPU", batch_size, 256)
 
     likely = need.likely
     assert likely == 200 + 1.6 * 800
@@ -470,7 +474,7 @@ def test_too_little_memory_is_told_with_a_batch_or_a_crop_that_fits():
     assert (found.level, found.cure.split(" or ")[0]) == ("warn", "--batch_size 4")
     assert about(2000, 850, 1).cure.startswith("--crop_size 160 or")  # 256 * sqrt(0.51) = 182, a multiple of 32
     assert about(999, 900, 1).level == "FAIL"  # less in all than the tensors alone
-    total, free = preflight.main_memory()
+    total, free = forecast.main_memory()
     assert 0 < free <= total
 
 
@@ -583,9 +587,9 @@ def gpu(monkeypatch, compute):
     properties = SimpleNamespace(name="GPU X", major=9, minor=0)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
     monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_70", "sm_80"])
-    monkeypatch.setattr(doctor_device, "nvidia_smi", {"name": "GPU X", "driver_version": "470.1"}.get)
+    monkeypatch.setattr(device, "nvidia_smi", {"name": "GPU X", "driver_version": "470.1"}.get)
     monkeypatch.setattr(torch, "ones", lambda *_, **__: compute())
-    return list(doctor_device.about_device(argparse.Namespace(device=torch.device("cuda", 0)), "0"))
+    return list(device.about_device(argparse.Namespace(device=torch.device("cuda", 0)), "0"))
 
 
 def test_a_gpu_is_named_and_has_to_compute(monkeypatch):
@@ -610,26 +614,26 @@ def test_a_gpu_is_named_and_has_to_compute(monkeypatch):
     ],
 )
 def test_why_there_is_no_gpu_is_told(monkeypatch, smi, cuda, hidden, reason):
-    monkeypatch.setattr(doctor_device, "nvidia_smi", lambda field: smi)
+    monkeypatch.setattr(device, "nvidia_smi", lambda field: smi)
     monkeypatch.setattr(torch.version, "cuda", cuda)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if hidden is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
     opt = argparse.Namespace(device=torch.device("cpu"))
-    (found,) = doctor_device.about_device(opt, "0")
+    (found,) = device.about_device(opt, "0")
     assert found.level == "warn"
     assert reason in found.text
     assert found.cure
-    (found,) = doctor_device.about_device(opt, "-1")
+    (found,) = device.about_device(opt, "-1")
     assert found.level == "ok"
 
 
 def test_processes_that_load_images_need_cores_and_shared_memory(monkeypatch):
     def about(num_threads, device="cpu", free=10**12, batch_size=4):
-        monkeypatch.setattr(doctor_device, "core_count", lambda: 2)
-        monkeypatch.setattr(doctor_device.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+        monkeypatch.setattr(device, "core_count", lambda: 2)
+        monkeypatch.setattr(device.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
         opt = argparse.Namespace(num_threads=num_threads, batch_size=batch_size, device=torch.device(device))
-        found = doctor_device.about_workers(opt, {"A": torch.zeros(3, 256, 256), "A_paths": "x"})
+        found = device.about_workers(opt, {"A": torch.zeros(3, 256, 256), "A_paths": "x"})
         return found.level, found.cure.split(";")[0]
 
     assert about(4) == ("ok", "")
@@ -660,7 +664,7 @@ def test_the_command_line_is_as_users_know_it(pairs, tmp_path):
 
 
 def test_colours_are_for_terminals(monkeypatch, capsys):
-    findings = [preflight.Finding("FAIL", "data", "text.", "cure")]
+    findings = [forecast.Finding("FAIL", "data", "text.", "cure")]
     doctor.Report().show(findings)
     assert capsys.readouterr().out == "FAIL  data        text: cure\n"
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)

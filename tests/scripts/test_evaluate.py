@@ -20,7 +20,7 @@ from conftest import make_aligned, make_image, make_unaligned, type_command
 from PIL import Image
 from terminal import ROOT, TINY, type_fast, type_well
 
-from util.evaluation_page import Extremes, Row
+from scripts.evaluation.page import Extremes, Row
 
 C1 = (0.01 * 255) ** 2  # SSIM's constant; of two flat images nothing but its luminance term is left
 QUICK = "--metrics l1,psnr,ssim"

@@ -18,7 +18,7 @@ from test_bad_names import EXPERIMENTS, HOSTILE
 from test_html import Page
 
 from scripts import pages
-from scripts.experiments import find
+from scripts.experiments.reader import find
 from util.util import UserError
 
 NAMES = [HOSTILE, *(name for name in EXPERIMENTS if not name.startswith(".."))]

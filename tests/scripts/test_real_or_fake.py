@@ -19,7 +19,7 @@ from PIL import Image
 from terminal import type_fast
 
 from scripts.real_or_fake import make_study, page, scrambled
-from scripts.real_or_fake_answers import intervals, read_session
+from scripts.perceptual.answers import intervals, read_session
 from util.util import UserError
 
 SCRIPT = ROOT / "scripts/real_or_fake.py"

@@ -8,7 +8,7 @@ import torch
 import train as program
 from data import CustomDatasetDataLoader
 from options.train_options import TrainOptions
-from util import runtime
+from util.runtime import processes as runtime
 from util.util import explained_errors
 
 batches = CustomDatasetDataLoader.__iter__

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from util.page_data import PageData
+from util.pages.data_file import PageData
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = "--ngf 4 --ndf 4 --load_size 40 --crop_size 32 --num_threads 0 --gpu_ids -1 --display_id -1 --seed 1"

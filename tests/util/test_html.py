@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from util.html import HTML, PAGES
+from util.pages.document import HTML, PAGES
 from util.visualizer import save_images
 
 HOSTILE = [

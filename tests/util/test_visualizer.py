@@ -18,8 +18,8 @@ import torch
 from conftest import type_command
 from PIL import Image
 
-from util.page_data import PageData
-from util.results import write_png
+from util.pages.data_file import PageData
+from util.pages.results_writer import write_png
 from util.visualizer import Visualizer
 
 LOSSES = {"G_GAN": 0.7021, "G_L1": 39.28, "D_real": 0.6864, "D_fake": 0.7195}
@@ -239,7 +239,7 @@ def test_the_loop_goes_on_while_images_are_written_and_a_row_is_told_of_once_the
         seen.append(len(lines(tmp_path, "images")))
         write_png(image, path)
 
-    monkeypatch.setattr("util.training_page.write_png", slow)
+    monkeypatch.setattr("util.pages.training_page.write_png", slow)
     visualizer = Visualizer(options(tmp_path))
     for epoch in (1, 2):
         visualizer.display_current_results({"real": image(0), "fake": image(1)}, epoch, 10 * epoch)
@@ -257,7 +257,7 @@ def test_images_that_can_not_be_written_cost_a_warning_and_their_row(tmp_path, m
 
     visualizer = Visualizer(options(tmp_path))
     with monkeypatch.context() as patch:
-        patch.setattr("util.training_page.write_png", full)
+        patch.setattr("util.pages.training_page.write_png", full)
         for epoch in (1, 2, 3):
             visualizer.display_current_results({"fake": image(0)}, epoch, 10 * epoch)
             visualizer.plot_current_losses(10 * epoch, {"G": 1.0})

@@ -21,10 +21,10 @@ from pathlib import Path
 import torch
 import torch.nn as nn
 
-from util.files import sha256
-from util.state_dict import load_weights
+from util.checkpoint.atomic_files import sha256
+from util.checkpoint.weights import load_weights
 from util.util import UserError, did_you_mean, warn
-from util.weights_file import read
+from util.checkpoint.safe_reader import read
 
 SLIM_BYTES = 100_000  # a state file without moments and pools is smaller than this
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from util.checkpoint import Checkpointer, warn_of_foreign
+from util.checkpoint.checkpointer import Checkpointer, warn_of_foreign
 from util.util import UserError, did_you_mean
 
 MAX_OPTIONS = 1 << 20  # bytes of train_opt.json

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from util import runtime
-from util.checkpoint import SaveError
+from util.runtime import processes as runtime
+from util.checkpoint.checkpointer import SaveError
 from util.image_pool import ImagePool
 from util.util import DataError, UserError, warn
 
@@ -45,7 +45,7 @@ class Progress:
 
 
 class Best(NamedTuple):
-    """The best epoch so far (util.validation)."""
+    """The best epoch so far (util.monitor.validation)."""
 
     metric: str
     value: float

@@ -8,7 +8,7 @@ import torch
 import torch.nn as nn
 
 from util.util import UserError, warn
-from util.weights_file import shown
+from util.checkpoint.safe_reader import shown
 
 
 def without_wrappers(state: dict, own=()) -> dict:

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from util.pictures import Pictures, Step
+from util.loggers.visuals import Pictures, Step
 from util.util import UserError, need
-from util.visdom_sink import VisdomSink  # noqa: F401 - one of them
+from util.loggers.visdom import VisdomSink  # noqa: F401 - one of them
 
 Say = Callable[[str], None]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from util import runtime
+from util.runtime import processes as runtime
 
 SHOWN = ("name", "model", "gpu_ids")  # by themselves, so not among the options
 

@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from util.pictures import Pictures, Step, contact_sheet
-from util.run_header import run_header
+from util.loggers.visuals import Pictures, Step, contact_sheet
+from util.loggers.run_summary import run_header
 
 TIMEOUT = 1.0  # seconds, of every request to the server
 Cells = list[tuple[str, np.ndarray]]

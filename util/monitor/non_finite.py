@@ -26,7 +26,7 @@ class Health:
         self.gathered: dict[int, dict[str, None]] = {}  # images since an optimizer's last step, by its id
         self.images: OrderedDict[int, list[str]] = OrderedDict()  # of the last steps
         self.count: torch.Tensor | None = None  # (), int64, on the device: the same as `steps`
-        self.recording = False  # whether util.capture records a step
+        self.recording = False  # whether util.speed.cuda_graphs records a step
         self.first_bad: torch.Tensor | None = None  # (), int64, on the device: 0 or the number of the first bad step
 
     def watch(self, optimizer: torch.optim.Optimizer, scale=None) -> None:

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 
 import torch
 
-from util import runtime
-from util.batches import in_batches
-from util.metrics import METRICS, Evaluation
-from util.pictures import Pictures, to_bytes, to_pictures
-from util.training_state import Best
+from util.runtime import processes as runtime
+from util.speed.batching import in_batches
+from util.metrics.scores import METRICS, Evaluation
+from util.loggers.visuals import Pictures, to_bytes, to_pictures
+from util.checkpoint.training_state import Best
 from util.util import UserError
 
 PAIRED, UNPAIRED = ("l1", "psnr", "ssim"), ("fd_lite0", "kid_lite0")  # measured unless --best_metric asks for others

@@ -13,7 +13,7 @@ import dominate
 from dominate import tags
 from dominate.util import raw
 
-from util.pictures import clip
+from util.loggers.visuals import clip
 
 PAGES = Path(__file__).with_name("pages")  # what browsers get
 ROWS = "<!--rows-->"  # where the rows go in the written document

@@ -18,13 +18,13 @@ import numpy as np
 from dominate import tags
 from PIL import Image
 
-from util import run_header
-from util.checkpoint import Checkpointer, prefix_of
-from util.html import HTML, script, shown, unbroken
-from util.page_data import PageData
-from util.pictures import file_label, stretched, three_channels
+from util.loggers import run_summary
+from util.checkpoint.checkpointer import Checkpointer, prefix_of
+from util.pages.document import HTML, script, shown, unbroken
+from util.pages.data_file import PageData
+from util.loggers.visuals import file_label, stretched, three_channels
 from util.util import UserError, printable
-from util.validation import is_paired
+from util.monitor.validation import is_paired
 
 ROOT = Path(__file__).resolve().parents[1]
 THUMB = 128  # pixels, the height of thumbnails
@@ -237,7 +237,7 @@ def head_of(opt, web_dir: Path, count: int, total: int) -> tags.header:
         "Model": ", ".join(str(getattr(opt, name)) for name in ("model", "netG", "direction") if hasattr(opt, name)),
         "Checkpoint": checkpoint_of(opt),
     }
-    made = f"Made {time.strftime('%Y-%m-%d %H:%M')} on {run_header.device_name(opt)} with {versions()}."
+    made = f"Made {time.strftime('%Y-%m-%d %H:%M')} on {run_summary.device_name(opt)} with {versions()}."
     chosen = {
         name: both for name, both in getattr(opt, "differing", {}).items() if name in opt.given or name not in SET
     }
@@ -255,7 +255,7 @@ def head_of(opt, web_dir: Path, count: int, total: int) -> tags.header:
         if training.is_file():
             terms.add(tags.div(tags.dt("Training"), tags.dd(tags.a("its page", href=address(link)))))
     with header.add(tags.details(tags.summary("Command, options, versions"))):
-        typed = tags.code(*unbroken(run_header.command(opt)), id="command")
+        typed = tags.code(*unbroken(run_summary.command(opt)), id="command")
         tags.p(typed, tags.button("Copy", id="copy", type="button"), cls="command")
         tags.p(made)
         tags.table(tags.tr(tags.th(text, scope="col") for text in ("option", "value", "default")), rows)
@@ -275,7 +275,7 @@ def checkpoint_of(opt) -> str:
 
 def versions() -> str:
     """Return the versions of what computed, with the project's commit where it is a clone."""
-    found = run_header.versions()
+    found = run_summary.versions()
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         found["torchvision"] = importlib.metadata.version("torchvision")
     if (ROOT / ".git").exists():

@@ -10,11 +10,11 @@ from pathlib import Path
 from dominate import tags
 from PIL import Image
 
-from util.background import Background
-from util.html import HTML, script, shown, unbroken
-from util.page_data import Line, PageData, as_line  # noqa: F401 - tests import as_line from here
-from util.pictures import Pictures, Step, file_label
-from util.results import write_png
+from util.runtime.background import Background
+from util.pages.document import HTML, script, shown, unbroken
+from util.pages.data_file import Line, PageData, as_line  # noqa: F401 - tests import as_line from here
+from util.loggers.visuals import Pictures, Step, file_label
+from util.pages.results_writer import write_png
 
 
 class TrainingPage:
@@ -29,7 +29,7 @@ class TrainingPage:
     def __init__(self, web_dir: str | Path, title: str, width: int, about: dict | None = None):
         """Make the folders and write the document; `width` is an image's on the page, in pixels.
 
-        `about`: what the head of the page tells of the run (util.run_header), with `epochs`, how many there are to be.
+        `about`: what the head of the page tells of the run (util.loggers.run_summary), with `epochs`, how many there are to be.
         """
         self.page = HTML(web_dir, title, sheets=("training",))
         self.title, self.width, self.about = title, width, about or {}
@@ -147,7 +147,7 @@ def stays(line: Line, total_iters: float, epoch: float) -> bool:
 
 
 def facts(starts: list[dict]) -> Iterator[object]:
-    """Yield terms and descriptions of what is known of a run; `starts`: util.run_header's, one for each start.
+    """Yield terms and descriptions of what is known of a run; `starts`: util.loggers.run_summary's, one for each start.
 
     training.js adds a start that comes while the page is open.
     """

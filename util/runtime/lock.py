@@ -9,7 +9,7 @@ import socket
 import time
 from pathlib import Path
 
-from util import runtime
+from util.runtime import processes as runtime
 from util.util import UserError, warn
 
 try:

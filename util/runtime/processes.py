@@ -137,7 +137,7 @@ def _arrange_buckets(net: DistributedDataParallel) -> None:
     the first training step's, the first step of every start would have other buckets, and going on would not be exact.
     """
     module = net.module
-    own = vars(module).get("forward")  # util.speed's
+    own = vars(module).get("forward")  # util.speed.plan's
     module.forward = lambda: sum((p * 0).sum() for p in module.parameters() if p.requires_grad)
     net().backward()
     del module.forward

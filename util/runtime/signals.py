@@ -21,7 +21,7 @@ import threading
 import time
 from typing import NoReturn
 
-from util import runtime
+from util.runtime import processes as runtime
 
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, name)]
 TOGETHER = 1.0  # seconds: `timeout`, a scheduler and torchrun may each pass on the same signal

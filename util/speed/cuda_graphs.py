@@ -13,7 +13,7 @@ import gc
 import torch
 
 from util.image_pool import ImagePool, Swap
-from util.training_state import Place
+from util.checkpoint.training_state import Place
 from util.util import UserError
 
 WARM_UP = 3  # steps before the recording: kernels are chosen and compiled in them, Adam's moments made

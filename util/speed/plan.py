@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_map
 
-from util import runtime
+from util.runtime import processes as runtime
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -179,7 +179,7 @@ class Scale:
     def hand_to(self, optimizer: torch.optim.Optimizer, overflow: torch.Tensor) -> None:
         """Have a fused optimizer divide by the scale, and skip its step if `overflow` () is 1.0; then follow that."""
         optimizer.grad_scale = self.value.clone()
-        earlier = getattr(optimizer, "found_inf", None)  # of what was bad before (util.health)
+        earlier = getattr(optimizer, "found_inf", None)  # of what was bad before (util.monitor.non_finite)
         on_device = overflow.device.type == "cuda" and earlier is not None
         optimizer.found_inf = torch.maximum(earlier, overflow) if on_device else overflow
         torch._amp_update_scale_(self.value, self.good_steps, overflow, 2.0, 0.5, 2000)

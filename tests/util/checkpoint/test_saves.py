@@ -13,8 +13,8 @@ import pytest
 import torch
 from faults import saves, shim
 
-from util import checkpoint
-from util.checkpoint import Checkpointer, SaveError
+from util.checkpoint import checkpointer
+from util.checkpoint.checkpointer import Checkpointer, SaveError
 
 needs_shim = pytest.mark.skipif(bool(shim.missing()), reason=shim.missing())
 
@@ -109,14 +109,14 @@ def test_a_save_that_is_not_renamed_to_the_end_says_so_and_loads(tmp_path, monke
     checkpoints = Checkpointer(tmp_path)
     checkpoints.save("latest", networks(1), state(1))
     with monkeypatch.context() as patch:
-        original = checkpoint._rename
+        original = checkpointer._rename
 
         def rename(path):
             if "_net_" in path.name:
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
             original(path)
 
-        patch.setattr(checkpoint, "_rename", rename)
+        patch.setattr(checkpointer, "_rename", rename)
         with pytest.raises(SaveError, match=re.escape(f"latest was saved in {tmp_path}, but not all of its files")):
             checkpoints.save("latest", networks(2), state(2))
     assert loaded(tmp_path) == 2
@@ -158,7 +158,7 @@ def test_a_file_system_that_cannot_sync_folders_is_good_enough(tmp_path, monkeyp
 
 def test_an_older_set_that_cannot_be_slimmed_is_kept_whole(tmp_path, monkeypatch, capsys):
     checkpoints = Checkpointer(tmp_path)
-    large = {"pools": [torch.zeros(checkpoint.SLIM_BYTES)]}
+    large = {"pools": [torch.zeros(checkpointer.SLIM_BYTES)]}
     checkpoints.save("1", networks(1), state(1) | large)
     refuse(monkeypatch, "replace", errno.ENOSPC, lambda *paths: "1_state" in str(paths[0]))
     checkpoints.save("2", networks(2), state(2) | large)
@@ -184,7 +184,7 @@ def test_networks_that_are_loaded_while_training_saves_are_of_one_save(tmp_path,
     def both(value):
         return {"G": networks(value)["G"], "D": networks(value)["G"]}
 
-    original, trained = checkpoint.read, Checkpointer(tmp_path)
+    original, trained = checkpointer.read, Checkpointer(tmp_path)
     trained.save("latest", both(1), state(1))
 
     def read(path, peek=False):
@@ -192,7 +192,7 @@ def test_networks_that_are_loaded_while_training_saves_are_of_one_save(tmp_path,
             trained.save("latest", both(2), state(2))
         return original(path, peek)
 
-    monkeypatch.setattr(checkpoint, "read", read)
+    monkeypatch.setattr(checkpointer, "read", read)
     loaded = both(0)
     Checkpointer(tmp_path).load_networks("latest", loaded)
     assert {net.weight[0, 0, 0, 0].item() for net in loaded.values()} == {2}

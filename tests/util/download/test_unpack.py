@@ -18,7 +18,7 @@ from types import SimpleNamespace
 import pytest
 from conftest import ROOT
 
-from util.unpack import ArchiveError, unpack
+from util.download.archive import ArchiveError, unpack
 
 FAR = "../" * 12
 
@@ -245,7 +245,7 @@ def test_too_little_space_is_no_fault_of_the_archive(place, monkeypatch):
 
 def type_unpack(*words, **kwargs):
     return subprocess.Popen(
-        [sys.executable, "-m", "util.unpack", *map(str, words)], cwd=ROOT, stderr=subprocess.PIPE, text=True, **kwargs
+        [sys.executable, "-m", "util.download.archive", *map(str, words)], cwd=ROOT, stderr=subprocess.PIPE, text=True, **kwargs
     )
 
 
@@ -280,7 +280,7 @@ def test_a_stopped_run_leaves_nothing_or_all(place):
 
 
 def test_an_archive_of_endless_files_is_refused(place, monkeypatch):
-    monkeypatch.setattr("util.unpack.MOST_FILES", 5)
+    monkeypatch.setattr("util.download.archive.MOST_FILES", 5)
     archive = write_tar(place / "archive", *[(f"d/{i}.png", b"x") for i in range(7)])
     with pytest.raises(ArchiveError, match="more than 5 files"):
         unpack(archive, place / "home/set")

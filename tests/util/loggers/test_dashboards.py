@@ -22,8 +22,8 @@ import torch
 from conftest import ROOT
 from PIL import Image
 
-from util import visdom_sink
-from util.pictures import Step
+from util.loggers import visdom
+from util.loggers.visuals import Step
 from util.util import UserError
 from util.visualizer import Visualizer
 
@@ -237,8 +237,8 @@ def test_a_server_that_dies_or_hangs_costs_one_warning_and_no_time(tmp_path, cap
 
 def test_the_end_of_a_run_waits_two_seconds_at_most(tmp_path, monkeypatch):
     asleep = argparse.Namespace(line=lambda **_: time.sleep(60))
-    monkeypatch.setattr(visdom_sink, "connect", lambda *_: asleep)
-    sink = visdom_sink.VisdomSink(options(tmp_path), lambda line: None)
+    monkeypatch.setattr(visdom, "connect", lambda *_: asleep)
+    sink = visdom.VisdomSink(options(tmp_path), lambda line: None)
     for n in range(100):
         sink.losses(Step(1, n, float(n)), {"G": 1.0})
     begin = time.perf_counter()
@@ -267,7 +267,7 @@ def test_a_server_that_never_answers_costs_a_second(tmp_path, capsys):
 
 
 def test_display_id_minus_one_does_not_even_look(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(visdom_sink, "connect", lambda *_: pytest.fail("looked for a server"))
+    monkeypatch.setattr(visdom, "connect", lambda *_: pytest.fail("looked for a server"))
     Visualizer(options(tmp_path, display_id=-1))
     assert capsys.readouterr().out == ""
 
@@ -373,7 +373,7 @@ def log_offline(folder, code):
 def logged(tmp_path_factory):
     """What W&B and TensorBoard are given of one run; the folder, the process and W&B's records."""
     code = """
-from util.html import HTML
+from util.pages.document import HTML
 from util.visualizer import save_images
 visualizer = Visualizer(options(".", display_id=-1, use_wandb=True, use_tensorboard=True, lr=0.5, norm="batch"))
 visualizer.set_dataset_size(100)
@@ -497,8 +497,8 @@ def test_a_failing_dashboard_costs_one_warning(tmp_path, capsys):
 
 
 def test_a_full_queue_drops_what_is_new(tmp_path, monkeypatch):
-    monkeypatch.setattr(visdom_sink, "connect", lambda *_: None)
-    sink = visdom_sink.VisdomSink(options(tmp_path), lambda line: None)
+    monkeypatch.setattr(visdom, "connect", lambda *_: None)
+    sink = visdom.VisdomSink(options(tmp_path), lambda line: None)
     sink.alive = True  # but nobody takes jobs out
     for n in range(100):
         sink.losses(Step(1, n, float(n)), {"G": 1.0})

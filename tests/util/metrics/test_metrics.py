@@ -17,8 +17,9 @@ from scipy.ndimage import correlate1d
 from skimage import data
 from skimage.metrics import structural_similarity
 
-from util import features, metrics
-from util.metrics import METRICS, Evaluation, Score, ready
+from util.metrics import features
+from util.metrics import scores
+from util.metrics.scores import METRICS, Evaluation, Score, ready
 from util.util import UserError
 
 LITE0 = ["fd_lite0", "kid_lite0"]
@@ -188,12 +189,12 @@ def test_a_kid_of_uneven_or_many_images_is_the_mean_over_subsets(monkeypatch):
     rng = np.random.default_rng(0)
     fake, real = rng.normal(size=(24, 8)).astype(np.float32), (rng.normal(size=(60, 8)) + 1).astype(np.float32)
     exact = looped_kernel(fake.astype(float), real.astype(float))
-    uneven = metrics.of_sets(metrics.kernel, fake, real, 0, 0).value
+    uneven = scores.of_sets(scores.kernel, fake, real, 0, 0).value
     assert uneven == pytest.approx(exact, rel=0.05)
-    monkeypatch.setattr(metrics, "SUBSET", 12)
-    monkeypatch.setattr(metrics, "WHOLE", 20)
-    assert metrics.of_sets(metrics.kernel, fake, real, 0, 0).value == pytest.approx(exact, rel=0.1)
-    assert metrics.of_sets(metrics.frechet, fake, real, 0, 0).value == pytest.approx(  # in pieces of 12
+    monkeypatch.setattr(scores, "SUBSET", 12)
+    monkeypatch.setattr(scores, "WHOLE", 20)
+    assert scores.of_sets(scores.kernel, fake, real, 0, 0).value == pytest.approx(exact, rel=0.1)
+    assert scores.of_sets(scores.frechet, fake, real, 0, 0).value == pytest.approx(  # in pieces of 12
         numpy_frechet(fake.astype(float), real.astype(float)), rel=1e-9
     )
 
@@ -230,11 +231,11 @@ def test_figures_do_not_depend_on_batches_or_order_and_disturb_nothing():
 def test_an_interval_of_a_mean_is_the_textbooks():
     rng = np.random.default_rng(1)
     values = rng.normal(20, 3, 400)
-    score = metrics.of_pairs({"psnr": values}, 1000, 0)["psnr"]
+    score = scores.of_pairs({"psnr": values}, 1000, 0)["psnr"]
     half = 1.96 * values.std(ddof=1) / 20
     assert score.value == pytest.approx(values.mean())
     assert (score.value - score.low, score.high - score.value) == pytest.approx((half, half), rel=0.15)
-    assert metrics.of_pairs({"psnr": values}, 0, 0)["psnr"] == Score(score.value, score.value, score.value, 400)
+    assert scores.of_pairs({"psnr": values}, 0, 0)["psnr"] == Score(score.value, score.value, score.value, 400)
 
 
 def test_intervals_of_distances_hold_the_value_of_all_images():
@@ -243,24 +244,24 @@ def test_intervals_of_distances_hold_the_value_of_all_images():
     def drawn(count, shift):
         return np.maximum(rng.normal(size=(count, 8)) + shift, 0).astype(np.float32)
 
-    everything = metrics.of_sets(metrics.kernel, drawn(900, 0.7), drawn(900, 0.0), 0, 0).value
+    everything = scores.of_sets(scores.kernel, drawn(900, 0.7), drawn(900, 0.0), 0, 0).value
     for _ in range(40):
-        score = metrics.of_sets(metrics.kernel, drawn(40, 0.7), drawn(40, 0.0), 40, 0)
+        score = scores.of_sets(scores.kernel, drawn(40, 0.7), drawn(40, 0.0), 40, 0)
         hits += score.low <= everything <= score.high
         assert score.low < score.value < score.high
     assert hits >= 35  # of 40, 38 expected; where sets are alike the intervals are too wide
-    score = metrics.of_sets(metrics.frechet, drawn(40, 0.0), drawn(40, 0.0), 40, 0)
+    score = scores.of_sets(scores.frechet, drawn(40, 0.0), drawn(40, 0.0), 40, 0)
     assert 0 <= score.low < score.value < score.high
 
 
 def test_long_sums_take_fewer_resamples(monkeypatch):
     calls = []
     slow = lambda fake, real, drawn, how, seed: calls.append(1) or len(calls) % 2  # noqa: E731
-    monkeypatch.setattr(metrics, "work", lambda *_: 4e10)
-    metrics.of_sets(slow, np.zeros((4, 2)), np.zeros((4, 2)), 1000, 0)
+    monkeypatch.setattr(scores, "work", lambda *_: 4e10)
+    scores.of_sets(slow, np.zeros((4, 2)), np.zeros((4, 2)), 1000, 0)
     assert len(calls) == 1 + 50
-    monkeypatch.setattr(metrics, "work", lambda *_: 1e15)
-    metrics.of_sets(slow, np.zeros((4, 2)), np.zeros((4, 2)), 1000, 0)
+    monkeypatch.setattr(scores, "work", lambda *_: 1e15)
+    scores.of_sets(slow, np.zeros((4, 2)), np.zeros((4, 2)), 1000, 0)
     assert len(calls) == 51 + 1 + 20
 
 

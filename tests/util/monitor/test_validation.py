@@ -15,7 +15,7 @@ from terminal import equal, weights
 
 import train as program
 from options.train_options import TrainOptions, in_validation
-from util import validation
+from util.monitor import validation
 from util.util import UserError
 
 TINY = (

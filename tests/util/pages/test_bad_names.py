@@ -16,7 +16,7 @@ from conftest import make_image
 from terminal import TINY, copy_tree, loss_lines, shown_rows, type_fast
 from test_html import Page
 
-from util.pictures import ascii_only
+from util.loggers.visuals import ascii_only
 from util.util import printable
 
 RUNS = "document.title=document.body.id='executed'"

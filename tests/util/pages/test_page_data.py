@@ -11,9 +11,9 @@ import pytest
 import torch
 from conftest import type_command
 
-from util.background import Background
-from util.page_data import PageData, as_line
-from util.run_header import run_header
+from util.runtime.background import Background
+from util.pages.data_file import PageData, as_line
+from util.loggers.run_summary import run_header
 
 
 def filled(folder, count, room=10**6):
@@ -157,7 +157,7 @@ def test_an_error_is_raised_by_the_next_call_which_does_its_own_work():
 
 
 def test_what_waits_at_the_end_of_a_program_is_done():
-    code = "import time; from util.background import Background; soon = Background('x'); "
+    code = "import time; from util.runtime.background import Background; soon = Background('x'); "
     code += "soon(0, time.sleep, 0.3); soon(0, [].pop); soon(0, print, 'done')"
     done = type_command("-c", code)
     assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["done"], "")

@@ -21,9 +21,9 @@ from PIL import Image
 from terminal import TINY, copy_tree, shown_rows, type_fast, type_well
 from test_html import Page, image
 
-from util.page_data import PageData
-from util.results import Results, save_images
-from util.results_page import ResultsPage, distinct
+from util.pages.data_file import PageData
+from util.pages.results_writer import Results, save_images
+from util.pages.results_page import ResultsPage, distinct
 
 RUNS = "document.title=document.body.id='executed'"
 NAMES = [
@@ -476,7 +476,7 @@ def test_an_open_page_takes_what_a_run_adds_and_keeps_its_place(driver, tmp_path
 def test_ten_thousand_rows_are_opened_scrolled_and_filtered_with_few_in_the_document(driver, tmp_path):
     page = ResultsPage(tmp_path, "t")
     pictures = {label: np.zeros((256, 256, 3), np.uint8) for label in ("real_A", "fake_B", "real_B")}
-    from util.results_page import Row
+    from util.pages.results_page import Row
 
     for i in range(10_000):
         page.add_row(Row(f"{i:05d}", {}, pictures, f"{i:05d}.png"))
@@ -501,7 +501,7 @@ def test_ten_thousand_rows_are_opened_scrolled_and_filtered_with_few_in_the_docu
 
 def test_a_list_longer_than_browsers_lay_out_is_scrolled_to_its_end(driver, tmp_path):
     page = ResultsPage(tmp_path, "t")
-    from util.results_page import Row
+    from util.pages.results_page import Row
 
     for i in range(40_000):
         page.add_row(Row(f"{i:05d}", {}, {"fake": np.zeros((8, 8, 3), np.uint8)}, f"{i:05d}.png"))
@@ -518,7 +518,7 @@ def test_a_list_longer_than_browsers_lay_out_is_scrolled_to_its_end(driver, tmp_
 def test_the_benchmark_of_pages_tells_its_figures(tmp_path, capsys):
     with open_browser(tmp_path):  # skips without one
         pass
-    from scripts.benchmark_pages import main
+    from scripts.benchmarks.results_page import main
 
     main(["--rows", "30", "--side", "256"])
     figures = dict(line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines())

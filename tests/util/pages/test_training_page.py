@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from browser import complaints, open_browser, requests
 
-from util import training_page
-from util.page_data import as_line
-from util.pictures import Step
-from util.training_page import TrainingPage
+from util.pages import training_page
+from util.pages.data_file import as_line
+from util.loggers.visuals import Step
+from util.pages.training_page import TrainingPage
 
 BEGIN = 1_700_000_000.0
 LEFT, HOME = "\ue012", "\ue011"  # WebDriver's names of keys

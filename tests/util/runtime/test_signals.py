@@ -21,8 +21,10 @@ from conftest import make_aligned
 from faults.signals import SIGNALS, STEPS, TINY, Terminal, check, plan, whole
 from terminal import copy_tree, equal, type_fast, type_well, weights
 
-from util import interrupts, lock, runtime
-from util.interrupts import Interrupts
+from util.runtime import signals
+from util.runtime import lock
+from util.runtime import processes as runtime
+from util.runtime.signals import Interrupts
 from util.util import UserError
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the helper inherits orphans, as only Linux does")
@@ -274,8 +276,8 @@ def test_a_closed_stdout_does_not_end_training_nor_testing(trainer):
 def test_a_stream_that_breaks_leads_nowhere_and_says_so_once(monkeypatch, capfd):
     reader, writer = os.pipe()
     monkeypatch.setattr(sys, "stdout", os.fdopen(writer, "w"))
-    interrupts.unbreakable_output()
-    interrupts.unbreakable_output()  # a second call changes nothing
+    signals.unbreakable_output()
+    signals.unbreakable_output()  # a second call changes nothing
     print("heard", flush=True)
     assert os.read(reader, 100) == b"heard\n"
     os.close(reader)
@@ -356,7 +358,7 @@ def test_a_damaged_lock_file_still_refuses(tmp_path):
 def test_handlers_are_only_there_while_training_and_not_in_forked_children():
     before = [signal.getsignal(getattr(signal, name)) for name in SIGNALS[:4]]
     with Interrupts() as interrupts:
-        assert not interrupts.requested()
+        assert not signals.requested()
         assert [signal.getsignal(getattr(signal, name)) for name in SIGNALS[:4]] != before
         child = os.fork()
         if not child:
@@ -364,10 +366,10 @@ def test_handlers_are_only_there_while_training_and_not_in_forked_children():
         assert os.waitpid(child, 0)[1] == 0
         os.kill(os.getpid(), signal.SIGUSR1)
         end = time.monotonic() + 5
-        while not interrupts.requested() and time.monotonic() < end:
+        while not signals.requested() and time.monotonic() < end:
             time.sleep(0.01)
         with pytest.raises(SystemExit) as stop:
-            interrupts.leave()
+            signals.leave()
         assert stop.value.code == 128 + signal.SIGUSR1
     assert [signal.getsignal(getattr(signal, name)) for name in SIGNALS[:4]] == before
 

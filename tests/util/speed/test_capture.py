@@ -9,8 +9,9 @@ import torch
 from test_steps import batch, make_model
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from util import capture, runtime
-from util.health import Health
+from util.speed import cuda_graphs
+from util.runtime import processes as runtime
+from util.monitor.non_finite import Health
 from util.image_pool import ImagePool
 from util.util import UserError
 
@@ -152,7 +153,7 @@ def assert_same_run(eager, captured):
 def test_replayed_steps_compute_what_eager_ones_do(words, sizes, tmp_path):
     words = f"{TINY} {words} --batch_size {max(sizes)}"
     eager, captured = (make_model(f"{words} --name {name}", tmp_path) for name in ("eager", "captured"))
-    capture.install(captured, Recorder)
+    cuda_graphs.install(captured, Recorder)
     for mine, theirs in zip(train(eager, sizes), train(captured, sizes), strict=True):
         assert mine == pytest.approx(theirs, rel=1e-6)
     assert captured.optimize_parameters.graph.records == 1
@@ -179,7 +180,7 @@ def assert_a_bad_batch_is_named_and_skipped(model):
 @pytest.mark.usefixtures("in_float64")
 def test_a_bad_batch_of_a_replayed_step_is_named_and_skipped(tmp_path):
     model = make_model(f"{TINY} --model pix2pix --netG unet_32 --norm instance --batch_size 2 --name bad", tmp_path)
-    capture.install(model, Recorder)
+    cuda_graphs.install(model, Recorder)
     assert_a_bad_batch_is_named_and_skipped(model)
 
 
@@ -189,7 +190,7 @@ def test_a_step_that_waits_for_the_device_ends_the_run_with_the_reason_and_advic
     model = make_model(f"{TINY} --model {model_name} --name waits", tmp_path)
     criterion = model.criterionGAN
     model.criterionGAN = lambda *args: criterion(*args) * (1.0 if criterion(*args).item() >= 0 else 2.0)
-    capture.install(model, Recorder)
+    cuda_graphs.install(model, Recorder)
     with pytest.raises(UserError, match=r"the device was waited for.*Type --precision fp32 in place of --fast"):
         train(model, [1] * 6)
     assert not any(pool.recording for pool in pools(model))
@@ -200,7 +201,7 @@ def test_a_step_that_waits_for_the_device_ends_the_run_with_the_reason_and_advic
 @pytest.mark.usefixtures("in_float64")
 def test_pools_of_several_sizes_are_left_as_they_were_where_they_can_t_be_recorded(tmp_path):
     model = make_model(f"{TINY} --model cycle_gan --netG resnet_6blocks --pool_size 4 --name pools", tmp_path)
-    capture.install(model, Recorder)
+    cuda_graphs.install(model, Recorder)
     train(model, [1] * 3)
     model.fake_B_pool.images[0] = torch.zeros(1, 3, 8, 8)
     with pytest.raises(UserError, match="an image pool holds images of 2 sizes"):
@@ -211,7 +212,7 @@ def test_pools_of_several_sizes_are_left_as_they_were_where_they_can_t_be_record
 def test_a_subclass_is_not_captured_unless_it_says_so(tmp_path, capsys, monkeypatch):
     model = make_model(f"{TINY} --model pix2pix --netG unet_32 --name sub", tmp_path)
     monkeypatch.setattr(model, "__class__", type("Foreign", (type(model),), {}))
-    capture.install(model, Recorder)
+    cuda_graphs.install(model, Recorder)
     assert "optimize_parameters" not in vars(model)
     assert "Foreign are not captured" in capsys.readouterr().out
 
@@ -225,7 +226,7 @@ def test_plans_of_a_batch_are_what_swapping_one_by_one_gives():
         one_by_one.query(images[0])
         planned.query(images[0])
         asked = []
-        on_device = capture.PoolOnDevice(planned, count, asked)
+        on_device = cuda_graphs.PoolOnDevice(planned, count, asked)
         for batch_of_images in images[1:]:
             on_device.prepare()
             assert torch.equal(on_device(batch_of_images), one_by_one.query(batch_of_images))

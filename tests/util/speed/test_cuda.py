@@ -12,7 +12,7 @@ from test_capture import assert_a_bad_batch_is_named_and_skipped, train
 from test_steps import make_model
 
 from data import create_dataset
-from util import capture
+from util.speed import cuda_graphs
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 
@@ -46,7 +46,7 @@ def test_captured_steps_are_eager_ones(words, sizes, tmp_path):
     words = f"{SMALL} {words} --batch_size {max(sizes)}"
     eager, captured = (make_model(f"{words} --name {name}", tmp_path) for name in ("eager", "captured"))
     torch.backends.cudnn.benchmark = False
-    capture.install(captured)
+    cuda_graphs.install(captured)
     for mine, theirs in zip(train(eager, sizes), train(captured, sizes), strict=True):
         assert mine == pytest.approx(theirs, rel=1e-2, abs=1e-3)
     assert captured.optimize_parameters.images  # it was recorded
@@ -71,7 +71,7 @@ def test_recordings_outlive_freed_memory_and_steps_beside_them(tmp_path):
     """`empty_cache` gives back what a recording must not read from."""
     words = f"{SMALL} --model cycle_gan --netG resnet_6blocks --pool_size 2"
     eager, captured = (make_model(f"{words} --name {name}", tmp_path) for name in ("eager", "captured"))
-    capture.install(captured)
+    cuda_graphs.install(captured)
     for _ in range(4):
         mine, theirs = train(eager, [1] * 4), train(captured, [1] * 4)
         torch.cuda.empty_cache()
@@ -84,7 +84,7 @@ def test_the_second_gpu_is_captured_too(tmp_path):
         "--gpu_ids 0", "--gpu_ids 1"
     )
     model = make_model(words, tmp_path)
-    capture.install(model)
+    cuda_graphs.install(model)
     train(model, [1] * 4)
     before = next(model.netG.parameters()).detach().clone()
     train(model, [1] * 2)

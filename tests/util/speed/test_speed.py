@@ -16,7 +16,8 @@ from torch import nn
 
 from models import layers, networks
 from models.cycle_gan_model import CycleGANModel
-from util import runtime, speed
+from util.runtime import processes as runtime
+from util.speed import plan
 from util.util import UserError
 
 SMALL = "--dataroot nowhere --ngf 4 --ndf 4 --load_size 32 --crop_size 32 --gpu_ids -1 --seed 3"
@@ -45,7 +46,7 @@ def data(tmp_path_factory):
 def made_fast(words, folder, speed_words, monkeypatch):
     """Make a model as for `opt.speed = speed_words`."""
     with monkeypatch.context() as patched:
-        patched.setattr(speed, "choose", lambda opt, device, saved=None: (speed_words, []))
+        patched.setattr(plan, "choose", lambda opt, device, saved=None: (speed_words, []))
         return make_model(f"{SMALL} {words} --name {speed_words.replace(' ', '_')}", folder)
 
 
@@ -171,7 +172,7 @@ def test_syncbatch_takes_bfloat16_between_processes(monkeypatch):
 
 def test_networks_with_weights_of_five_dimensions_are_left_in_their_layout():
     net = nn.Sequential(nn.Conv3d(1, 2, 3), nn.Conv2d(2, 2, 3))
-    speed.accelerate(net, Namespace(speed="bf16 channels_last"), torch.device("cpu"))
+    plan.accelerate(net, Namespace(speed="bf16 channels_last"), torch.device("cpu"))
     assert net[0].weight.is_contiguous()
     assert net[1].weight.is_contiguous(memory_format=torch.channels_last)
 
@@ -374,22 +375,22 @@ def options(**changes):
 )
 def test_fast_chooses_by_the_gpu_and_says_what(changes, capability, expected, said, monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    monkeypatch.setattr(speed.importlib.util, "find_spec", lambda name: True)
-    words, told = speed.choose(options(**changes), torch.device("cuda", 0))
+    monkeypatch.setattr(plan.importlib.util, "find_spec", lambda name: True)
+    words, told = plan.choose(options(**changes), torch.device("cuda", 0))
     assert words == expected
     assert said in " ".join(told)
 
 
 def test_a_run_that_goes_on_keeps_its_words_but_for_what_its_options_forbid_now(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
-    monkeypatch.setattr(speed.importlib.util, "find_spec", lambda name: True)
+    monkeypatch.setattr(plan.importlib.util, "find_spec", lambda name: True)
     gpu, saved = torch.device("cuda", 0), "fp16 channels_last capture cuda"
-    assert speed.choose(options(netG="unet_256"), gpu, saved)[0] == saved
-    assert speed.choose(options(netG="unet_256", grad_accum=2), gpu, saved)[0] == "bf16 channels_last compile cuda"
+    assert plan.choose(options(netG="unet_256"), gpu, saved)[0] == saved
+    assert plan.choose(options(netG="unet_256", grad_accum=2), gpu, saved)[0] == "bf16 channels_last compile cuda"
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert speed.choose(options(netG="unet_256"), gpu, saved)[0] == "fp16 channels_last cuda"
-    assert speed.choose(options(given={"fast"}), gpu, saved)[0] == "bf16 channels_last compile cuda"
-    assert speed.choose(options(), gpu, "fp32 cpu")[0] == "bf16 channels_last compile cuda"
+    assert plan.choose(options(netG="unet_256"), gpu, saved)[0] == "fp16 channels_last cuda"
+    assert plan.choose(options(given={"fast"}), gpu, saved)[0] == "bf16 channels_last compile cuda"
+    assert plan.choose(options(), gpu, "fp32 cpu")[0] == "bf16 channels_last compile cuda"
 
 
 @pytest.mark.parametrize(("has_bf16", "netG", "expected"), [
@@ -398,7 +399,7 @@ def test_a_run_that_goes_on_keeps_its_words_but_for_what_its_options_forbid_now(
 def test_fast_chooses_by_the_cpu(has_bf16, netG, expected, monkeypatch):
     for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
         monkeypatch.setattr(torch.cpu, name, lambda: has_bf16, raising=False)
-    assert speed.choose(options(netG=netG), torch.device("cpu"))[0] == expected
+    assert plan.choose(options(netG=netG), torch.device("cpu"))[0] == expected
 
 
 def test_a_fast_run_keeps_what_it_was_made_fast_by(data, tmp_path):
