@@ -15,13 +15,13 @@ from typing import NamedTuple
 from data import create_dataset
 from models import create_model
 from options.test_options import TestOptions, loading_processes
-from util.runtime import processes as runtime
-from util.speed.batching import batch_size, in_batches
+from util.errors import explained_errors
 from util.loggers.dashboards import start_wandb
-from util.runtime.signals import unbreakable_output
-from util.pages.results_writer import Results
 from util.pages.results_page import compared, page_of
-from util.util import explained_errors
+from util.pages.results_writer import Results
+from util.runtime import seeds
+from util.runtime.signals import unbreakable_output
+from util.speed.batching import batch_size, in_batches
 
 
 class Translation(NamedTuple):
@@ -54,7 +54,7 @@ def translate(opt) -> Translation:
     start = time.perf_counter()
     with Results(webpage, model.device, opt.aspect_ratio, opt.display_winsize, opt.use_wandb) as results:
         for first, batch in in_batches(islice(dataset, count), size):
-            runtime.seed_all(opt.seed, "test", first)  # dropout, which stays on without --eval
+            seeds.seed_all(opt.seed, "test", first)  # dropout, which stays on without --eval
             model.set_input(batch)
             with results.running():
                 model.test()

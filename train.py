@@ -14,12 +14,12 @@ from data import create_dataset
 from models import create_model
 from options.saved import record
 from options.train_options import TrainOptions, in_validation, nothing_left
-from util.runtime import processes as runtime
-from util.runtime.signals import Interrupts, unbreakable_output
-from util.monitor.forecast import check_disk
 from util.checkpoint.training_state import Saver
-from util.util import UserError, explained_errors
+from util.errors import UserError, explained_errors
+from util.monitor.forecast import check_disk
 from util.monitor.validation import Validation
+from util.runtime import processes, seeds
+from util.runtime.signals import Interrupts, unbreakable_output
 from util.visualizer import Visualizer
 
 
@@ -46,8 +46,8 @@ def train(opt):
 
             for batch in visualizer.track(dataset, progress):
                 model.place = dataset.place
-                progress.advance(opt.batch_size * runtime.world_size(), begins=model.place.first)
-                runtime.seed_all(opt.seed, "step", runtime.rank(), progress.total_iters)
+                progress.advance(opt.batch_size * processes.world_size(), begins=model.place.first)
+                seeds.seed_all(opt.seed, "step", processes.rank(), progress.total_iters)
                 model.set_input(batch)
                 model.optimize_parameters()
                 if not model.place.last:
@@ -91,5 +91,5 @@ def train(opt):
 
 if __name__ == "__main__":
     unbreakable_output()
-    with explained_errors(), runtime.processes():
+    with explained_errors(), processes.processes():
         train(TrainOptions().parse())

@@ -24,11 +24,11 @@ from data.loading.byte_reader import create_reader
 from data.loading.cache import fork_context
 from data.loading.prefetch import FLIPS, prefetched
 from data.loading.sampler import EpochSampler
-from util.runtime import processes as runtime
-from util.runtime.signals import SIGNALS, held_back
+from util.errors import DataError, UserError
+from util.runtime import processes, seeds
 from util.runtime.plugins import find_class
-from util.checkpoint.training_state import Place
-from util.util import DataError, UserError
+from util.runtime.signals import SIGNALS, held_back
+from util.runtime.step_part import StepPart
 
 # The reference's default is 4 workers; where there are fewer cores, they take turns.
 warnings.filterwarnings("ignore", "This DataLoader will create")
@@ -62,7 +62,7 @@ class CustomDatasetDataLoader:
         self.dataset = find_dataset_using_name(opt.dataset_mode)(opt)
         if not len(self):
             raise UserError(f"dataset [{type(self.dataset).__name__}] is empty: --dataroot {opt.dataroot}.")
-        if runtime.is_main():
+        if processes.is_main():
             print(f"dataset [{type(self.dataset).__name__}] was created")
         if reader := create_reader(opt, self.dataset):
             self.dataset.byte_reader = reader
@@ -73,8 +73,8 @@ class CustomDatasetDataLoader:
             opt.batch_size,
             shuffle=not opt.serial_batches,
             seed=seed,
-            rank=runtime.rank() if shared else 0,
-            world_size=runtime.world_size() if shared else 1,
+            rank=processes.rank() if shared else 0,
+            world_size=processes.world_size() if shared else 1,
             grad_accum=getattr(opt, "grad_accum", 1),
         )
         shares_memory = getattr(self.dataset.byte_reader, "cache", None) and int(opt.num_threads) > 0
@@ -90,7 +90,7 @@ class CustomDatasetDataLoader:
             generator=torch.Generator(),  # of its own: by default the loader draws from the training's
         )
         self.begun = False
-        self.place = Place()  # how the batch at hand counts, see EpochSampler.place
+        self.place = StepPart()  # how the batch at hand counts, see EpochSampler.place
 
     def load_data(self):
         """Return the loader itself."""
@@ -154,7 +154,7 @@ class SeededItems(Dataset):
         epoch, index = key
         # Without workers the generators are the training's own, which must not notice.
         with keep_random_state() if get_worker_info() is None else contextlib.nullcontext():
-            runtime.seed_all(self.seed, "item", epoch, index)
+            seeds.seed_all(self.seed, "item", epoch, index)
             try:
                 return self.dataset[index]
             except UserError as error:

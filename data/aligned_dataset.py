@@ -8,10 +8,10 @@ from pathlib import Path
 from PIL import Image
 
 from data import transforms
-from data.formats import pillow
 from data.base_dataset import BaseDataset, about, check_channels, get_params, get_transform
+from data.formats import pillow
 from data.image_folder import find_images, make_dataset
-from util.util import UserError, printable
+from util.errors import UserError, printable
 
 
 class AlignedDataset(BaseDataset):

@@ -9,7 +9,7 @@ import torch.utils.data
 from torchvision.transforms import Compose, InterpolationMode
 
 from data import transforms
-from util.util import UserError, printable
+from util.errors import UserError, printable
 
 
 class BaseDataset(torch.utils.data.Dataset, ABC):

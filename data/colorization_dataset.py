@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from data.formats import pillow
 from data.base_dataset import BaseDataset, about, get_transform
+from data.formats import pillow
 from data.image_folder import find_images
-from util.util import UserError
+from util.errors import UserError
 
 
 class ColorizationDataset(BaseDataset):

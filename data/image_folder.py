@@ -10,7 +10,7 @@ import torch.utils.data
 from PIL import Image
 
 from data.formats import pillow
-from util.util import UserError, did_you_mean, printable
+from util.errors import UserError, did_you_mean, printable
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".tif", ".tiff", ".webp")
 # A list of both cases, as plug-ins know it. `is_image_file` takes any case, and what they append.

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from torch.nn import functional as F
 
-from data.formats import pillow
 from data.base_dataset import BaseDataset, about, get_transform
+from data.formats import pillow
 from data.image_folder import find_images
-from util.util import UserError
+from util.errors import UserError
 
 
 class TemplateDataset(BaseDataset):

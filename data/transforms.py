@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 from torchvision import transforms as T
 from torchvision.transforms.functional import InterpolationMode
 
-from util.util import UserError, did_you_mean
+from util.errors import UserError, did_you_mean
 
 # The values of --preprocess. `build` looks for the words resize, scale_width and crop in them.
 PREPROCESS = {

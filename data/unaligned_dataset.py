@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from data.formats import pillow
 from data.base_dataset import BaseDataset, about, check_channels, get_transform
+from data.formats import pillow
 from data.image_folder import find_images
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from models.base_model import BaseModel
-from util.runtime import processes as runtime
+from util.runtime import seeds
 from util.runtime.plugins import find_class
 
 BUILT_IN = ("pix2pix", "cycle_gan", "colorization", "test", "template")
@@ -22,7 +22,7 @@ def get_option_setter(model_name: str):
 def create_model(opt) -> BaseModel:
     """Make the model that the options name; its initial weights follow from the seed."""
     if (seed := getattr(opt, "seed", None)) is not None:
-        runtime.seed_all(seed, "networks")
+        seeds.seed_all(seed, "networks")
     model = find_model_using_name(opt.model)(opt)
     print(f"model [{type(model).__name__}] was created")
     return model

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from models.networks import as_flags, have_same_keys, infer_D, infer_G
-from util.util import UserError
 from util.checkpoint.safe_reader import read
+from util.errors import UserError
 
 GENERATOR = ("netG", "norm", "ngf", "input_nc", "output_nc", "no_dropout")
 DISCRIMINATOR = ("netD", "n_layers_D", "ndf")

@@ -16,15 +16,16 @@ import torch
 import torch.distributed as dist
 
 from models import layers, networks
-from util.speed import cuda_graphs
-from util.runtime import processes as runtime
-from util.speed import plan
 from util.checkpoint import training_state
-from util.checkpoint.ema import Average, load_averages
 from util.checkpoint.checkpointer import Checkpointer, load_weights, prefix_of, read, unwrap
-from util.monitor.non_finite import Health
+from util.checkpoint.ema import Average, load_averages
 from util.checkpoint.sources import sources
-from util.util import UserError
+from util.errors import UserError
+from util.monitor.non_finite import Health
+from util.runtime import processes
+from util.runtime.device import choose_algorithms, choose_device
+from util.runtime.step_part import StepPart
+from util.speed import cuda_graphs, plan
 
 
 class BaseModel(ABC):
@@ -44,11 +45,11 @@ class BaseModel(ABC):
         self.opt = opt
         self.isTrain = opt.isTrain
         self.gpu_ids = getattr(opt, "gpu_ids", [])
-        self.device = getattr(opt, "device", None) or runtime.choose_device(self.gpu_ids)
+        self.device = getattr(opt, "device", None) or choose_device(self.gpu_ids)
         self.save_dir = Path(opt.checkpoints_dir) / opt.name
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)  # where streams and recordings are made
-        runtime.choose_algorithms(plan.sizes_repeat(opt), getattr(opt, "deterministic", False))
+        choose_algorithms(plan.sizes_repeat(opt), getattr(opt, "deterministic", False))
         self.loss_names: list[str] = []
         self.model_names: list[str] = []
         self.visual_names: list[str] = []
@@ -56,7 +57,7 @@ class BaseModel(ABC):
         self.schedulers: list = []
         self.image_paths: list[str] = []
         self.progress = training_state.Progress(epoch=getattr(opt, "epoch_count", 1))
-        self.place = training_state.Place()  # how the batch at hand counts
+        self.place = StepPart()  # how the batch at hand counts
         self.averages: dict[str, Average] = {}  # of the generators' weights (--ema)
         self.best_so_far: training_state.Best | None = None  # epoch, by what util.monitor.validation measures
         self.scale: plan.Scale | None = None  # of gradients within networks, in float16
@@ -87,9 +88,9 @@ class BaseModel(ABC):
         prefix = prefix_of(opt)
         resume = self.isTrain and opt.continue_train
         if resume:
-            if runtime.is_main():
+            if processes.is_main():
                 self.checkpoints.complete_earlier()
-            runtime.from_main(None)  # the others read after that
+            processes.from_main(None)  # the others read after that
         if resume or not self.isTrain:
             self.load_networks(prefix)
         elif getattr(opt, "init_from", ""):
@@ -101,7 +102,7 @@ class BaseModel(ABC):
             plan.accelerate(net, opt, self.device, self.scale, ours="capturable" in vars(type(self)))
             if self.isTrain and getattr(opt, "ema", 0) and name.startswith("G"):
                 self.averages[name] = Average(net, opt.ema)
-            net = runtime.distribute(net, lambda: self.place.share) if self.isTrain else net
+            net = processes.distribute(net, lambda: self.place.share) if self.isTrain else net
             setattr(self, "net" + name, net)
         if self.isTrain:
             for optimizer in self.optimizers:
@@ -201,7 +202,7 @@ class BaseModel(ABC):
             )
         old = self.optimizers[0].param_groups[0]["lr"]
         # One metric for all processes: rates that differ would drive their copies of the weights apart.
-        metric = [runtime.from_main(float(self.metric))] if plateau else []
+        metric = [processes.from_main(float(self.metric))] if plateau else []
         with warnings.catch_warnings():
             # A run that was stopped after an epoch's last step resumes with this, before any optimizer step of its own.
             warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
@@ -246,7 +247,7 @@ class BaseModel(ABC):
             return OrderedDict()
         values = torch.stack([loss.to(self.device, torch.float32) for loss in losses])
         if dist.is_initialized():
-            dist.all_reduce(values.mul_(self.place.share / runtime.world_size()))
+            dist.all_reduce(values.mul_(self.place.share / processes.world_size()))
         self.health.check()
         return OrderedDict(zip(names, values.tolist(), strict=True))
 
@@ -259,7 +260,7 @@ class BaseModel(ABC):
         """
         self.health.check()
         state = training_state.collect(self)
-        if runtime.is_main():
+        if processes.is_main():
             averages = {f"{name}_ema": average.module for name, average in self.averages.items()}
             self.checkpoints.save(str(prefix), {**self.networks(), **averages}, state)
 

@@ -8,8 +8,8 @@ import torch
 
 from models import networks
 from models.base_model import BaseModel
+from util.errors import UserError
 from util.image_pool import ImagePool
-from util.util import UserError
 
 
 class CycleGANModel(BaseModel):

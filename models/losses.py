@@ -6,7 +6,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from util.util import UserError, did_you_mean
+from util.errors import UserError, did_you_mean
 
 GAN_MODES = {
     "vanilla": "cross-entropy on D's logits (Goodfellow et al. 2014)",

@@ -26,7 +26,7 @@ from models.losses import GAN_MODES, GANLoss, cal_gradient_penalty
 from models.schedulers import POLICIES, get_scheduler
 from util.checkpoint.checkpointer import unwrap
 from util.checkpoint.weights import without_wrappers
-from util.util import UserError, did_you_mean
+from util.errors import UserError, did_you_mean
 
 __all__ = [
     "DISCRIMINATORS",

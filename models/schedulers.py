@@ -6,7 +6,7 @@ import math
 
 from torch.optim import lr_scheduler
 
-from util.util import UserError, did_you_mean
+from util.errors import UserError, did_you_mean
 
 
 def linear(e: int, opt) -> float:

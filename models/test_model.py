@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from models import networks
 from models.base_model import BaseModel
-from util.util import UserError
+from util.errors import UserError
 
 
 class TestModel(BaseModel):

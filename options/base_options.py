@@ -22,13 +22,13 @@ from models.architecture import Shown, misfit, misfits, summary
 from options.legacy import modernise
 from options.parser import Parser, size_or_inf, without
 from options.saved import NOT_OPTIONS, experiment_folder, record, write_text
-from util.runtime import lock
-from util.runtime import processes as runtime
-from util.speed import plan
 from util.checkpoint.checkpointer import Checkpointer
-from util.metrics.scores import METRICS
 from util.checkpoint.sources import saved_options
-from util.util import UserError, did_you_mean, printable, warn
+from util.errors import UserError, did_you_mean, printable, warn
+from util.metrics.scores import METRICS
+from util.runtime import lock, processes, seeds
+from util.runtime.device import choose_device
+from util.speed import plan
 
 # Options whose values are closed lists, and the tables that hold them. A plug-in adds an entry to the table; a model
 # that is not ours may take values of its own.
@@ -249,17 +249,17 @@ class BaseOptions:
         self.finish(opt)
         self.check(opt)
         if opt.seed is None:
-            opt.seed = runtime.from_main(runtime.draw_seed())  # one for all of torchrun's processes
+            opt.seed = processes.from_main(seeds.draw_seed())  # one for all of torchrun's processes
         ids = self._gpu_ids(opt)
         if begin and self.isTrain and self.argv is None:  # a notebook, which gives argv, would keep the lock for good
             lock.claim(experiment_folder(opt))
-        device = runtime.choose_device(ids)
+        device = choose_device(ids)
         opt.speed, why = plan.choose(opt, device, self.saved.get("speed") if self.isTrain else None)
         values = {name: (getattr(opt, name), default) for name, default in sorted(self.plain.items())}
         opt.differing = {name: both for name, both in values.items() if both[0] != both[1]}
         if begin:
             self.print_options(opt)
-        for line in why if runtime.is_main() else ():
+        for line in why if processes.is_main() else ():
             print(line)
         opt.device = device
         opt.gpu_ids = [device.index] if device.type == "cuda" else []
@@ -299,7 +299,7 @@ class BaseOptions:
             self.parser.error("\n".join(misfit(name, getattr(opt, name), self.shown) for name in wrong))
         if "netG" in self.shown.values and self.unknown:
             self.notes.append(summary(opt, self.shown))
-        for note in self.notes if runtime.is_main() else ():
+        for note in self.notes if processes.is_main() else ():
             print(note)
 
     def _check_numbers(self, opt, ours: dict[str, bool]) -> None:
@@ -336,7 +336,7 @@ class BaseOptions:
             )
         if ids and cuda and ids[0] >= cuda:
             self.parser.error(f"--gpu_ids {opt.gpu_ids}: this machine has {cuda} GPU(s), numbered from 0")
-        if ids and not cuda and runtime.choose_device(ids).type == "cpu" and runtime.is_main():
+        if ids and not cuda and choose_device(ids).type == "cpu" and processes.is_main():
             print("no CUDA GPU here: running on the CPU (--gpu_ids -1 asks for that)")
         return ids
 
@@ -351,7 +351,7 @@ class BaseOptions:
             comment = "" if value == default else f"\t[default: {default}]"
             lines.append(f"{name!s:>25}: {printable(value):<30}{comment}")
         lines.append("----------------- End -------------------")
-        if not runtime.is_main():
+        if not processes.is_main():
             return
         print("\n".join(lines))
         folder = experiment_folder(opt)

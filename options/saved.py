@@ -8,8 +8,8 @@ import math
 import os
 from pathlib import Path
 
-from util.runtime import processes as runtime
-from util.util import UserError, warn
+from util.errors import UserError, warn
+from util.runtime import processes
 
 NOT_OPTIONS = ("typed", "given", "differing", "device")
 
@@ -25,7 +25,7 @@ def record(opt) -> None:
     test.py and --continue_train go by train_opt.json. Where networks are, it is therefore not written before
     they are known to fit the options.
     """
-    if runtime.is_main():
+    if processes.is_main():
         values = {name: value for name, value in sorted(vars(opt).items()) if name not in NOT_OPTIONS}
         values = {name: None if value == math.inf else value for name, value in values.items()}
         file = "train_opt.json" if opt.isTrain else "test_opt.json"

@@ -13,8 +13,8 @@ from models.architecture import NETWORKS, Shown, shown_by
 from options.base_options import BaseOptions
 from options.parser import size_or_inf
 from util.checkpoint.checkpointer import prefix_of
-from util.monitor.forecast import core_count
 from util.checkpoint.sources import generator_of
+from util.runtime.machine import core_count
 
 WHOLE = {"scale_width_and_crop": "scale_width", "crop": "none"}  # without the random crop
 

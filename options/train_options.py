@@ -11,13 +11,13 @@ from models.architecture import DISCRIMINATOR, GENERATOR, NETWORKS, PIX2PIX, Sho
 from options.base_options import BaseOptions, listed
 from options.parser import without
 from options.test_options import WHOLE
-from util.runtime import processes as runtime
-from util.speed import plan
 from util.checkpoint.checkpointer import prefix_of
-from util.metrics.scores import METRICS
 from util.checkpoint.sources import find_source, saved_options, sources
-from util.util import UserError
+from util.errors import UserError
+from util.metrics.scores import METRICS
 from util.monitor.validation import is_paired
+from util.runtime import processes
+from util.speed import plan
 
 # What a run that goes on does not take from its first start.
 OF_ONE_START = {
@@ -92,7 +92,7 @@ class TrainOptions(BaseOptions):
     def read_saved(self, opt, folder):
         """A run that goes on keeps its options; what is typed wins."""
         saved = super().read_saved(opt, folder) if opt.continue_train else {}
-        if saved and runtime.is_main():
+        if saved and processes.is_main():
             print(f"going on with the options in {folder / 'train_opt.json'}; those typed now win")
         return saved
 

@@ -34,8 +34,8 @@ try:
     from scripts.benchmarks import tables as tables
     from scripts.benchmarks.common import release, say, train_options
     from util.checkpoint.atomic_files import write_whole
-    from util.monitor.forecast import core_count, main_memory
-    from util.util import explained_errors
+    from util.errors import explained_errors
+    from util.runtime.machine import core_count, main_memory
 except (ImportError, RuntimeError) as error:  # a torchvision made for another torch raises RuntimeError
     sys.exit(f"error: {error}: Python 3.10 or newer is needed, and what scripts/install_deps.sh installs")
 

@@ -48,8 +48,8 @@ def main() -> None:
     if args.bootstrap < 0 or args.seed < 0:
         parser.error("--bootstrap and --seed are 0 or more")
     from scripts.evaluation.targets import find_pairs
+    from util.errors import explained_errors
     from util.runtime.signals import unbreakable_output
-    from util.util import explained_errors  # here and below: PyTorch takes seconds, which --help need not wait for
 
     unbreakable_output()
     with explained_errors():
@@ -63,7 +63,7 @@ def main() -> None:
 
 def check_names(names: list[str] | None, folders: list[Path]) -> list[str]:
     """Return a name for each folder: NAME of results/NAME/test_latest, or the whole path where two would share it."""
-    from util.util import UserError
+    from util.errors import UserError
 
     if names is None:
         names = [folder.resolve().parent.name for folder in folders]
@@ -135,7 +135,7 @@ def measure(pairs: list[tuple[Path, Path]], bootstrap: int = 0, seed: int = 0) -
 
 def check_truths(colours: dict[str, Colours]) -> None:
     """Raise UserError if the arms have been tested on different images."""
-    from util.util import UserError, printable
+    from util.errors import UserError, printable
 
     (first, one), *others = colours.items()
     for name, other in others:
@@ -151,7 +151,7 @@ def check_truths(colours: dict[str, Colours]) -> None:
 
 def print_table(colours: dict[str, Colours]) -> None:
     """Print a line of intersections for each arm."""
-    from util.util import printable
+    from util.errors import printable
 
     width = max(28, *(len(printable(name)) for name in colours))
     images = next(iter(colours.values())).images
@@ -167,7 +167,7 @@ def print_table(colours: dict[str, Colours]) -> None:
 def write(folder: Path, colours: dict[str, Colours]) -> None:
     """Write the plot and the figures into a folder."""
     from util.checkpoint.atomic_files import write_whole
-    from util.util import printable
+    from util.errors import printable
 
     for suffix, text in (("svg", plot(colours)), ("json", json.dumps(as_json(colours), indent=1) + "\n")):
         path = folder / f"color_distributions.{suffix}"

@@ -35,17 +35,17 @@ try:
 
     import data
     import models
-    from scripts.checks.dataset import Examination, spread
     from options.saved import experiment_folder
     from options.test_options import TestOptions
     from options.train_options import TrainOptions, nothing_left
+    from scripts.checks.dataset import Examination, spread
     from scripts.checks.device import about_device, about_workers
     from scripts.checks.sample_sheet import draw_sheet
-    from util.monitor import forecast
-    from util.runtime import processes as runtime
     from util.checkpoint.checkpointer import Checkpointer
-    from util.monitor.forecast import Finding, named, quiet, size
-    from util.util import UserError, explained_errors, printable
+    from util.errors import UserError, explained_errors, format_bytes, list_names, printable
+    from util.monitor import forecast
+    from util.monitor.forecast import Finding, quiet
+    from util.runtime import seeds
 except (ImportError, RuntimeError) as error:  # a torchvision made for another torch raises RuntimeError
     sys.exit(f"FAIL  packages    {error}: Python 3.10 or newer is needed, and what scripts/install_deps.sh installs")
 
@@ -161,7 +161,7 @@ def about_items(case: Case) -> Iterator[Finding]:
         return
     opt, errors = case.opt, []
     for index in dict.fromkeys([*spread(range(case.data.count), SHOWN), case.data.largest()]):
-        runtime.seed_all(opt.seed, "item", 1, index)
+        seeds.seed_all(opt.seed, "item", 1, index)
         try:
             with quiet():
                 case.samples[index] = case.data.dataset[index]
@@ -202,7 +202,7 @@ def about_networks(case: Case) -> Iterator[Finding]:
             yield Finding("warn", subject, line.removeprefix("warning: "))
     unfinished = [path.name for path in folder.glob("*.new")]
     if unfinished:
-        text = f"a save in {folder} was cut off ({named(unfinished)})"
+        text = f"a save in {folder} was cut off ({list_names(unfinished)})"
         yield Finding("warn", "checkpoint", text, "nothing; what belongs to a whole checkpoint is used")
 
 
@@ -309,7 +309,7 @@ def about_disk(case: Case) -> Iterator[Finding]:
     except UserError as error:
         yield Finding("FAIL", "disk", str(error), "--results_dir elsewhere")
         return
-    text = f"{count} results need up to {size(need)}; {size(free)} free for {opt.results_dir}"
+    text = f"{count} results need up to {format_bytes(need)}; {format_bytes(free)} free for {opt.results_dir}"
     yield Finding("ok", "disk", text) if need < free else Finding("warn", "disk", text, "--results_dir on another disk")
 
 

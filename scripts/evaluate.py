@@ -31,14 +31,15 @@ import torch
 from data.formats import pillow
 from options.test_options import TestOptions
 from scripts.evaluation.inputs import Task, of_experiment, of_folders, of_results, truth
-from scripts.evaluation.targets import MeanImage, targets
 from scripts.evaluation.page import Extremes, Picture, Place, Row, Section, better, formatted, kept, make_page, span
+from scripts.evaluation.targets import MeanImage, targets
 from util.checkpoint.atomic_files import replacing, write_whole
-from util.pages.document import shown
-from util.runtime.signals import unbreakable_output
+from util.errors import UserError, did_you_mean, explained_errors, printable
 from util.metrics.scores import METRICS, Evaluation, Score, ready
 from util.pages.data_file import as_line
-from util.util import UserError, device_of, did_you_mean, explained_errors, printable
+from util.pages.document import shown
+from util.runtime.device import device_of
+from util.runtime.signals import unbreakable_output
 
 OTHER = {"B": "A", "A": "B"}
 SAMPLES = 8  # rows of the page where there are no pairs

@@ -68,16 +68,24 @@ try:
     from PIL import Image
     from tqdm import tqdm
 
-    from data.formats import pillow
     from data.aligned_dataset import AlignedDataset
-    from scripts.evaluation.label_maps import Shot, find_shots, find_truths, read_colours, read_truth
-    from util.runtime import processes as runtime
+    from data.formats import pillow
     from scripts.evaluation import segmenters
+    from scripts.evaluation.label_maps import Shot, find_shots, find_truths, read_colours, read_truth
+    from scripts.evaluation.segmentation import (
+        FIGURES,
+        Protocol,
+        bootstrap,
+        by_class,
+        mean_iou_of_all,
+        resize_nearest,
+        tally,
+    )
     from util.checkpoint.atomic_files import sha256, write_whole
+    from util.errors import UserError, explained_errors, list_names, need, printable
+    from util.runtime import seeds
+    from util.runtime.device import choose_algorithms, device_of
     from util.runtime.signals import unbreakable_output
-    from util.monitor.forecast import named
-    from scripts.evaluation.segmentation import FIGURES, Protocol, bootstrap, by_class, mean_iou_of_all, resize_nearest, tally
-    from util.util import UserError, device_of, explained_errors, need, printable
 except (ImportError, RuntimeError) as error:  # a torchvision made for another torch raises RuntimeError
     sys.exit(f"error: {error}: Python 3.10 or newer is needed, and what scripts/install_deps.sh installs")
 
@@ -90,7 +98,7 @@ def main(words: list[str]) -> None:
     """Score the results, print the tables, and write the JSON file."""
     args = parse(words)
     protocol, device = Protocol(args.config), device_of(args.gpu_ids)
-    runtime.choose_algorithms(sizes_repeat=False, deterministic=True)
+    choose_algorithms(sizes_repeat=False, deterministic=True)
     shots, numbered = find_truths(find_shots(args.results, args.side), args.labels, protocol)
     if args.train_fcn:
         read_truth(shots[0], protocol)  # rather than find out after minutes that it can't be
@@ -166,7 +174,7 @@ def train(args: argparse.Namespace, protocol: Protocol, device: torch.device) ->
     opt.crop_size, opt.no_flip, opt.max_dataset_size, opt.input_nc, opt.output_nc = 0, True, math.inf, 3, 3
     pairs = AlignedDataset(opt)
     size = tuple(protocol.synthesis_size or reversed(pairs[0]["A"].shape[-2:]))
-    runtime.seed_all(args.seed, "fcn")
+    seeds.seed_all(args.seed, "fcn")
     net = segmenters.SmallFCN(len(protocol.names), (size[1], size[0])).to(device)
     inside = (net.size[1], net.size[0])
     drawn, photo = ("A", "B") if args.direction == "AtoB" else ("B", "A")
@@ -243,7 +251,7 @@ def notes(protocol: Protocol, scored: Scored, scores: dict) -> list[str]:
     absent = [name for name, it in scores["results"]["classes"].items() if not it["pixels"]]
     if absent:
         values = ", ".join(f"{WHO[who]} {it['class_iou_with_absent']:.3f}" for who, it in scores.items())
-        text = f"no truth has {named(absent, 3)}: in none of the means"
+        text = f"no truth has {list_names(absent, 3)}: in none of the means"
         said.append(f"{text}; with those that are predicted all the same as 0, class IoU is: {values}")
     return said
 

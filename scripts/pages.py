@@ -56,7 +56,7 @@ def main(words: list[str]) -> None:
 def write_index(checkpoints: Path, results: Path, out: Path | None) -> None:
     """Write the page; raise UserError where there is nothing to show, or something else would be replaced."""
     from scripts.experiments.reader import find
-    from util.util import UserError, printable
+    from util.errors import UserError, printable
 
     for folder, usual, flag in ((checkpoints, CHECKPOINTS, "checkpoints_dir"), (results, RESULTS, "results_dir")):
         if folder != usual and not folder.is_dir():
@@ -81,7 +81,7 @@ def write_index(checkpoints: Path, results: Path, out: Path | None) -> None:
 
 def near(folder: Path) -> str:
     """Suggest a folder of a similar name."""
-    from util.util import did_you_mean
+    from util.errors import did_you_mean
 
     with contextlib.suppress(OSError):
         return did_you_mean(folder.name, [path.name for path in folder.parent.iterdir() if path.is_dir()])
@@ -91,7 +91,7 @@ def near(folder: Path) -> str:
 def check_ours(out: Path) -> None:
     """Refuse to replace a file that this program did not write."""
     from scripts.experiments.reader import read_start
-    from util.util import UserError, printable
+    from util.errors import UserError, printable
 
     if out.exists() and MARK.encode() not in read_start(out, 2000):
         raise UserError(f"{printable(out)} is there and was not written by this program: name another file, --out FILE")
@@ -301,8 +301,8 @@ def document(runs: list[dict], usual: dict[str, str], names: list[str]) -> str:
     from dominate.util import raw
 
     from scripts.experiments.reader import lower_is_better
-    from util.pages.document import script, shown, style
     from util.pages.data_file import as_line
+    from util.pages.document import script, shown, style
 
     made = time.strftime("%Y-%m-%d %H:%M")
     lower = [name for name in names if lower_is_better(name)]
@@ -382,8 +382,8 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     if {"-h", "--help"} & set(sys.argv[1:]):
         main(sys.argv[1:])
+    from util.errors import explained_errors
     from util.runtime.signals import unbreakable_output
-    from util.util import explained_errors
 
     unbreakable_output()
     with explained_errors():

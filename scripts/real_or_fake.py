@@ -65,8 +65,8 @@ def main() -> None:
     summing.add_argument("--seed", type=int, default=0, help="of the bootstrap")
     summing.set_defaults(command=summarise)
     args = parser.parse_args()
+    from util.errors import explained_errors
     from util.runtime.signals import unbreakable_output
-    from util.util import explained_errors  # here and below: PyTorch takes seconds, which --help need not wait for
 
     unbreakable_output()
     with explained_errors():
@@ -78,7 +78,7 @@ def main() -> None:
 
 def make(args: argparse.Namespace) -> None:
     """Choose pairs, and write the page."""
-    from util.util import UserError, printable
+    from util.errors import UserError, printable
 
     check_settings(args)
     consent = args.consent.read_text(encoding="utf-8") if args.consent else ""
@@ -98,7 +98,7 @@ def make(args: argparse.Namespace) -> None:
 
 def check_settings(args: argparse.Namespace) -> None:
     """Raise UserError for numbers that make no study."""
-    from util.util import UserError
+    from util.errors import UserError
 
     for name, low, high in (
         ("practice", 0, 10_000),
@@ -135,7 +135,7 @@ def make_study(args: argparse.Namespace) -> dict:
 def choose(args: argparse.Namespace) -> list[tuple[str, Path, Path]]:
     """Draw (use, fake, real) from the results: no pair has two uses."""
     from scripts.evaluation.targets import find_pairs
-    from util.util import UserError, printable
+    from util.errors import UserError, printable
 
     pairs = find_pairs(args.results, args.domain)
     uses = ["practice"] * args.practice + ["test"] * (args.pool or args.trials) + ["vigilance"] * args.vigilance
@@ -159,7 +159,7 @@ def read(path: Path) -> np.ndarray:
 
 def check_sizes(fake: Path, images: list[np.ndarray]) -> None:
     """Raise UserError where the shapes tell which image is the fake."""
-    from util.util import UserError, printable
+    from util.errors import UserError, printable
 
     sizes = [f"{image.shape[1]}x{image.shape[0]}" for image in images]
     if sizes[0] != sizes[1]:
@@ -193,8 +193,8 @@ def encode(image: np.ndarray, jpeg: int | None) -> str:
 
 def page(study: dict, consent: str = "") -> str:
     """Return the page's text. Its Content-Security-Policy lets its own script run alone, and nothing be fetched."""
-    folder = Path(__file__).parent
-    style, script = ((folder / f"real_or_fake.{suffix}").read_text(encoding="utf-8") for suffix in ("css", "js"))
+    folder = Path(__file__).with_name("perceptual")
+    style, script = ((folder / f"page.{suffix}").read_text(encoding="utf-8") for suffix in ("css", "js"))
     rules = ["default-src 'none'", "img-src data: blob:", "base-uri 'none'", "form-action 'none'"]
     for kind, text in (("style", style), ("script", script)):
         rules.append(f"{kind}-src 'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'")
@@ -210,7 +210,7 @@ def page(study: dict, consent: str = "") -> str:
         "policy": "; ".join(rules),
     }
     data = json.dumps(study, separators=(",", ":")).replace("<", "\\u003c")  # no name can end the script
-    template = string.Template((folder / "real_or_fake.html").read_text(encoding="utf-8"))
+    template = string.Template((folder / "page.html").read_text(encoding="utf-8"))
     return template.substitute(texts, style=style, script=script, study=data)
 
 

@@ -19,7 +19,7 @@ from models.pix2pix_model import Pix2PixModel
 from options.train_options import TrainOptions
 from util.checkpoint.checkpointer import Checkpointer
 from util.checkpoint.training_state import Progress
-from util.util import UserError
+from util.errors import UserError
 
 TINY = (
     "--netG unet_32 --ngf 2 --ndf 2 --load_size 36 --crop_size 32 --num_threads 0 --display_id -1 --seed 7 "

@@ -30,13 +30,14 @@ from models import create_model, networks
 from models.base_model import BaseModel
 from options.test_options import TestOptions as TestingOptions
 from options.test_options import loading_processes
-from util.pages import results_writer
-from util.runtime import processes as runtime
-from util.speed.batching import batch_size, in_batches, why_one_by_one
-from util.pages.document import HTML
+from util.errors import UserError, explained_errors
 from util.loggers.visuals import three_channels, to_pictures
+from util.pages import results_writer
+from util.pages.document import HTML
 from util.pages.results_writer import Results
-from util.util import UserError, explained_errors, tensor2im
+from util.runtime import seeds
+from util.speed.batching import batch_size, in_batches, why_one_by_one
+from util.util import tensor2im
 
 SIZES = [(32, 32)] * 3 + [(40, 32)] * 2 + [(32, 32), (40, 32)] + [(48, 36)] * 4  # with --preprocess none: 5 batches
 
@@ -97,7 +98,7 @@ def one_by_one(line):
     model.setup(opt)
     pictures = {}
     for i, batch in enumerate(dataset):
-        runtime.seed_all(opt.seed, "test", i)
+        seeds.seed_all(opt.seed, "test", i)
         model.set_input(batch)
         model.test()
         for label, visual in model.get_current_visuals().items():

@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.error import HTTPError
 
 from util.download.archive import ArchiveError, unpack
-from util.util import UserError, did_you_mean
+from util.errors import UserError, did_you_mean
 
 URLS = {
     "cyclegan": "http://efrosgans.eecs.berkeley.edu/cyclegan/datasets/",

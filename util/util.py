@@ -2,107 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import difflib
-import errno
-import importlib
-import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 
-from util.runtime import processes as runtime
-
-# Of a write, which names no file.
-DISK_ERRORS = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EIO") if hasattr(errno, name)}
-
-
-class UserError(Exception):
-    """A mistake that its user can mend: shown as one message, without a traceback, with a non-zero exit status."""
-
-
-class DataError(UserError):
-    """An image or a loader of images failed; the networks are as they were after the last step."""
-
-
-@contextlib.contextmanager
-def explained_errors():
-    """Turn what a user can mend into one message on stderr and exit status 1, and Ctrl-C into status 130."""
-    if hasattr(sys.stdout, "reconfigure"):  # names of files need not be text that the terminal can show
-        sys.stdout.reconfigure(errors="backslashreplace")
-    try:
-        yield
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except OSError as error:
-        if error.filename is None:
-            if error.errno not in DISK_ERRORS:
-                raise
-            sys.exit(f"error: {error.strerror}: what was written before is as it was")
-        sys.exit(f"error: {error.filename}: {error.strerror}")
-    except (RuntimeError, MemoryError) as error:
-        if not _out_of_memory(error):
-            raise
-        sys.exit(f"error: {OUT_OF_MEMORY}\n  ({str(error).splitlines()[0] if str(error) else 'MemoryError'})")
-    except KeyboardInterrupt:
-        print("stopped by Ctrl-C", file=sys.stderr)
-        sys.exit(130)
-
-
-OUT_OF_MEMORY = """out of memory. What helps, in this order:
-  --batch_size 1, with --grad_accum N where a step is to have N times as many images
-  --grad_checkpoint, slower steps with the same result; --precision bf16, where the device has it
-  a smaller --crop_size (and --load_size): half the side takes a quarter of the memory; the network still translates
-    images of any size
-  a smaller network: --netG resnet_6blocks or unet_256, --ngf 32, --ndf 32
-  no --cache and fewer --num_threads, if it is the computer's own memory that is short
-python scripts/doctor.py with the same arguments says what is needed; --continue_train goes on from the last save."""
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """Tell a device's or the computer's lack of memory from other errors; not all of them have a type."""
-    texts = ("can't allocate memory", "out of memory", "not enough memory")
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(text in str(error) for text in texts)
-
-
-def warn(message: str) -> None:
-    """Tell the user, on stderr, of something that does not stop the run; under torchrun the main process alone does."""
-    if runtime.is_main():
-        print(f"warning: {message}", file=sys.stderr)
-
-
-def printable(text: object) -> str:
-    """Make a name fit for a line of a message: control characters, and bytes that are no UTF-8, are escaped."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return ` Did you mean 'x'?` for the nearest of `known`, or nothing."""
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""
-
-
-def device_of(gpu_ids: str | None) -> torch.device:
-    """Return what a script's `--gpu_ids` names: the first GPU of a list, -1 the CPU, None whatever is there."""
-    try:
-        ids = None if gpu_ids is None else [int(i) for i in gpu_ids.split(",") if i.strip() and int(i) >= 0]
-    except ValueError:
-        raise UserError(f"--gpu_ids {printable(gpu_ids)}: a GPU's number, or -1 for the CPU") from None
-    count = torch.cuda.device_count()
-    if ids and count and ids[0] >= count:
-        raise UserError(f"--gpu_ids {gpu_ids}: this machine has {count} GPU(s), numbered from 0")
-    return runtime.choose_device(ids)
-
-
-def need(module: str, package: str, what: str):
-    """Import a package that not all need; where it is missing, raise UserError with the command that installs it."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise UserError(f"{what} needs the package {package} ({error}). Install it: pip install {package}") from None
+from util.runtime import processes
+from util.runtime.device import choose_device
 
 
 def tensor2im(input_image, imtype=np.uint8):
@@ -165,10 +72,10 @@ def mkdir(path):
 
 def init_ddp():
     """Start torchrun's process group and return this process's device (a name that scripts import from here)."""
-    runtime.start_processes()
-    return runtime.choose_device()
+    processes.start_processes()
+    return choose_device()
 
 
 def cleanup_ddp():
     """End torchrun's process group, if there is one."""
-    runtime.stop_processes()
+    processes.stop_processes()

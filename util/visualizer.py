@@ -8,18 +8,18 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from util.monitor import forecast
-from util.runtime import processes as runtime
+from util.errors import warn
 from util.loggers.console import LossLog, Meter
 from util.loggers.dashboards import Guard, TensorboardSink, VisdomSink, WandbSink
-from util.monitor.diagnosis import Diagnosis
-from util.metrics.scores import METRICS
-from util.loggers.visuals import Pictures, Step, batch_sheet, three_channels
-from util.pages.results_writer import fetch, save_images  # noqa: F401 - loops import save_images from here
 from util.loggers.run_summary import run_header
-from util.pages.training_page import TrainingPage
-from util.util import warn
+from util.loggers.visuals import Pictures, Step, batch_sheet, three_channels
+from util.metrics.scores import METRICS
+from util.monitor import forecast
+from util.monitor.diagnosis import Diagnosis
 from util.monitor.validation import watched
+from util.pages.results_writer import fetch, save_images  # noqa: F401 - loops import save_images from here
+from util.pages.training_page import TrainingPage
+from util.runtime import processes
 
 
 class Visualizer:
@@ -32,7 +32,7 @@ class Visualizer:
         """Begin the log and, in training, the web page and the dashboards that `opt` asks for."""
         self.opt = opt
         self.name = opt.name
-        self.active = runtime.is_main()
+        self.active = processes.is_main()
         training = getattr(opt, "isTrain", True)
         folder = Path(opt.checkpoints_dir) / opt.name
         self.folder = folder

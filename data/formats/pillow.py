@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from util.util import UserError, printable
+from util.errors import UserError, printable
 
 # What Pillow has to remark on a file it either copes with or raises as an error, too, which says the same.
 warnings.filterwarnings("ignore", module=r"PIL\.")

@@ -1,4 +1,4 @@
-"""Images as bytes, for `--fast` and `--cache`: what workers then hand over, finished on the device (data/loading/prefetch.py).
+"""Read images as bytes, for `--fast` and `--cache`; data/loading/prefetch.py finishes them on the device.
 
 Every random draw is the one that data/transforms.py would make, in its order.
 """
@@ -15,8 +15,8 @@ from torch.nn import functional as F
 from torchvision.transforms import RandomCrop
 
 from data import transforms
-from data.formats import pillow
 from data.base_dataset import about
+from data.formats import pillow
 from data.loading.cache import create_cache
 from data.loading.prefetch import FLIPS
 

@@ -10,8 +10,8 @@ import sys
 
 import numpy as np
 
-from util.monitor.forecast import main_memory, size
-from util.util import UserError
+from util.errors import UserError, format_bytes
+from util.runtime.machine import main_memory
 
 SHARE = 0.5  # of the memory that is free when training starts
 UNKNOWN = 2**30  # bytes, where the system does not say how much is free
@@ -39,15 +39,17 @@ def create_cache(count: int, bytes_each: int | None, workers: int) -> ImageCache
     try:
         return ImageCache(count, min(room, count * bytes_each) if bytes_each else room)
     except OSError as error:
-        raise UserError(f"--cache: the system does not give {size(room)} of memory ({error.strerror})") from error
+        raise UserError(
+            f"--cache: the system does not give {format_bytes(room)} of memory ({error.strerror})"
+        ) from error
 
 
 def what_fits(count: int, bytes_each: int | None, room: int) -> str:
     """Say how many of `count` images fit into `room` bytes."""
     if not bytes_each:
-        return f"room for {size(room)}, which {count:,} images may fill"
+        return f"room for {format_bytes(room)}, which {count:,} images may fill"
     fitting = min(count, room // bytes_each)
-    return f"room for {size(room)}: {'all' if fitting == count else f'{fitting:,} of'} {count:,} images"
+    return f"room for {format_bytes(room)}: {'all' if fitting == count else f'{fitting:,} of'} {count:,} images"
 
 
 class ImageCache:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from torch.utils.data import Sampler
 
-from util.checkpoint.training_state import Place
+from util.runtime.step_part import StepPart
 
 
 class EpochSampler(Sampler):
@@ -44,7 +44,7 @@ class EpochSampler(Sampler):
             random.Random(f"order, seed {self.seed}, epoch {self.epoch}").shuffle(order)
         return order
 
-    def place(self, batch: int) -> Place:
+    def place(self, batch: int) -> StepPart:
         """Return how the batch number `batch` since `start` counts.
 
         Gradients weighted by the share and averaged over processes are the mean over images; so is their sum over the
@@ -53,7 +53,7 @@ class EpochSampler(Sampler):
         begin, end, count = self._part(batch)
         first = batch - batch % self.grad_accum
         counts = [self._part(k)[2] for k in range(first, batch + 1)]
-        return Place(
+        return StepPart(
             share=(end - begin) * self.world_size / count,
             first=batch == first,
             last=batch + 1 in (first + self.grad_accum, len(self)),

@@ -22,11 +22,11 @@ from options.saved import record
 from options.test_options import TestOptions
 from scripts.benchmarks import tables as tables
 from scripts.benchmarks.common import ROOT, hushed, loading, made_images, models_of, say, settle, train_options
-from util.speed import plan
+from util.errors import UserError
 from util.pages.document import HTML
-from util.monitor.forecast import core_count
 from util.pages.results_writer import save_images
-from util.util import UserError
+from util.runtime.machine import core_count
+from util.speed import plan
 from util.visualizer import Visualizer
 
 EPOCHS = 200  # of the training page, with 20 prints each
@@ -182,7 +182,7 @@ def lines_of(words: list, log: Path, chosen: str = "") -> Iterator[str]:
     `chosen`: words that make train.py fast, in place of those that its options choose.
     """
     if chosen:
-        code = "import runpy, sys; sys.path.insert(0, '.'); from util import speed; plan.choose = lambda *_: "
+        code = "import runpy, sys; sys.path.insert(0, '.'); from util.speed import plan; plan.choose = lambda *_: "
         words = ["-c", f"{code}({chosen!r}, []); runpy.run_path('train.py', run_name='__main__')", *words[1:]]
     words = [sys.executable, *map(str, words)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}

@@ -18,7 +18,7 @@ from PIL import Image
 from data import create_dataset
 from options.train_options import TrainOptions
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 DIFFERENT = 32  # made pictures; further ones are these under other names
 
 

@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 sys.path.insert(0, str(ROOT))
 import numpy as np  # noqa: E402
@@ -23,8 +23,8 @@ from browser import open_browser  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from util.pages.data_file import as_line  # noqa: E402
-from util.pages.results_writer import write_picture  # noqa: E402
 from util.pages.results_page import ResultsPage, Row  # noqa: E402
+from util.pages.results_writer import write_picture  # noqa: E402
 
 LABELS = ("real_A", "fake_B", "real_B")
 FRAMES = """

@@ -20,9 +20,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from models import create_model
 from scripts.benchmarks.common import hushed, loading, made_images, models_of, release, say, settle, train_options
-from util.runtime import processes as runtime
+from util.errors import UserError
+from util.runtime import seeds
 from util.speed import plan
-from util.util import UserError
 
 TOO_SLOW = 30  # seconds of a step, above which a batch size is left out unless it was asked for
 
@@ -104,7 +104,7 @@ class Arm:
         """Train on a batch, as train.py does."""
         self.count += 1
         self.model.progress.advance(self.opt.batch_size, begins=True)
-        runtime.seed_all(self.opt.seed, "step", 0, self.count)
+        seeds.seed_all(self.opt.seed, "step", 0, self.count)
         self.model.set_input(batch)
         self.model.optimize_parameters()
 

@@ -19,11 +19,20 @@ import numpy as np
 
 from data import BUILT_IN, find_dataset_using_name
 from data.formats import pillow
-from scripts.checks.image_files import Header, Item, equal_items, fits_suffix, is_transparent, items_of, look_at, read_header
 from data.image_folder import is_image_file
+from scripts.checks.image_files import (
+    Header,
+    Item,
+    equal_items,
+    fits_suffix,
+    is_transparent,
+    items_of,
+    look_at,
+    read_header,
+)
+from util.errors import UserError, list_names, printable
 from util.monitor import forecast
-from util.monitor.forecast import Finding, Look, named, quiet
-from util.util import UserError, printable
+from util.monitor.forecast import Finding, Look, quiet
 
 MOST_ITEMS = 2000  # whose pixels are read
 # Images, or arrays of them, that is_image_file leaves out.
@@ -83,7 +92,7 @@ class Examination:
         """Count what was found, and what beside it is not read."""
         folders = sorted({os.path.dirname(path) for item in self.items for path in item.paths})  # noqa: PTH120
         parts = [f"{n} {'pairs' if len(s) == 2 else f'images {s[0]}'.strip()}" for s, n in sorted(self.sides.items())]
-        text = f"{', '.join(parts) or f'{self.count} items'} in {named(folders) or self.opt.dataroot}"
+        text = f"{', '.join(parts) or f'{self.count} items'} in {list_names(folders) or self.opt.dataroot}"
         if not self.opt.isTrain and self.count > self.opt.num_test:
             text += f"; the first {self.opt.num_test} are translated (--num_test inf: all)"
         elif len(self.sides) > 1:
@@ -108,7 +117,9 @@ class Examination:
         kinds = "; ".join(", ".join(f"{n} {name}" for name, n in each.most_common()) for each in (formats, modes))
         text = f"{of_all(len(found), len(paths), 'files')}: {kinds or 'no image among them'}"
         if others:
-            text += f"; {len(others)} of another format than the name says, which does no harm ({named(others, 1)})"
+            text += (
+                f"; {len(others)} of another format than the name says, which does no harm ({list_names(others, 1)})"
+            )
         yield Finding("ok", "files", text)
         for what, these, cure in (
             (
@@ -128,7 +139,7 @@ class Examination:
             ),
         ):
             if these:
-                yield Finding("warn", "files", f"{len(these)} with {what} ({named(these)})", cure)
+                yield Finding("warn", "files", f"{len(these)} with {what} ({list_names(these)})", cure)
 
     # ---- sizes ----
 
@@ -183,7 +194,7 @@ class Examination:
         if opt.preprocess == "crop":
             small = [path for path, each in sizes.items() if min(each) < opt.crop_size]
             if small:
-                text = f"{len(small)} smaller than --crop_size {opt.crop_size} ({named(small)})"
+                text = f"{len(small)} smaller than --crop_size {opt.crop_size} ({list_names(small)})"
                 least = min(min(each) for each in sizes.values())
                 yield Finding("FAIL", "sizes", text, f"--preprocess resize_and_crop, or --crop_size {least}")
         elif opt.preprocess != "none":
@@ -197,11 +208,11 @@ class Examination:
         """Find files that can hardly be two images side by side."""
         narrow = [path for path, h in self.headers.items() if h.width < 1.2 * h.height]
         if narrow:
-            text = f"{of_all(len(narrow), len(self.headers), 'files')} too narrow for two images ({named(narrow)})"
+            text = f"{of_all(len(narrow), len(self.headers), 'files')} too narrow for two images ({list_names(narrow)})"
             yield Finding("warn", "pairs", text, NO_PAIRS)
         odd = [path for path, h in self.headers.items() if h.width % 2]
         if odd and "resize" not in self.opt.preprocess:
-            text = f"{len(odd)} of an odd width, of which the last column is lost ({named(odd)})"
+            text = f"{len(odd)} of an odd width, of which the last column is lost ({list_names(odd)})"
             yield Finding("warn", "pairs", text, "make them even, or --preprocess resize_and_crop")
 
     def about_unequal(self, sizes: dict[str, tuple[int, int]]) -> Iterator[Finding]:
@@ -209,7 +220,7 @@ class Examination:
         known = [item.paths for item in self.items if all(path in sizes for path in item.paths)]
         unequal = [f"{A} {times(sizes[A])}, {B} {times(sizes[B])}" for A, B in known if sizes[A] != sizes[B]]
         if unequal:
-            text = f"{of_all(len(unequal), len(known), 'pairs')} of two sizes ({named(unequal, 1)})"
+            text = f"{of_all(len(unequal), len(known), 'pairs')} of two sizes ({list_names(unequal, 1)})"
             yield Finding("FAIL", "pairs", text, "resize one image to the other, or take the pair out")
 
     # ---- pixels ----
@@ -229,7 +240,7 @@ class Examination:
             yield Finding("ok", "pixels", f"{text}, all are whole")
         clear = [item.paths[0] for item, pixels in self.pixels.items() if pixels.transparent]
         if clear:
-            text = f"{len(clear)} transparent in parts, which is dropped ({named(clear)})"
+            text = f"{len(clear)} transparent in parts, which is dropped ({list_names(clear)})"
             yield Finding("warn", "pixels", text, "lay them on a background of your choice")
         flat = [
             f"{item.paths[-1 if side == 'B' else 0]} {side}".strip()
@@ -238,7 +249,7 @@ class Examination:
             if look.flat
         ]
         if flat:
-            text = f"{len(flat)} of a single colour, where instance norm divides by next to nothing ({named(flat, 5)})"
+            text = f"{len(flat)} have a single colour, which instance norm can't scale ({list_names(flat, 5)})"
             yield Finding("warn", "flat", text, "take them out")
 
     def read_pixels(self, item: Item) -> Pixels:
@@ -268,18 +279,18 @@ class Examination:
         """Find pairs whose A and B are one image, single pictures that would be cut in two, and pairs taken for one."""
         same = [item.paths[0] for item, pixels in self.pixels.items() if pixels.same]
         if same:
-            text = f"A and B are the same image in {of_all(len(same), len(self.pixels), 'pairs')} ({named(same)})"
+            text = f"A and B are the same image in {of_all(len(same), len(self.pixels), 'pairs')} ({list_names(same)})"
             level = "FAIL" if len(same) == len(self.pixels) else "warn"
             yield Finding(level, "pairs", text, "nothing is to be learnt from them: make them anew, or take them out")
         cut = [item.paths[0] for item, pixels in self.pixels.items() if pixels.cut]
         two = [item.paths[0] for item, pixels in self.pixels.items() if pixels.cut is False]
         if self.side_by_side and not same and len(cut) > len(two):
-            text = (
-                f"{of_all(len(cut), len(self.pixels), 'files')} look like one picture that is cut in two ({named(cut)})"
-            )
+            text = f"{of_all(len(cut), len(self.pixels), 'files')} look like one picture cut in two ({list_names(cut)})"
             yield Finding("warn", "pairs", text, NO_PAIRS)
         if self.ours and not self.pairs and len(two) > len(self.pixels) / 2:
-            text = f"{of_all(len(two), len(self.pixels), 'files')} look like two images side by side ({named(two)})"
+            text = (
+                f"{of_all(len(two), len(self.pixels), 'files')} look like two images side by side ({list_names(two)})"
+            )
             yield Finding("warn", "pairs", text, "--dataset_mode aligned reads such pairs, as does --model pix2pix")
 
     def looks(self) -> dict[str, list[Look]]:
@@ -322,9 +333,11 @@ class Examination:
         across = [items for items in doubled if len({item.sides for item in items}) > 1]
         if within:
             text = f"{sum(len(items) - 1 for items in within)} too many of equal files"
-            yield Finding("warn", "copies", f"{text} ({named(item.paths[0] for item in within[0])})", "take them out")
+            yield Finding(
+                "warn", "copies", f"{text} ({list_names(item.paths[0] for item in within[0])})", "take them out"
+            )
         if across:
-            text = f"{len(across)} both in A and in B ({named(items[0].paths[0] for items in across)})"
+            text = f"{len(across)} both in A and in B ({list_names(items[0].paths[0] for items in across)})"
             level = "FAIL" if 2 * len(across) == len(own) else "warn"
             yield Finding(level, "copies", text, "keep each where it belongs")
         if not doubled:
@@ -333,7 +346,7 @@ class Examination:
         for phase, items in others.items():
             leaked = [min(own & group).paths[0] for group in groups if own & group and items & group]
             if leaked:
-                text = f"{len(leaked)} also in {phase} ({named(leaked)})"
+                text = f"{len(leaked)} also in {phase} ({list_names(leaked)})"
                 yield Finding("warn", "leak", text, "take them out of one: what was trained on tests too well")
 
     def other_phases(self) -> list[str]:

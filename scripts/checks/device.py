@@ -10,7 +10,9 @@ from pathlib import Path
 
 import torch
 
-from util.monitor.forecast import Finding, core_count, size
+from util.errors import format_bytes
+from util.monitor.forecast import Finding
+from util.runtime.machine import core_count
 
 NO_GPU = "--gpu_ids -1 if that is meant; the papers' sizes take days then"
 
@@ -82,7 +84,7 @@ def about_workers(opt, item: dict) -> Finding:
         need = 3 * opt.num_threads * opt.batch_size * sum(value.nbytes for value in tensors)  # 2 wait, 1 is being made
         free = shutil.disk_usage(shared).free
         if need > free:
-            text += f", and batches on their way need {size(need)} of shared memory, of which {size(free)} are free"
+            text += f", and waiting batches need {format_bytes(need)} of shared memory; {format_bytes(free)} are free"
             return Finding("FAIL", "loading", text, "docker run --shm-size 8g, or --num_threads 0")
     if opt.num_threads > 4 * cores:
         return Finding("warn", "loading", text, f"--num_threads {cores}; more take turns, and memory")

@@ -15,10 +15,11 @@ from typing import NamedTuple
 from PIL import Image
 from tqdm import tqdm
 
-from data.formats import pillow
 from data.aligned_dataset import AlignedDataset
+from data.formats import pillow
 from data.image_folder import is_image_file
-from util.monitor.forecast import core_count, quiet
+from util.monitor.forecast import quiet
+from util.runtime.machine import core_count
 
 MOST_SECONDS = 60  # for each kind of look
 AS_STORED = ("JPEG", "MPO", "WEBP")  # formats of which Pillow doesn't turn the pixels by itself

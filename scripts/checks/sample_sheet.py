@@ -9,8 +9,8 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from scripts.checks.dataset import Examination, times
+from util.errors import printable
 from util.loggers.visuals import contact_sheet, to_pictures
-from util.util import printable
 
 
 def draw_sheet(opt, items: list[dict], examined: Examination, side: int = 192) -> Image.Image | None:

@@ -18,13 +18,13 @@ from data import create_dataset
 from data.image_folder import find_images
 from models import create_model
 from options.test_options import loading_processes
-from util.runtime import processes as runtime
-from util.speed.batching import batch_size, in_batches
 from scripts.evaluation.page import Picture, Row
-from util.pages.document import HTML
+from util.errors import UserError, printable, warn
 from util.loggers.visuals import stretched, to_pictures
+from util.pages.document import HTML
 from util.pages.results_writer import name_rows
-from util.util import UserError, printable, warn
+from util.runtime import seeds
+from util.speed.batching import batch_size, in_batches
 
 LABEL = re.compile(r"(.*)_((?:fake|real)(?:_[A-Za-z0-9]+)?(?:_rgb)?)\.png", re.DOTALL)
 RESULTS = "name a folder that test.py wrote, results/NAME/test_latest"
@@ -186,7 +186,7 @@ def translated(opt, dataset, model, count: int) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as nowhere:
         names = HTML(nowhere, "")
         for first, batch in in_batches(islice(dataset, count), batch_size(model, opt.batch_size)):
-            runtime.seed_all(opt.seed, "test", first)
+            seeds.seed_all(opt.seed, "test", first)
             model.set_input(batch)
             model.test()
             pictures = {label: to_pictures(visual) for label, visual in model.get_current_visuals().items()}

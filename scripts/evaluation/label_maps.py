@@ -11,10 +11,9 @@ from PIL import Image
 
 from data.formats import pillow
 from data.image_folder import make_dataset
-from scripts.evaluation.targets import find_pairs
-from util.monitor.forecast import named
 from scripts.evaluation.segmentation import Protocol, resize_nearest
-from util.util import UserError, printable
+from scripts.evaluation.targets import find_pairs
+from util.errors import UserError, list_names, printable
 
 AGREE = 0.8  # of the pixels of two label maps of one street; two streets have about half of them in common
 
@@ -60,7 +59,9 @@ def find_truths(shots: list[Shot], labels: str, protocol: Protocol) -> tuple[lis
     if missing:
         endings = " or ".join(["NAME.png", *(f"NAME{ending}.png" for ending in protocol.label_files)])
         known = f" It is looked for as {endings}." if there is labels else " --labels FOLDER names other label maps."
-        text = f"{len(missing)} of {len(shots)} results have no label map in {printable(there)}: {named(missing, 5)}."
+        text = (
+            f"{len(missing)} of {len(shots)} results have no label map in {printable(there)}: {list_names(missing, 5)}."
+        )
         raise UserError(text + known)
     return shots, numbered
 

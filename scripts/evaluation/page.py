@@ -13,9 +13,9 @@ import dominate
 import numpy as np
 from dominate import tags
 
-from util.pages.document import shown, style
-from util.metrics.scores import METRICS, Score
 from util.loggers.visuals import shrunk
+from util.metrics.scores import METRICS, Score
+from util.pages.document import shown, style
 from util.pages.results_writer import write_png
 
 MOST = 5  # images at either end

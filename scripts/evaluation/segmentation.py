@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from util.util import UserError, did_you_mean, printable
+from util.errors import UserError, did_you_mean, printable
 
 KINDS = ("ids", "trainIds", "colours")  # what the numbers of a label map are
 FIELDS = {  # of a configuration, with the values that stand where none are given

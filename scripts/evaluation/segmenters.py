@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from util.checkpoint import safe_reader
 from util.checkpoint.atomic_files import replacing, sha256
 from util.checkpoint.weights import load_weights
-from util.util import UserError, did_you_mean, printable
+from util.errors import UserError, did_you_mean, printable
 
 FILES = "a TorchScript file (.pt), a torch.export file (.pt2), or with --weights FILE a name of torchvision's"
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from data.formats import pillow
 from data.image_folder import find_images
-from util.util import UserError, printable
+from util.errors import UserError, printable
 
 
 def find_pairs(results: Path, side: str = "B") -> list[tuple[Path, Path]]:

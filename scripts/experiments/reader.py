@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from options.legacy import RENAMED
+from util.checkpoint.sources import saved_options
 from util.metrics.scores import METRICS
 from util.pages.data_file import parse
-from util.checkpoint.sources import saved_options
 
 OPTIONS = ("train_opt.txt", "opt.txt")  # of today, and of the reference's first years
 MARKS = {"train_opt.json", *OPTIONS, "loss_log.txt", "metrics.csv"}

@@ -40,7 +40,7 @@ class Session(NamedTuple):
 def summarise(args: argparse.Namespace) -> None:
     """Read answers, print the table, write the JSON file."""
     from util.checkpoint.atomic_files import write_whole
-    from util.util import UserError, printable
+    from util.errors import UserError, printable
 
     if args.bootstrap < 0 or args.seed < 0 or not args.tolerance >= 0:
         raise UserError("--bootstrap, --seed and --tolerance are 0 or more.")
@@ -65,7 +65,7 @@ def summarise(args: argparse.Namespace) -> None:
 
 def find_answers(paths: list[Path]) -> list[Path]:
     """List the files that are named, and the folders' *.json that are answers; UserError if there are none."""
-    from util.util import UserError, printable
+    from util.errors import UserError, printable
 
     files = []
     for path in paths:
@@ -78,7 +78,7 @@ def find_answers(paths: list[Path]) -> list[Path]:
 
 def is_of_page(file: Path) -> bool:
     """Whether a folder's file is for us: not if it is sound JSON of something else, which is said."""
-    from util.util import printable
+    from util.errors import printable
 
     try:
         data = json.loads(file.read_bytes())
@@ -92,7 +92,7 @@ def is_of_page(file: Path) -> bool:
 
 def once(sessions) -> list[Session]:
     """Return the sessions without copies of a file; UserError if one participant answered in two ways."""
-    from util.util import UserError, printable
+    from util.errors import UserError, printable
 
     known: dict[tuple, Session] = {}
     for session in sessions:
@@ -109,7 +109,7 @@ def once(sessions) -> list[Session]:
 
 def read_session(file: Path) -> Session:
     """Read a file of answers; UserError, naming file and place, for whatever the page would not have written."""
-    from util.util import UserError, printable
+    from util.errors import UserError, printable
 
     try:
         data = json.loads(file.read_bytes(), parse_constant=lambda word: need(False, f"{word} is no number"))
@@ -252,7 +252,7 @@ def intervals(tallies: np.ndarray, bootstrap: int, seed: int) -> dict:
 
 def print_table(studies: list[dict]) -> None:
     """Print a line for each study, what was left out, and the pairs at both ends."""
-    from util.util import printable
+    from util.errors import printable
 
     names = [f"{printable(study['name'])} ({study['id'][:6]})" for study in studies]
     width = max(map(len, names))

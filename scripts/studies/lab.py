@@ -26,9 +26,9 @@ from study import ROOT, Study, filled, flags
 from data.image_folder import is_image_file
 from scripts.evaluation.targets import MeanImage, find_pairs, half
 from util.checkpoint.checkpointer import Checkpointer
-from util.metrics.scores import METRICS, Evaluation, ready
 from util.checkpoint.sources import saved_options
-from util.util import UserError, warn
+from util.errors import UserError, warn
+from util.metrics.scores import METRICS, Evaluation, ready
 
 STEP = {"pix2pix": 0.8, "cycle_gan": 12.0}  # seconds for an image of 256 pixels on two cores (docs/performance.md)
 START = time.monotonic()

@@ -45,7 +45,7 @@ def cut(lab) -> dict[int, Path]:
     from lab import domain
     from PIL import Image
 
-    from util.util import UserError
+    from util.errors import UserError
 
     smallest = lab.args.size
     shortest = min(min(image.size) for _, image in domain(lab.data, "test", "A", lab.halves))

@@ -15,9 +15,9 @@ from PIL import Image
 
 from scripts.benchmark import machine
 from util.checkpoint.atomic_files import replacing, write_whole
-from util.metrics.scores import METRICS
+from util.errors import UserError
 from util.loggers.visuals import contact_sheet
-from util.util import UserError
+from util.metrics.scores import METRICS
 
 Measures = dict[str, float]
 Tables = dict[str, dict[str, dict[int, Measures]]]  # title -> row -> seed -> measures

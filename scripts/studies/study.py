@@ -62,7 +62,7 @@ def main(study: Study, words: list[str] | None = None) -> None:
     sys.path.insert(0, str(ROOT))
     import lab
 
-    from util.util import explained_errors
+    from util.errors import explained_errors
 
     for number in (signal.SIGTERM, signal.SIGHUP) if hasattr(signal, "SIGHUP") else (signal.SIGTERM,):
         signal.signal(number, lambda number, _: sys.exit(128 + number))  # an exception, so that training saves

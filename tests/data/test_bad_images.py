@@ -18,7 +18,7 @@ from terminal import TINY, copy_tree, shown_rows, type_fast, type_well
 
 import data
 from data.formats import pillow
-from util.util import UserError
+from util.errors import UserError
 
 RGB = picture()  # 24x16
 PNG, JPEG, GIF = encoded(RGB, "PNG"), encoded(RGB, "JPEG"), encoded(RGB, "GIF")

@@ -12,12 +12,11 @@ from conftest import make_aligned, make_image, make_unaligned
 from data_options import data_options, epochs
 
 from data import create_dataset
-from data.loading import byte_reader
-from data.loading import cache
 from data.formats import pillow
+from data.loading import byte_reader, cache
 from data.loading.cache import ImageCache, create_cache, what_fits
 from data.transforms import PREPROCESS
-from util.util import DataError, UserError
+from util.errors import DataError, UserError
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 LAYOUTS = ("side by side", "two folders", "unaligned", "single")

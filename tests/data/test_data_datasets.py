@@ -16,9 +16,9 @@ from torch.nn import functional as F
 
 import data
 from data import find_dataset_using_name, get_option_setter
-from data.formats import pillow
 from data.base_dataset import BaseDataset
-from util.util import UserError
+from data.formats import pillow
+from util.errors import UserError
 
 
 @pytest.fixture(autouse=True)

@@ -19,7 +19,7 @@ from data.formats import pillow
 from data.loading import prefetch
 from data.loading.byte_reader import resize_fast
 from data.transforms import PREPROCESS
-from util.util import DataError, UserError
+from util.errors import DataError, UserError
 
 LEVEL = 2 / 255  # of images in [-1, 1]
 

@@ -18,7 +18,7 @@ from PIL import Image
 import data
 from data.formats import pillow
 from data.image_folder import IMG_EXTENSIONS, ImageFolder, default_loader, find_images, is_image_file, make_dataset
-from util.util import UserError
+from util.errors import UserError
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from data_options import data_options
 import data
 from data import create_dataset
 from data.loading.sampler import EpochSampler
-from util.util import UserError
+from util.errors import UserError
 
 # ---- the sampler ----
 

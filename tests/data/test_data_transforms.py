@@ -15,7 +15,7 @@ from torchvision.transforms import InterpolationMode
 
 from data.base_dataset import get_params, get_transform
 from data.transforms import PREPROCESS
-from util.util import UserError
+from util.errors import UserError
 
 
 def picture(width, height, seed=0):

@@ -37,11 +37,11 @@ from faults.images import Outcome, read_all  # noqa: E402
 
 from models import networks  # noqa: E402
 from models.architecture import shown_by  # noqa: E402
-from util.checkpoint import training_state
+from util.checkpoint import training_state  # noqa: E402
 from util.checkpoint.checkpointer import Checkpointer  # noqa: E402
-from util.image_pool import ImagePool  # noqa: E402
-from util.util import UserError  # noqa: E402
 from util.checkpoint.safe_reader import read  # noqa: E402
+from util.errors import UserError  # noqa: E402
+from util.image_pool import ImagePool  # noqa: E402
 
 MOST_SECONDS, MOST_MEMORY = 5.0, 2**30
 NET, STATE = "latest_net_G.pth", "latest_state.pth"

@@ -29,8 +29,8 @@ sys.path[:0] = [folder for folder in (str(ROOT), str(ROOT / "tests")) if folder 
 import numpy as np  # noqa: E402
 from PIL import Image, features  # noqa: E402
 
-from data.formats import pillow
-from util.util import UserError  # noqa: E402
+from data.formats import pillow  # noqa: E402
+from util.errors import UserError  # noqa: E402
 
 MOST_SECONDS, MOST_MEMORY = 2.0, 2**30
 HANGING = 20  # seconds, after which a reader is ended

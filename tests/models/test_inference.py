@@ -19,7 +19,7 @@ from options.test_options import TestOptions as TestingOptions
 from options.train_options import TrainOptions
 from util.checkpoint.checkpointer import Checkpointer, load_weights
 from util.checkpoint.sources import sources
-from util.util import UserError
+from util.errors import UserError
 
 CHANNELS = list(itertools.product((1, 2, 3), repeat=2))
 

@@ -14,8 +14,9 @@ from golden.networks import COUNTS, DISCRIMINATOR_OUTPUTS, GENERATOR_OUTPUTS, ST
 from models import layers, networks
 from models.cycle_gan_model import CycleGANModel
 from models.pix2pix_model import Pix2PixModel
+from util.errors import UserError
 from util.image_pool import ImagePool
-from util.util import UserError, tensor2im
+from util.util import tensor2im
 
 
 def fill(net):
@@ -74,7 +75,7 @@ def test_parameters_and_keys_are_as_many_as_the_reference_s(name, nc, layers, ba
 
 def golden_state_dicts():
     """Yield title and [(key, shape), ...] of each listing, BN lines written out."""
-    for block in (Path(__file__).parent / "golden/state_dicts.txt").read_text().split("\n\n# ")[1:]:
+    for block in (Path(__file__).resolve().parents[1] / "golden/state_dicts.txt").read_text().split("\n\n# ")[1:]:
         title, *lines = block.strip().splitlines()
         entries = []
         for line in lines:

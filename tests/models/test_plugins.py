@@ -12,7 +12,7 @@ from conftest import make_aligned, make_unaligned, type_command
 from PIL import Image
 from terminal import TINY, copy_tree, equal, loss_lines, type_fast, type_well, weights
 
-PLUGINS = Path(__file__).with_name("plugins")
+PLUGINS = Path(__file__).resolve().parents[1] / "plugins"
 EVERY = "--print_freq 1 --no_html --n_epochs_decay 0"
 
 

@@ -12,9 +12,10 @@ from terminal import TINY, equal, type_fast, type_well, weights
 from models import create_model
 from options.test_options import TestOptions
 from options.train_options import TrainOptions
+from util.checkpoint.training_state import Progress
+from util.errors import UserError, explained_errors
 from util.monitor.non_finite import Health
-from util.checkpoint.training_state import Place, Progress
-from util.util import UserError, explained_errors
+from util.runtime.step_part import StepPart
 
 NETS = f"{TINY} --netG resnet_6blocks --no_dropout"
 
@@ -56,12 +57,12 @@ def places(length, batch_size, grad_accum, world_size=1):
 
 
 def test_the_batches_of_a_step_are_weighted_by_their_images():
-    assert places(4, 1, 1) == [Place()] * 4
+    assert places(4, 1, 1) == [StepPart()] * 4
     assert places(7, 2, 3) == [
-        Place(1.0, True, False, 1.0, 1.0),
-        Place(1.0, False, False, 1.0, 0.5),
-        Place(1.0, False, True, 1.0, 1 / 3),
-        Place(1.0, True, True, 1.0, 1.0),
+        StepPart(1.0, True, False, 1.0, 1.0),
+        StepPart(1.0, False, False, 1.0, 0.5),
+        StepPart(1.0, False, True, 1.0, 1 / 3),
+        StepPart(1.0, True, True, 1.0, 1.0),
     ]
     short = places(5, 2, 4)[-1]  # 2, 2 and 1 images: a sum in units of the last batch, times 1/5
     assert (short.first, short.last, short.rescale, short.weight) == (False, True, 2.0, 0.2)
@@ -78,7 +79,7 @@ def test_accumulated_batches_equal_one_batch_in_float64(data, tmp_path, images, 
             images_of_step = batch(count, seed=step)
             whole.set_input(images_of_step)
             whole.optimize_parameters()
-            first, second = Place(last=False), Place(1.0, False, True, 2 / (count - 2), (count - 2) / count)
+            first, second = StepPart(last=False), StepPart(1.0, False, True, 2 / (count - 2), (count - 2) / count)
             for place, piece in ((first, part(images_of_step, 0, 2)), (second, part(images_of_step, 2, count))):
                 parts.place = place
                 parts.set_input(piece)
@@ -93,8 +94,8 @@ def test_accumulated_batches_equal_one_batch_in_float64(data, tmp_path, images, 
 def test_accumulated_batches_come_out_as_one_batch_through_train_py(data, tmp_path):
     """5 images as steps of 2, 2 and 1, in float64."""
     line = (
-        f"tests/support/distributed_run.py --dataroot {data / 'two'} --model cycle_gan {NETS} --pool_size 0 --n_epochs 1 "
-        f"--n_epochs_decay 0 --no_flip --load_size 32 --serial_batches --print_freq 5 --no_html "
+        f"tests/support/distributed_run.py --dataroot {data / 'two'} --model cycle_gan {NETS} --pool_size 0 "
+        f"--n_epochs 1 --n_epochs_decay 0 --no_flip --load_size 32 --serial_batches --print_freq 5 --no_html "
         f"--checkpoints_dir {tmp_path} --name"
     )
     type_well(f"{line} whole --batch_size 2", ROOT)
@@ -116,7 +117,7 @@ def test_pix2pix_accumulates_and_G_sees_the_new_D_in_the_last_batch_only(data, t
         backward_G()
 
     model.backward_G = spy
-    for place in (Place(last=False), Place(1.0, False, True, 1.0, 0.5)):
+    for place in (StepPart(last=False), StepPart(1.0, False, True, 1.0, 0.5)):
         model.place = place
         model.set_input(batch())
         model.optimize_parameters()
@@ -151,7 +152,7 @@ def test_train_accumulates_and_saves_at_the_ends_of_steps(data, tmp_path):
 
 def test_a_model_that_steps_by_itself_is_told_how_to_accumulate(data, tmp_path):
     model = make_model(f"--dataroot {data / 'pairs'} --model template {NETS} --name own --grad_accum 2", tmp_path)
-    model.place = Place(last=False)
+    model.place = StepPart(last=False)
     model.set_input(batch())
     model.forward()
     model.backward()

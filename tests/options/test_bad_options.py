@@ -22,7 +22,7 @@ from options.base_options import CHOICES
 from options.parser import size_or_inf
 from options.test_options import TestOptions
 from options.train_options import TrainOptions
-from util.util import explained_errors
+from util.errors import explained_errors
 
 STEPS = 2
 SHORT = f"--name exp {TINY} --netG resnet_6blocks --n_epochs 1 --n_epochs_decay 0 --print_freq 1 --display_freq 1"

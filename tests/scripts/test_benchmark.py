@@ -14,10 +14,9 @@ from conftest import ROOT, make_aligned
 from torch import nn
 
 from scripts import benchmark
-from scripts.benchmarks import commands
-from scripts.benchmarks import steps
+from scripts.benchmarks import commands, steps
 from scripts.benchmarks import tables as tables
-from util.util import UserError
+from util.errors import UserError
 
 COMMAND = "scripts/benchmark.py"
 TINY = ("--", "--netG", "unet_32", "--ngf", 4, "--ndf", 4)
@@ -171,7 +170,7 @@ def test_a_step_of_a_known_network_has_the_operations_that_it_should(monkeypatch
             net(self.image).sum().backward()
 
     monkeypatch.setattr(
-        benchmark_steps,
+        steps,
         "create_model",
         lambda _: Model(optimizers=[], setup=lambda _: net.to("meta"), networks=lambda: {"G": net}),
     )
@@ -248,9 +247,7 @@ def test_a_command_line_that_can_not_work_is_refused(words, said, capsys):
 def test_a_program_that_fails_ends_the_measurement_with_its_last_words(tmp_path):
     with pytest.raises(UserError, match=r"train failed.*nowhere"):
         list(
-            commands.lines_of(
-                ["train.py", "--dataroot", tmp_path / "nowhere", "--gpu_ids", -1], tmp_path / "train.log"
-            )
+            commands.lines_of(["train.py", "--dataroot", tmp_path / "nowhere", "--gpu_ids", -1], tmp_path / "train.log")
         )
 
 

@@ -17,7 +17,7 @@ from terminal import type_fast
 
 from scripts.color_distributions import COLOURS, DASHES, RANGES, intersection, lab_counts, measure
 from scripts.evaluation.targets import find_pairs
-from util.util import UserError
+from util.errors import UserError
 
 SCRIPT = ROOT / "scripts/color_distributions.py"
 SVG = "{http://www.w3.org/2000/svg}"

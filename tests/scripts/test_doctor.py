@@ -21,16 +21,14 @@ from terminal import type_fast
 import train as program
 import util.checkpoint.checkpointer
 from data import template_dataset
-from scripts.checks import dataset
-from scripts.checks import image_files
 from data.formats import pillow
 from models import create_model
 from models.pix2pix_model import Pix2PixModel
 from options.train_options import TrainOptions
 from scripts import doctor
-from scripts.checks import device
+from scripts.checks import dataset, device, image_files
+from util.errors import UserError
 from util.monitor import forecast
-from util.util import UserError
 
 TINY = (
     "--netG unet_32 --ngf 8 --ndf 8 --load_size 36 --crop_size 32 --num_threads 0 --display_id -1 --seed 7 --gpu_ids -1"
@@ -233,7 +231,7 @@ FAULTS = {
     "not square": ("warn", "sizes", r"all 5 images not square.*--preprocess scale_width_and_crop"),
     "enlarged": ("warn", "sizes", r"32 is enlarged to 143.*--load_size 32 --crop_size 32"),
     "heic": ("warn", "data", r"not read: 1 \.heic"),
-    "single pictures": ("warn", "pairs", r"5 files look like one picture that is cut in two"),
+    "single pictures": ("warn", "pairs", r"5 files look like one picture cut in two"),
     "grey": ("warn", "channels", r"images A: all 5 grey.*--input_nc 1"),
     "colour as grey": ("warn", "channels", r"images B: colour.*read as 1: --output_nc 3"),
     "nothing": ("FAIL", "data", r"train is not there"),

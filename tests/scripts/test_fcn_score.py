@@ -16,10 +16,18 @@ from terminal import type_fast, type_well
 from torch import nn
 
 from scripts import fcn_score
-from scripts.evaluation.label_maps import find_shots, find_truths, index_maps
 from scripts.evaluation import segmenters
-from scripts.evaluation.segmentation import Protocol, bootstrap, by_class, mean_iou_of_all, resize_nearest, summarise, tally
-from util.util import UserError
+from scripts.evaluation.label_maps import find_shots, find_truths, index_maps
+from scripts.evaluation.segmentation import (
+    Protocol,
+    bootstrap,
+    by_class,
+    mean_iou_of_all,
+    resize_nearest,
+    summarise,
+    tally,
+)
+from util.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated", "ignore:No complete tensor")  # torch on its own files
 CITYSCAPES = ROOT / "scripts/eval_cityscapes/cityscapes.json"

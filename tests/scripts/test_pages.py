@@ -19,7 +19,7 @@ from test_html import Page
 
 from scripts import pages
 from scripts.experiments.reader import find
-from util.util import UserError
+from util.errors import UserError
 
 NAMES = [HOSTILE, *(name for name in EXPERIMENTS if not name.startswith(".."))]
 BEGUN = 1_700_000_000  # seconds since 1970

@@ -18,9 +18,9 @@ from conftest import ROOT, type_command
 from PIL import Image
 from terminal import type_fast
 
-from scripts.real_or_fake import make_study, page, scrambled
 from scripts.perceptual.answers import intervals, read_session
-from util.util import UserError
+from scripts.real_or_fake import make_study, page, scrambled
+from util.errors import UserError
 
 SCRIPT = ROOT / "scripts/real_or_fake.py"
 HOSTILE = ["<!--<script>a", "\"'><img src=x onerror=hacked()>", "]]>&lt;", "ü 東京", "__proto__", "line\nbreak"]

@@ -20,7 +20,7 @@ from terminal import type_fast
 
 from models import networks
 from options.train_options import TrainOptions
-from util.util import UserError
+from util.errors import UserError
 
 sys.path.insert(0, str(ROOT / "scripts/studies"))  # as when a recipe is run
 lab, larger, noise, report, study = map(importlib.import_module, ("lab", "larger", "noise", "report", "study"))

@@ -8,8 +8,8 @@ import torch
 import train as program
 from data import CustomDatasetDataLoader
 from options.train_options import TrainOptions
-from util.runtime import processes as runtime
-from util.util import explained_errors
+from util.errors import explained_errors
+from util.runtime import processes
 
 batches = CustomDatasetDataLoader.__iter__
 
@@ -25,7 +25,7 @@ def main(words):
     torch.set_default_dtype(torch.float64)
     torch.set_num_threads(1)
     CustomDatasetDataLoader.__iter__ = doubled
-    with explained_errors(), runtime.processes():
+    with explained_errors(), processes.processes():
         program.train(TrainOptions(words).parse())
 
 

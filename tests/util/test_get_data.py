@@ -15,8 +15,8 @@ from file_server import PAGE, Served, serving, tar_of, zip_of
 from test_downloads import STRANGE
 
 from util import get_data
+from util.errors import UserError
 from util.get_data import GetData
-from util.util import UserError
 
 LIST = b"""<html><body><table><tr><td><a href="?C=N;O=D">Name</a></td></tr>
 <a href="/cyclegan/">Parent Directory</a> <a href="../../evil.zip.exe">no</a> <a href="maps.zip">maps.zip</a>

@@ -22,9 +22,9 @@ import torch
 import torch.nn as nn
 
 from util.checkpoint.atomic_files import sha256
-from util.checkpoint.weights import load_weights
-from util.util import UserError, did_you_mean, warn
 from util.checkpoint.safe_reader import read
+from util.checkpoint.weights import load_weights
+from util.errors import UserError, did_you_mean, warn
 
 SLIM_BYTES = 100_000  # a state file without moments and pools is smaller than this
 

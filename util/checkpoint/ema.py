@@ -7,7 +7,7 @@ import copy
 import torch
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from util.util import warn
+from util.errors import warn
 
 
 class Average:

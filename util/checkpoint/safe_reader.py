@@ -21,7 +21,7 @@ from typing import BinaryIO, NamedTuple
 
 import torch
 
-from util.util import UserError, printable
+from util.errors import UserError, printable
 
 MAX_PICKLE = 8 << 20  # bytes
 MAX_OPCODES = 300_000  # of some 10,000 tensors

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from util.checkpoint.checkpointer import Checkpointer, warn_of_foreign
-from util.util import UserError, did_you_mean
+from util.errors import UserError, did_you_mean
 
 MAX_OPTIONS = 1 << 20  # bytes of train_opt.json
 

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from util.runtime import processes as runtime
 from util.checkpoint.checkpointer import SaveError
+from util.errors import DataError, UserError, warn
 from util.image_pool import ImagePool
-from util.util import DataError, UserError, warn
+from util.runtime import processes
 
 FORMAT = 1  # of the state; a greater one is refused
 
@@ -52,19 +52,6 @@ class Best(NamedTuple):
     epoch: int
 
 
-class Place(NamedTuple):
-    """Where a batch stands: beside the other processes' batches, and among those that make one step (`--grad_accum`).
-
-    Gradients are summed up in units of the newest batch, so that nothing is scaled while batches are of one size.
-    """
-
-    share: float = 1.0  # this process's images over an equal share of all; not 1 in a short last batch
-    first: bool = True  # begins a step of the optimizers
-    last: bool = True  # completes it
-    rescale: float = 1.0  # the sum so far is to be multiplied by this: the images of the batch before over this one's
-    weight: float = 1.0  # makes the sum a mean: the images of this batch over those of the step
-
-
 def collect(model) -> dict:
     """Return counters, optimizers, plateaus and all processes' pools as plain values and CPU tensors.
 
@@ -84,7 +71,7 @@ def collect(model) -> dict:
         "metric": _plain(vars(model).get("metric")),
         "best": _plain(getattr(model, "best_so_far", None)),
         "scale": model.scale.state() if getattr(model, "scale", None) else None,
-        "pools": runtime.gather({name: pool.state_dict() for name, pool in _pools(model).items()}),
+        "pools": processes.gather({name: pool.state_dict() for name, pool in _pools(model).items()}),
     }
 
 
@@ -229,7 +216,7 @@ def _pools(model) -> dict[str, ImagePool]:
 
 def _restore_pools(pools: dict[str, ImagePool], saved: list[dict], device: torch.device) -> None:
     """Give each process its own pool back; another number of processes deals all images out anew."""
-    rank, size = runtime.rank(), runtime.world_size()
+    rank, size = processes.rank(), processes.world_size()
     for name, pool in pools.items():
         if len(saved) == size:
             mine = saved[rank].get(name, {"images": []})
@@ -281,7 +268,7 @@ class Saver:
         return self
 
     def __exit__(self, kind, *_):
-        if kind and issubclass(kind, DataError) and runtime.world_size() == 1 and self.model.place.last:
+        if kind and issubclass(kind, DataError) and processes.world_size() == 1 and self.model.place.last:
             self("latest")
             if not self.failed:
                 warn("training was saved as it is; with the data mended, --continue_train goes on from here")

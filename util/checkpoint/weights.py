@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 import torch.nn as nn
 
-from util.util import UserError, warn
 from util.checkpoint.safe_reader import shown
+from util.errors import UserError, warn
 
 
 def without_wrappers(state: dict, own=()) -> dict:

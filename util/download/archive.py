@@ -1,6 +1,6 @@
 """Unpack a data set's archive: plain files inside one folder, all of them or none.
 
-`python -m util.download.archive ARCHIVE FOLDER` ends with status 3 if the archive is at fault, 1 if the machine is (disk full).
+`python -m util.download.archive ARCHIVE FOLDER` exits with status 3 if the archive is at fault, 1 if the machine is.
 It needs Python's standard library alone, since data sets are fetched before anything is installed.
 """
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from util.loggers.visuals import Pictures, Step
-from util.util import UserError, need
+from util.errors import UserError, need
 from util.loggers.visdom import VisdomSink  # noqa: F401 - one of them
+from util.loggers.visuals import Pictures, Step
 
 Say = Callable[[str], None]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from util.runtime import processes as runtime
+from util.runtime import processes
 
 SHOWN = ("name", "model", "gpu_ids")  # by themselves, so not among the options
 
@@ -21,8 +21,8 @@ def command(opt) -> str:
     program = Path(sys.argv[0]).name if typed == sys.argv[1:] else ""
     if not program.endswith(".py"):  # a notebook
         program = "train.py" if getattr(opt, "isTrain", True) else "test.py"
-    processes = runtime.world_size()
-    start = f"torchrun --nproc_per_node {processes}" if processes > 1 else "python"
+    count = processes.world_size()
+    start = f"torchrun --nproc_per_node {count}" if count > 1 else "python"
     return f"{start} {program} {shlex.join(typed)}".strip()
 
 

@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from util.loggers.visuals import Pictures, Step, contact_sheet
 from util.loggers.run_summary import run_header
+from util.loggers.visuals import Pictures, Step, contact_sheet
 
 TIMEOUT = 1.0  # seconds, of every request to the server
 Cells = list[tuple[str, np.ndarray]]

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from util.checkpoint import safe_reader
 from util.checkpoint.atomic_files import sha256
-from util.util import UserError, need, printable
+from util.errors import UserError, need, printable
 
 GROUP = 16  # images a pass, whatever batches they come in: so the figures do not depend on these
 TIMEOUT = 60  # seconds without an answer, or without a byte

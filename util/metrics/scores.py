@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from util.errors import UserError, did_you_mean, need
 from util.metrics import features
-from util.util import UserError, did_you_mean, need
 
 
 class Metric(NamedTuple):

@@ -8,8 +8,6 @@ from __future__ import annotations
 import contextlib
 import io
 import math
-import os
-import shutil
 import warnings
 import weakref
 from collections.abc import Callable
@@ -22,10 +20,11 @@ from PIL import Image, ImageStat
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from util.runtime import processes as runtime
+from util.errors import UserError, format_bytes, printable, warn
 from util.image_pool import ImagePool
-from util.util import UserError, printable, warn
 from util.monitor.validation import watched
+from util.runtime import processes
+from util.runtime.machine import free_space
 
 FLAT = 1.5  # of 255 levels: the standard deviation below which nothing is to be seen in an image
 GREY = 3.0  # of 255 levels: how far apart the channels of a grey image are on average, JPEG's noise included
@@ -39,25 +38,6 @@ class Finding(NamedTuple):
     subject: str
     text: str
     cure: str = ""  # what to type or to do
-
-
-def size(count: float) -> str:
-    """Write a number of bytes for people: `228 MB`."""
-    for unit, one in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= one:
-            return f"{count / one:.1f} {unit}" if count < 10 * one else f"{count / one:.0f} {unit}"
-    return f"{count:.0f} bytes"
-
-
-def named(names, most: int = 2) -> str:
-    """List the first few names: `a.png, b.png and 7 more`."""
-    names = [printable(name) for name in names]
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
-def core_count() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextlib.contextmanager
@@ -109,7 +89,7 @@ def set_size(model, crop_size: int) -> SetSize:
     channels = max(model.opt.input_nc, model.opt.output_nc)
     image = torch.empty(1, channels, crop_size, crop_size, device="meta")
     pools = [value for value in vars(model).values() if isinstance(value, ImagePool)]
-    images = sum(pool.pool_size for pool in pools) * runtime.world_size()
+    images = sum(pool.pool_size for pool in pools) * processes.world_size()
     each = saved_size([image, image]) - saved_size([image])
     return SetSize(networks, SetSize._field_defaults["slim"] + saved_size([moments]) + images * each)
 
@@ -136,15 +116,6 @@ def disk_at_most(one: SetSize, sets: int) -> int:
     return 2 * one.whole + (disk_at_end(one, sets - 1) if sets > 1 else 0)
 
 
-def free_space(folder: Path | str) -> int:
-    """Return the bytes free for a folder that need not be there yet; UserError where it can't be made or written."""
-    folder = Path(folder).absolute()
-    there = next(f for f in (folder, *folder.parents) if f.exists())
-    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
-        raise UserError(f"{folder} can't be written: {there} is {'read-only' if there.is_dir() else 'no folder'}")
-    return shutil.disk_usage(there).free
-
-
 def about_disk(
     folder: Path | str, one: SetSize, sets_by: Callable[[int], int], save_epoch_freq: int, best: bool = False
 ) -> Finding:
@@ -160,8 +131,8 @@ def about_disk(
     sets = sets_by(save_epoch_freq)
     need = disk_at_most(one, sets) + best * one.whole
     text = (
-        f"{sets} numbered checkpoints ({size(one.networks)} each) and the latest training state ({size(one.state)}) "
-        f"need up to {size(need)}; {size(free)} free for {folder}"
+        f"{sets} numbered checkpoints ({format_bytes(one.networks)} each) and the latest training state "
+        f"({format_bytes(one.state)}) need up to {format_bytes(need)}; {format_bytes(free)} free for {folder}"
     )
     if free < one.whole:
         return Finding("FAIL", "disk", f"{text}: not even one fits", elsewhere)
@@ -175,7 +146,7 @@ def about_disk(
 def disk_for(opt, model, images: int) -> Finding:
     """Say whether the checkpoints that a training run by `opt` has yet to save fit; an epoch has `images` images."""
     first, last = model.progress.epoch, opt.n_epochs + opt.n_epochs_decay
-    every_iters, step = opt.save_latest_freq if opt.save_by_iter else 0, opt.batch_size * runtime.world_size()
+    every_iters, step = opt.save_latest_freq if opt.save_by_iter else 0, opt.batch_size * processes.world_size()
     return about_disk(
         Path(opt.checkpoints_dir) / opt.name,
         set_size(model, opt.crop_size),
@@ -190,7 +161,7 @@ def check_disk(opt, model, images: int) -> None:
 
     Every process calls this; the main one, which will save, looks.
     """
-    found = runtime.from_main(disk_for(opt, model, images) if runtime.is_main() else None)
+    found = processes.from_main(disk_for(opt, model, images) if processes.is_main() else None)
     if found.level == "FAIL":
         raise UserError(f"{found.text}; {found.cure}")
     if found.level == "warn":
@@ -273,10 +244,12 @@ def step_memory(model, batch: dict, training: bool) -> Memory:
 
 def about_memory(need: Memory, total: int, free: int, where: str, batch_size: int, crop_size: int) -> Finding:
     """Compare what a step needs with the memory of `where`; total 0: unknown."""
-    text = f"a step needs {size(need.least)} for its tensors, with working space about {size(need.likely)}"
+    text = (
+        f"a step needs {format_bytes(need.least)} for its tensors, with working space about {format_bytes(need.likely)}"
+    )
     if not total:
         return Finding("ok", "memory", text)
-    text += f"; {where} has {size(total)}, of which {size(free)} are free"
+    text += f"; {where} has {format_bytes(total)}, of which {format_bytes(free)} are free"
     if need.likely <= free:
         return Finding("ok", "memory", text)
     room = max(0.0, (free - need.fixed) / (need.likely - need.fixed + 1))  # share of the images that would fit
@@ -284,26 +257,6 @@ def about_memory(need: Memory, total: int, free: int, where: str, batch_size: in
     cures = [f"--batch_size {fitting}"] if fitting else [f"--crop_size {crop}"] if crop >= 64 else []
     cures += ["--ngf 32", "a smaller --netG"]
     return Finding("FAIL" if need.least > total else "warn", "memory", text, " or ".join(cures))
-
-
-def main_memory() -> tuple[int, int]:
-    """Return the machine's memory, total and available, or the container's where that is less; 0, 0 if unknown."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        amounts = {line.partition(":")[0]: int(line.split()[1]) * 1024 for line in lines}
-        total, free = amounts["MemTotal"], amounts["MemAvailable"]
-    except (OSError, KeyError):  # macOS, Windows
-        try:
-            total = free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        except (AttributeError, ValueError, OSError):
-            return 0, 0
-    for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            limit = int(Path(file).read_text(encoding="ascii"))
-        except (OSError, ValueError):  # no such file, or "max"
-            continue
-        total, free = min(total, limit), min(free, limit)
-    return total, free
 
 
 # ---- images ----

@@ -6,7 +6,7 @@ from collections import OrderedDict
 
 import torch
 
-from util.util import UserError
+from util.errors import UserError
 
 KEPT = 1000  # steps whose images are remembered
 

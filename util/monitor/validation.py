@@ -9,12 +9,12 @@ from contextlib import contextmanager
 
 import torch
 
-from util.runtime import processes as runtime
-from util.speed.batching import in_batches
-from util.metrics.scores import METRICS, Evaluation
-from util.loggers.visuals import Pictures, to_bytes, to_pictures
 from util.checkpoint.training_state import Best
-from util.util import UserError
+from util.errors import UserError
+from util.loggers.visuals import Pictures, to_bytes, to_pictures
+from util.metrics.scores import METRICS, Evaluation
+from util.runtime import processes, seeds
+from util.speed.batching import in_batches
 
 PAIRED, UNPAIRED = ("l1", "psnr", "ssim"), ("fd_lite0", "kid_lite0")  # measured unless --best_metric asks for others
 SAMPLES = 4  # images that are shown
@@ -101,7 +101,7 @@ class Validation:
         wanted = {k * len(self.dataset) // SAMPLES for k in range(SAMPLES)}
         with undisturbed(self.model):
             for number, batch in in_batches(self.dataset, 1):
-                runtime.seed_all(self.opt.seed, "validation", number)  # dropout: the same draws in every epoch
+                seeds.seed_all(self.opt.seed, "validation", number)  # dropout: the same draws in every epoch
                 self.model.set_input(batch)
                 self.model.test()
                 visuals = self.model.get_current_visuals()
@@ -121,7 +121,7 @@ class Validation:
                 f"--val_freq: model {self.opt.model} shows no fake_X beside its real_X (visual_names), so there is "
                 "nothing to measure"
             )
-        return runtime.from_main(joined(evaluations)), samples
+        return processes.from_main(joined(evaluations)), samples
 
 
 def outputs(visuals: dict) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:

@@ -15,7 +15,7 @@ from dominate.util import raw
 
 from util.loggers.visuals import clip
 
-PAGES = Path(__file__).with_name("pages")  # what browsers get
+PAGES = Path(__file__).with_name("assets")  # what browsers get
 ROWS = "<!--rows-->"  # where the rows go in the written document
 
 

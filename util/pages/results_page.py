@@ -18,15 +18,15 @@ import numpy as np
 from dominate import tags
 from PIL import Image
 
-from util.loggers import run_summary
 from util.checkpoint.checkpointer import Checkpointer, prefix_of
-from util.pages.document import HTML, script, shown, unbroken
-from util.pages.data_file import PageData
+from util.errors import UserError, printable
+from util.loggers import run_summary
 from util.loggers.visuals import file_label, stretched, three_channels
-from util.util import UserError, printable
 from util.monitor.validation import is_paired
+from util.pages.data_file import PageData
+from util.pages.document import HTML, script, shown, unbroken
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 THUMB = 128  # pixels, the height of thumbnails
 SET = ("num_threads", "seed", "serial_batches", "no_flip", "compare")  # by test.py itself, or no matter of results
 FILE = re.compile(r"(.+)_((?:real|fake|rec|idt)(?:_\w+)?)\.png")

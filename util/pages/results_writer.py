@@ -15,12 +15,12 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from util.errors import UserError, need
 from util.loggers.dashboards import Guard, wandb_images
-from util.pages.document import HTML
 from util.loggers.visuals import Pictures, file_label, stretched, three_channels, to_bytes, to_pictures
-from util.monitor.forecast import core_count
+from util.pages.document import HTML
 from util.pages.results_page import ResultsPage, Row
-from util.util import UserError, need
+from util.runtime.machine import core_count
 
 LEVEL = 2  # zlib's effort for a PNG: of a 256-pixel photo 8 ms for 94 KiB; Pillow's own 6 takes 25 ms for 91 KiB
 EVERY = 0.1  # seconds: the page is saved, with what was written since

@@ -10,11 +10,11 @@ from pathlib import Path
 from dominate import tags
 from PIL import Image
 
-from util.runtime.background import Background
-from util.pages.document import HTML, script, shown, unbroken
-from util.pages.data_file import Line, PageData, as_line  # noqa: F401 - tests import as_line from here
 from util.loggers.visuals import Pictures, Step, file_label
+from util.pages.data_file import Line, PageData, as_line  # noqa: F401 - tests import as_line from here
+from util.pages.document import HTML, script, shown, unbroken
 from util.pages.results_writer import write_png
+from util.runtime.background import Background
 
 
 class TrainingPage:
@@ -29,7 +29,7 @@ class TrainingPage:
     def __init__(self, web_dir: str | Path, title: str, width: int, about: dict | None = None):
         """Make the folders and write the document; `width` is an image's on the page, in pixels.
 
-        `about`: what the head of the page tells of the run (util.loggers.run_summary), with `epochs`, how many there are to be.
+        `about`: the facts in the head of the page (util.loggers.run_summary), and `epochs`, their total number.
         """
         self.page = HTML(web_dir, title, sheets=("training",))
         self.title, self.width, self.about = title, width, about or {}

@@ -9,8 +9,8 @@ import socket
 import time
 from pathlib import Path
 
-from util.runtime import processes as runtime
-from util.util import UserError, warn
+from util.errors import UserError, warn
+from util.runtime import processes
 
 try:
     import fcntl
@@ -26,7 +26,7 @@ def claim(folder: Path | str) -> None:
     Every process calls this, the main one holds the lock (`.lock` in the folder). Raises UserError in all of them when
     another run holds it. Where files can't be locked that is only a warning.
     """
-    holder = runtime.from_main(_claim(Path(folder)) if runtime.is_main() else None)
+    holder = processes.from_main(_claim(Path(folder)) if processes.is_main() else None)
     if holder is not None:
         raise UserError(
             f"another run is training in {folder}{holder}. Type another --name, or stop that run and type this again"

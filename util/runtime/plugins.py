@@ -7,7 +7,7 @@ import importlib.util
 import inspect
 import pkgutil
 
-from util.util import UserError, did_you_mean
+from util.errors import UserError, did_you_mean
 
 
 def find_class(package: str, name: str, base: type) -> type:

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import hashlib
 import inspect
 import os
-import random
-import secrets
 import sys
 from collections.abc import Callable
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
@@ -149,44 +145,4 @@ def _arrange_buckets(net: DistributedDataParallel) -> None:
 # ---- device ----
 
 
-def choose_device(gpu_ids: list[int] | None = None) -> torch.device:
-    """Choose where to compute: torchrun's local GPU, the first of `gpu_ids`, Apple's GPU, or the CPU.
-
-    `gpu_ids` empty means the CPU; None means whatever is there.
-    """
-    if gpu_ids is not None and not gpu_ids:
-        return torch.device("cpu")
-    if torch.cuda.is_available():
-        if "LOCAL_RANK" in os.environ:
-            return torch.device("cuda", local_rank())
-        return torch.device("cuda", gpu_ids[0] if gpu_ids else 0)
-    if torch.backends.mps.is_available():
-        return torch.device("mps")
-    return torch.device("cpu")
-
-
-def choose_algorithms(sizes_repeat: bool, deterministic: bool) -> None:
-    """Let cuDNN try out its algorithms where image sizes repeat, or take only those that always give the same bits."""
-    torch.backends.cudnn.benchmark = sizes_repeat and not deterministic
-    if deterministic:
-        torch.use_deterministic_algorithms(True)
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
-
-
 # ---- randomness ----
-
-
-def draw_seed() -> int:
-    """Draw a seed from the operating system, for a run that names none."""
-    return secrets.randbelow(2**31)
-
-
-def seed_all(*key: int | str) -> None:
-    """Seed Python, NumPy and torch by a key such as (seed, epoch, index): equal keys give equal draws anywhere."""
-    number = int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=8).digest(), "little")
-    random.seed(number)
-    np.random.seed(number % 2**32)
-    if torch.cuda.is_initialized() or torch.backends.mps.is_available():
-        torch.manual_seed(number % 2**63)
-    else:  # which would note down the seed for GPUs that may yet come, traceback and all: a millisecond
-        torch.default_generator.manual_seed(number % 2**63)

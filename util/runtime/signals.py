@@ -21,7 +21,7 @@ import threading
 import time
 from typing import NoReturn
 
-from util.runtime import processes as runtime
+from util.runtime import processes
 
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, name)]
 TOGETHER = 1.0  # seconds: `timeout`, a scheduler and torchrun may each pass on the same signal
@@ -102,16 +102,16 @@ class Interrupts:
 
     def requested(self) -> bool:
         """Whether a signal to any process asks to stop. Under torchrun every process calls this after the same step."""
-        self.agreed = runtime.greatest(self.number)
+        self.agreed = processes.greatest(self.number)
         return self.agreed > 0
 
     def leave(self) -> NoReturn:
         """Exit with status 128 + the signal's number, once every process is here and the main one has saved."""
-        if self.active and runtime.world_size() > 1:
+        if self.active and processes.world_size() > 1:
             # When the first process has ended, torchrun sends SIGTERM to the others, who are about to end as well.
             self.former.pop(signal.SIGTERM, None)
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        runtime.greatest(0)  # the main process may still be saving
+        processes.greatest(0)  # the main process may still be saving
         name = signal.Signals(self.agreed).name
         _tell(f"stopped by {name} after the step; --continue_train goes on from the last save")
         sys.exit(128 + self.agreed)
@@ -137,7 +137,7 @@ def relayed(number: int) -> bool:
 
 def _tell(line: str) -> None:
     """Write a line to stderr, past Python's buffers, whose locks a hanging main thread may hold."""
-    if runtime.is_main():
+    if processes.is_main():
         with contextlib.suppress(OSError):
             begin = "\n" if os.isatty(2) else ""  # a progress bar or ^C may stand there
             os.write(2, f"{begin}{line}\n".encode())

@@ -12,9 +12,9 @@ import gc
 
 import torch
 
+from util.errors import UserError
 from util.image_pool import ImagePool, Swap
-from util.checkpoint.training_state import Place
-from util.util import UserError
+from util.runtime.step_part import StepPart
 
 WARM_UP = 3  # steps before the recording: kernels are chosen and compiled in them, Adam's moments made
 
@@ -82,7 +82,7 @@ class CapturedStep:
         taken = {name: getattr(model, name) for name in vars(type(model))["capturable"]}
         whole = all(len(image) == model.opt.batch_size for image in taken.values())
         fits = all(taken[name].shape == image.shape for name, image in self.images.items())
-        if model.place != Place() or not (whole and fits):
+        if model.place != StepPart() or not (whole and fits):
             self.eagerly()
         elif self.warmed_up < WARM_UP:
             self.warmed_up += 1

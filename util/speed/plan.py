@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_map
 
-from util.runtime import processes as runtime
+from util.runtime import processes
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -140,7 +140,7 @@ def why_not_capture(opt, device: torch.device) -> str:
         return "only training has steps"
     for obstacle, there in (
         (f"sizes vary with --preprocess {opt.preprocess}", not sizes_repeat(opt)),
-        ("several processes", runtime.world_size() > 1),
+        ("several processes", processes.world_size() > 1),
         ("--grad_accum", opt.grad_accum > 1),
         ("--grad_checkpoint", opt.grad_checkpoint),
         ("--gan_mode wgangp", opt.gan_mode == "wgangp"),

@@ -17,8 +17,8 @@ from terminal import TINY, copy_tree, type_fast, type_well
 
 from options.test_options import TestOptions
 from options.train_options import TrainOptions
-from util.util import UserError
 from util.checkpoint.safe_reader import read
+from util.errors import UserError
 
 
 def sample(trials, step):
@@ -63,7 +63,9 @@ def test_damaged_files_give_one_error_or_what_was_saved():
 
 
 def test_the_trials_notice_code_that_runs_and_files_that_load(monkeypatch):
-    monkeypatch.setattr("util.checkpoint.checkpointer.read", lambda path, peek=False: torch.load(path, weights_only=False))
+    monkeypatch.setattr(
+        "util.checkpoint.checkpointer.read", lambda path, peek=False: torch.load(path, weights_only=False)
+    )
     titles = ("call os.system", "call builtins.eval", "call shutil.rmtree", "protocol 4")
     wrong = judge([trial for trial in checkpoints.hostile_networks() if trial.title in titles]).wrong
     assert len(wrong) == len(titles)

@@ -245,7 +245,11 @@ def test_too_little_space_is_no_fault_of_the_archive(place, monkeypatch):
 
 def type_unpack(*words, **kwargs):
     return subprocess.Popen(
-        [sys.executable, "-m", "util.download.archive", *map(str, words)], cwd=ROOT, stderr=subprocess.PIPE, text=True, **kwargs
+        [sys.executable, "-m", "util.download.archive", *map(str, words)],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        **kwargs,
     )
 
 

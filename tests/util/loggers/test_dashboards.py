@@ -22,9 +22,9 @@ import torch
 from conftest import ROOT
 from PIL import Image
 
+from util.errors import UserError
 from util.loggers import visdom
 from util.loggers.visuals import Step
-from util.util import UserError
 from util.visualizer import Visualizer
 
 SERVER = "from visdom.server.run_server import main; main()"  # `python -m visdom.server` would need a network

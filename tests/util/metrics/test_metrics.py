@@ -17,10 +17,9 @@ from scipy.ndimage import correlate1d
 from skimage import data
 from skimage.metrics import structural_similarity
 
-from util.metrics import features
-from util.metrics import scores
+from util.errors import UserError
+from util.metrics import features, scores
 from util.metrics.scores import METRICS, Evaluation, Score, ready
-from util.util import UserError
 
 LITE0 = ["fd_lite0", "kid_lite0"]
 
@@ -36,7 +35,7 @@ def waves(count, height=40, width=32, channels=3, shift=0.0, seed=0):
     return torch.from_numpy((127.5 + 57 * wave).round().clip(0, 255).astype(np.uint8))
 
 
-def scores(names, fake, real, size=100, **more):
+def score_all(names, fake, real, size=100, **more):
     evaluation = Evaluation(names, **more)
     for begin in range(0, max(len(fake), len(real)), size):
         evaluation.add(fake[begin : begin + size], real[begin : begin + size])
@@ -122,10 +121,10 @@ def test_equal_images_have_infinite_psnr():
     image = waves(3)
     near = image.clone()
     near[0, 0, 0, 0] ^= 1
-    found = scores(["l1", "psnr", "ssim"], near, image)
+    found = score_all(["l1", "psnr", "ssim"], near, image)
     assert (found["psnr"].value, found["psnr"].high) == (math.inf, math.inf)
     assert math.isfinite(found["psnr"].low) or found["psnr"].low == math.inf
-    assert scores(["ssim"], image, image)["ssim"] == Score(1.0, 1.0, 1.0, 3)
+    assert score_all(["ssim"], image, image)["ssim"] == Score(1.0, 1.0, 1.0, 3)
 
 
 def test_images_too_small_for_a_metric_have_none_and_are_told_of():
@@ -215,14 +214,14 @@ def test_figures_do_not_depend_on_batches_or_order_and_disturb_nothing():
     names = ["l1", "psnr", "ssim", *LITE0]
     fake, real = waves(17), waves(17, shift=0.8)
     torch.manual_seed(5)
-    first = scores(names, fake, real)
+    first = score_all(names, fake, real)
     drawn = torch.rand(3)
-    assert scores(names, fake, real, size=7) == first
+    assert score_all(names, fake, real, size=7) == first
     torch.manual_seed(5)
     assert torch.equal(torch.rand(3), drawn)
-    for name, score in scores(names, fake.flip(0), real.flip(0)).items():
+    for name, score in score_all(names, fake.flip(0), real.flip(0)).items():
         assert tuple(score) == pytest.approx(tuple(first[name]), rel=1e-4)
-    assert scores(["psnr"], fake, real, seed=1)["psnr"].low != first["psnr"].low
+    assert score_all(["psnr"], fake, real, seed=1)["psnr"].low != first["psnr"].low
 
 
 # ---- intervals ----

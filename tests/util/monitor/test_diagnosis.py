@@ -8,8 +8,8 @@ from argparse import Namespace
 import numpy as np
 import pytest
 
-from util.monitor.diagnosis import Diagnosis, correlation
 from util.loggers.visuals import Step
+from util.monitor.diagnosis import Diagnosis, correlation
 
 rng = np.random.default_rng(0)
 

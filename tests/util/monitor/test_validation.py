@@ -15,8 +15,8 @@ from terminal import equal, weights
 
 import train as program
 from options.train_options import TrainOptions, in_validation
+from util.errors import UserError
 from util.monitor import validation
-from util.util import UserError
 
 TINY = (
     "--netG unet_32 --ngf 2 --ndf 2 --load_size 36 --crop_size 32 --num_threads 0 --display_id -1 --seed 7 "

@@ -16,8 +16,8 @@ from conftest import make_image
 from terminal import TINY, copy_tree, loss_lines, shown_rows, type_fast
 from test_html import Page
 
+from util.errors import printable
 from util.loggers.visuals import ascii_only
-from util.util import printable
 
 RUNS = "document.title=document.body.id='executed'"
 NAMES = [  # of image files, without what `Path` or the file system forbid: a slash, a zero byte, more than 255 bytes

@@ -11,9 +11,9 @@ import pytest
 import torch
 from conftest import type_command
 
-from util.runtime.background import Background
-from util.pages.data_file import PageData, as_line
 from util.loggers.run_summary import run_header
+from util.pages.data_file import PageData, as_line
+from util.runtime.background import Background
 
 
 def filled(folder, count, room=10**6):

@@ -22,8 +22,8 @@ from terminal import TINY, copy_tree, shown_rows, type_fast, type_well
 from test_html import Page, image
 
 from util.pages.data_file import PageData
-from util.pages.results_writer import Results, save_images
 from util.pages.results_page import ResultsPage, distinct
+from util.pages.results_writer import Results, save_images
 
 RUNS = "document.title=document.body.id='executed'"
 NAMES = [

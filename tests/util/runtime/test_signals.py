@@ -21,11 +21,9 @@ from conftest import make_aligned
 from faults.signals import SIGNALS, STEPS, TINY, Terminal, check, plan, whole
 from terminal import copy_tree, equal, type_fast, type_well, weights
 
-from util.runtime import signals
-from util.runtime import lock
-from util.runtime import processes as runtime
+from util.errors import UserError
+from util.runtime import lock, processes, signals
 from util.runtime.signals import Interrupts
-from util.util import UserError
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the helper inherits orphans, as only Linux does")
 
@@ -358,7 +356,7 @@ def test_a_damaged_lock_file_still_refuses(tmp_path):
 def test_handlers_are_only_there_while_training_and_not_in_forked_children():
     before = [signal.getsignal(getattr(signal, name)) for name in SIGNALS[:4]]
     with Interrupts() as interrupts:
-        assert not signals.requested()
+        assert not interrupts.requested()
         assert [signal.getsignal(getattr(signal, name)) for name in SIGNALS[:4]] != before
         child = os.fork()
         if not child:
@@ -366,7 +364,7 @@ def test_handlers_are_only_there_while_training_and_not_in_forked_children():
         assert os.waitpid(child, 0)[1] == 0
         os.kill(os.getpid(), signal.SIGUSR1)
         end = time.monotonic() + 5
-        while not signals.requested() and time.monotonic() < end:
+        while not interrupts.requested() and time.monotonic() < end:
             time.sleep(0.01)
         with pytest.raises(SystemExit) as stop:
             signals.leave()
@@ -375,4 +373,4 @@ def test_handlers_are_only_there_while_training_and_not_in_forked_children():
 
 
 def test_the_greatest_of_one_process_is_its_own():
-    assert runtime.greatest(7) == 7
+    assert processes.greatest(7) == 7

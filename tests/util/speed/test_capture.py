@@ -9,11 +9,11 @@ import torch
 from test_steps import batch, make_model
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from util.speed import cuda_graphs
-from util.runtime import processes as runtime
-from util.monitor.non_finite import Health
+from util.errors import UserError
 from util.image_pool import ImagePool
-from util.util import UserError
+from util.monitor.non_finite import Health
+from util.runtime import seeds
+from util.speed import cuda_graphs
 
 
 class Operations(TorchDispatchMode):
@@ -96,7 +96,7 @@ def train(model, sizes):
     """Take a step on each batch, the learning rate falling; return the losses."""
     losses = []
     for number, size in enumerate(sizes):
-        runtime.seed_all(1, "step", number)
+        seeds.seed_all(1, "step", number)
         model.set_input(images_for(model, size, number))
         model.optimize_parameters()
         losses.append(model.get_current_losses())

@@ -16,9 +16,9 @@ from torch import nn
 
 from models import layers, networks
 from models.cycle_gan_model import CycleGANModel
-from util.runtime import processes as runtime
+from util.errors import UserError
+from util.runtime import seeds
 from util.speed import plan
-from util.util import UserError
 
 SMALL = "--dataroot nowhere --ngf 4 --ndf 4 --load_size 32 --crop_size 32 --gpu_ids -1 --seed 3"
 MODELS = {
@@ -53,7 +53,7 @@ def made_fast(words, folder, speed_words, monkeypatch):
 def train(model, steps=4, size=2):
     losses = []
     for number in range(steps):
-        runtime.seed_all(1, "step", number)
+        seeds.seed_all(1, "step", number)
         model.set_input(batch(size, seed=number))
         model.optimize_parameters()
         losses.append(model.get_current_losses())
@@ -109,13 +109,13 @@ def test_float16_gradients_are_scaled_within_networks_and_only_there(tmp_path, m
     model = made_fast(MODELS["pix2pix"], tmp_path, "fp16", monkeypatch)
     net, scale = model.netG, model.scale
     image = torch.randn(1, 3, 32, 32, requires_grad=True)
-    runtime.seed_all(0)
+    seeds.seed_all(0)
     (net(image).square().mean() * 2).backward()
     scaled = [p.grad.clone() for p in net.parameters()]
     left, image.grad = image.grad, None
     scale.value.fill_(2.0)
     net.zero_grad()
-    runtime.seed_all(0)
+    seeds.seed_all(0)
     (net(image).square().mean() * 2).backward()
     for p, before in zip(net.parameters(), scaled, strict=True):
         torch.testing.assert_close(before / 2**15, p.grad, rtol=0.1, atol=1e-3)
@@ -296,14 +296,14 @@ def test_a_subclass_that_overrides_forward_or_backward_gets_identities_of_its_ow
 @pytest.mark.parametrize("norm", ["instance", "batch"])
 @pytest.mark.parametrize("netG", ["resnet_6blocks", "unet_32", "encdec_128"])
 def test_checkpointed_networks_compute_the_same_bits_in_less_memory(netG, norm):
-    runtime.seed_all(5)
+    seeds.seed_all(5)
     plain = networks.define_G(3, 3, 4, netG, norm, use_dropout=True)
     saving = copy.deepcopy(plain)
     layers.recompute_stages(saving, True)
     x = torch.rand(2, 3, 128, 128)
     kept = []
     for net in (plain, saving):
-        runtime.seed_all(6)
+        seeds.seed_all(6)
         image, sizes = x.clone().requires_grad_(), {}
         with torch.autograd.graph.saved_tensors_hooks(
             lambda t, s=sizes: (s.update({t.data_ptr(): t.nbytes}), t)[1], lambda t: t

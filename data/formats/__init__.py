@@ -1,0 +1,1 @@
+"""Reading images from files, one module per family of formats."""

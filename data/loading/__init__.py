@@ -1,0 +1,1 @@
+"""From datasets to batches: data loader, sampler, workers, cache, prefetching."""

@@ -1,0 +1,1 @@
+"""Programs for one job each; their parts are in sub-packages."""

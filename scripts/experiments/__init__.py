@@ -1,0 +1,1 @@
+"""Parts of pages.py, the index of all experiments."""

@@ -1,0 +1,1 @@
+"""Parts of real_or_fake.py."""

@@ -1,0 +1,1 @@
+"""Fetches published datasets and unpacks their archives."""

@@ -1,0 +1,1 @@
+"""Scores of pairs and distances between sets of images."""

@@ -1,0 +1,1 @@
+"""The training page and the results page; assets/ holds their scripts and styles."""
