@@ -10,4 +10,5 @@ if [[ ${1:-} == --faults ]]; then
 fi
 .venv/bin/ruff check
 .venv/bin/ruff format --check
-.venv/bin/python -m pytest -n auto "$@"
+PYTHONPATH=. .venv/bin/lint-imports --no-cache
+.venv/bin/python -m pytest -n auto --dist loadfile "$@"
