@@ -1,9 +1,9 @@
 """What does each part of CycleGAN's loss contribute? Cycle alone, GAN alone, one cycle, both; and the identity loss.
 
-The CycleGAN paper's section 5.1.4, tables 4 and 5, figure 7; the identity loss is in section 5.2 and figure 9. In figure
-7, cycle alone and GAN + backward cycle do not reach the target domain. GAN alone and GAN + forward cycle collapse: they
-give the same label map for every photo. The paper's forward cycle starts from label maps, which are B in this project's
-cityscapes. --quick takes about 18 minutes on two cores.
+The CycleGAN paper's section 5.1.4, tables 4 and 5, figure 7; the identity loss is in section 5.2 and figure 9.
+In figure 7, cycle alone and GAN + backward cycle do not reach the target domain. GAN alone and GAN + forward cycle
+collapse: they give the same label map for every photo. The paper's forward cycle starts from label maps, which are B in
+this project's cityscapes. --quick takes about 18 minutes on two cores.
 
     python scripts/studies/cyclegan.py --quick
     python scripts/studies/cyclegan.py --dataroot ./datasets/cityscapes --direction BtoA

@@ -1,8 +1,8 @@
 """U-Net or encoder-decoder? The same generator with and without its skip connections, trained by L1 and by L1+cGAN.
 
-The pix2pix paper's section 4.3, table 2 and figure 5: the encoder-decoder is the U-Net without its skip connections, and
-it is worse with either loss. The paper used batches of 10 here and batches of 1 in its other tables, so its U-Net scores
-differ from those of table 1. --quick takes about 7 minutes on two cores.
+The pix2pix paper's section 4.3, table 2 and figure 5: the encoder-decoder is the U-Net without its skip connections,
+and it is worse with either loss. The paper used batches of 10 here and batches of 1 in its other tables, so its U-Net
+scores differ from those of table 1. --quick takes about 7 minutes on two cores.
 
     python scripts/studies/generators.py --quick
     python scripts/studies/generators.py --dataroot ./datasets/facades --direction BtoA
