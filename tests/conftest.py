@@ -57,6 +57,16 @@ def type_command(*words, cwd=ROOT, timeout=300, env=None):
     )
 
 
+@pytest.fixture(autouse=True, scope="session")
+def shared_experiments(tmp_path_factory):
+    """Give support/experiments.py a folder that all workers of this run see."""
+    import experiments
+
+    base = tmp_path_factory.getbasetemp()
+    experiments.shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "experiments"
+    experiments.shared.mkdir(exist_ok=True)
+
+
 @pytest.fixture
 def run():
     """`run("train.py", "--dataroot", ...)`: the command as a user types it."""
