@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 import subprocess
@@ -254,6 +255,14 @@ def test_the_example_model_trains_with_the_losses_that_it_names(examples, away, 
     losses = {name: float(number) for name, number in re.findall(r"(\w+): ([\d.]+) ", line.partition(")")[2])}
     assert list(losses) == ["G_GAN", "G_L1", "D_real", "D_fake", "G_edges"]
     assert losses["G_edges"] > 0
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_examples_import_names_that_exist(page):
+    for code in blocks(page, "python"):
+        for node in ast.walk(ast.parse(code)):
+            if isinstance(node, ast.ImportFrom):
+                exec(ast.unparse(node), {})
 
 
 def test_pages_name_no_file_of_the_project_that_is_not_there():
