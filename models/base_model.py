@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from models import layers, networks
+from models import architecture, layers, networks
 from util.checkpoint import training_state
 from util.checkpoint.checkpointer import Checkpointer, load_weights, prefix_of, read, unwrap
 from util.checkpoint.ema import Average, load_averages
@@ -273,7 +273,7 @@ class BaseModel(ABC):
     def explain_misfit(self, name, net, state):
         """Say which flags would make network `name` such that a file's state dict fits, or return None."""
         backwards = name.startswith("G_B") and "G_A" in self.model_names  # CycleGAN's, from output_nc to input_nc
-        return networks.explain_misfit(net, state, backwards)
+        return architecture.explain_misfit(net, state, backwards)
 
     def load_from(self, where, prefix):
         """Begin with weights of another experiment or of a file; a network that has none there starts afresh."""

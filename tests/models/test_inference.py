@@ -14,7 +14,7 @@ from terminal import TINY, copy_tree, type_fast, type_well, weights
 from test_networks import golden_state_dicts
 
 from models import create_model, networks
-from models.networks import infer_D, infer_G
+from models.architecture import explain_misfit, infer_D, infer_G
 from options.test_options import TestOptions as TestingOptions
 from options.train_options import TrainOptions
 from util.checkpoint.checkpointer import Checkpointer, load_weights
@@ -173,24 +173,24 @@ def test_inferring_draws_nothing_at_random():
     ],
 )
 def test_a_network_that_does_not_fit_names_the_flags_that_would(here, there, says):
-    reason = networks.explain_misfit(generator(**here), generator(**there).state_dict())
+    reason = explain_misfit(generator(**here), generator(**there).state_dict())
     assert says in reason
     if "channels" in here:
-        reason = networks.explain_misfit(generator(**here), generator(**there).state_dict(), backwards=True)
+        reason = explain_misfit(generator(**here), generator(**there).state_dict(), backwards=True)
         assert "--input_nc 2 --output_nc 1" in reason
 
 
 def test_a_discriminator_that_does_not_fit_names_the_flags_too():
     net = discriminator("n_layers", layers=2)
-    assert networks.explain_misfit(net, discriminator(ndf=8).state_dict()) == (
+    assert explain_misfit(net, discriminator(ndf=8).state_dict()) == (
         "it was trained with --netD basic --ndf 8 --n_layers_D 3: type that"
     )
-    assert "it judges 6 channels, and 3 are judged here" in networks.explain_misfit(
+    assert "it judges 6 channels, and 3 are judged here" in explain_misfit(
         discriminator(), discriminator(channels=6).state_dict()
     )
-    assert networks.explain_misfit(net, generator().state_dict()) == "it holds a generator"
-    assert networks.explain_misfit(generator(), net.state_dict()) == "it holds a discriminator"
-    assert networks.explain_misfit(net, {"weight": torch.ones(1)}) is None
+    assert explain_misfit(net, generator().state_dict()) == "it holds a generator"
+    assert explain_misfit(generator(), net.state_dict()) == "it holds a discriminator"
+    assert explain_misfit(net, {"weight": torch.ones(1)}) is None
 
 
 # ---- bare files: --name is enough ----
