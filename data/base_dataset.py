@@ -6,7 +6,7 @@ import contextlib
 from abc import ABC, abstractmethod
 
 import torch.utils.data
-from torchvision.transforms import Compose, InterpolationMode
+from PIL import Image
 
 from data import transforms
 from util.errors import UserError, printable
@@ -41,8 +41,8 @@ def get_params(opt, size: tuple[int, int]) -> dict:
     return transforms.draw_params(opt.preprocess, opt.load_size, opt.crop_size, size)
 
 
-def get_transform(opt, params=None, grayscale=False, method=InterpolationMode.BICUBIC, convert=True) -> Compose:
-    """Build the transform that `--preprocess` asks for, with its own random crop and flip or those of `params`.
+def get_transform(opt, params=None, grayscale=False, method=Image.Resampling.BICUBIC, convert=True):
+    """Build the torchvision Compose for `--preprocess`, with its own random crop and flip or those of `params`.
 
     PIL image to float tensor (C, H, W) in [-1, 1], or to PIL image without `convert`.
     """

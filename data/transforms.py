@@ -7,8 +7,6 @@ import random
 from functools import partial
 
 from PIL import Image, ImageOps
-from torchvision import transforms as T
-from torchvision.transforms.functional import InterpolationMode
 
 from util.errors import UserError, did_you_mean
 
@@ -23,13 +21,6 @@ PREPROCESS = {
 }
 
 MOST_PIXELS = 178_956_970  # of an image after resizing: as many as Pillow reads from a file
-
-FILTERS = {
-    InterpolationMode.NEAREST: Image.Resampling.NEAREST,
-    InterpolationMode.BILINEAR: Image.Resampling.BILINEAR,
-    InterpolationMode.BICUBIC: Image.Resampling.BICUBIC,
-    InterpolationMode.LANCZOS: Image.Resampling.LANCZOS,
-}
 
 
 def check(preprocess: str, load_size: int, crop_size: int) -> None:
@@ -71,14 +62,16 @@ def build(
     flip: bool = True,
     params: dict | None = None,
     grayscale: bool = False,
-    method: InterpolationMode | int = InterpolationMode.BICUBIC,
+    method=Image.Resampling.BICUBIC,
     convert: bool = True,
-) -> T.Compose:
-    """Build a transform of PIL images: grey, resize, crop, flip, and (with `convert`) a float tensor in [-1, 1].
+):
+    """Build a Compose for PIL images: grey, resize, crop, flip, and (with `convert`) a float tensor in [-1, 1].
 
     Without `params` (see `draw_params`) crop and flip are drawn from torch's generator at each call. `method` is an
     interpolation mode of torchvision or PIL. The steps are functions that pickle, for workers that are spawned.
     """
+    from torchvision import transforms as T  # takes seconds to import, which parsing options must not wait for
+
     check(preprocess, load_size, crop_size)
     steps = [T.Grayscale(1)] if grayscale else []
     if "resize" in preprocess:
@@ -97,13 +90,14 @@ def build(
     return T.Compose(steps)
 
 
-def scale_width(image: Image.Image, load_size: int, crop_size: int, method=InterpolationMode.BICUBIC) -> Image.Image:
+def scale_width(image: Image.Image, load_size: int, crop_size: int, method=Image.Resampling.BICUBIC) -> Image.Image:
     """Resize to `load_size` wide; a height that would be below `crop_size` is stretched to it, as in the reference.
 
     The new height is a multiple of nothing: generators pad what they cannot divide.
     """
     size = resized_size("scale_width", load_size, crop_size, image.size)
-    return image if image.size == size else image.resize(size, FILTERS.get(method, method))
+    filter = method if isinstance(method, int) else Image.Resampling[method.name]  # torchvision's have PIL's names
+    return image if image.size == size else image.resize(size, filter)
 
 
 def resized_size(preprocess: str, load_size: int, crop_size: int, size: tuple[int, int]) -> tuple[int, int]:

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from PIL import Image
 from torch.nn import functional as F
-from torchvision.transforms import RandomCrop
 
 from data import transforms
 from data.base_dataset import about
@@ -104,6 +103,8 @@ class ByteReader:
         if self.crop_size:
             transforms.check_fits(image, self.crop_size)
             if params is None:
+                from torchvision.transforms import RandomCrop  # late: parsing options must not wait for torchvision
+
                 y, x, *_ = RandomCrop.get_params(image, (self.crop_size, self.crop_size))
             else:
                 x, y = params["crop_pos"]
