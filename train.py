@@ -45,12 +45,13 @@ def train(opt):
             dataset.set_epoch(epoch, start=progress.epoch_iter)
 
             for batch in visualizer.track(dataset, progress):
-                model.place = dataset.place
-                progress.advance(opt.batch_size * processes.world_size(), begins=model.place.first)
+                part = dataset.step_part  # one of several with --grad_accum, else a whole step
+                model.begin_batch(part)
+                progress.advance(opt.batch_size * processes.world_size(), begins=part.first)
                 seeds.seed_all(opt.seed, "step", processes.rank(), progress.total_iters)
                 model.set_input(batch)
                 model.optimize_parameters()
-                if not model.place.last:
+                if not part.last:
                     continue  # --grad_accum: further batches belong to this step
 
                 if progress.passed(opt.display_freq):

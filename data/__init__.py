@@ -90,7 +90,7 @@ class CustomDatasetDataLoader:
             generator=torch.Generator(),  # of its own: by default the loader draws from the training's
         )
         self.begun = False
-        self.place = StepPart()  # how the batch at hand counts, see EpochSampler.place
+        self.step_part = StepPart()  # how the batch at hand counts, see EpochSampler.step_part
 
     def load_data(self):
         """Return the loader itself."""
@@ -117,7 +117,7 @@ class CustomDatasetDataLoader:
             if isinstance(batch, UserError):
                 # A new one: an exception that its own frame holds is freed late, and then the workers take 5 s to end.
                 raise DataError(*batch.args)
-            self.place = self.sampler.place(number)
+            self.step_part = self.sampler.step_part(number)
             yield batch
 
     def _batches(self):

@@ -57,7 +57,7 @@ class BaseModel(ABC):
         self.schedulers: list = []
         self.image_paths: list[str] = []
         self.progress = training_state.Progress(epoch=getattr(opt, "epoch_count", 1))
-        self.place = StepPart()  # how the batch at hand counts
+        self.step_part = StepPart()  # what the current batch is of an optimizer step
         self.averages: dict[str, Average] = {}  # of the generators' weights (--ema)
         self.best_so_far: training_state.Best | None = None  # epoch, by what util.monitor.validation measures
         self.scale: plan.Scale | None = None  # of gradients within networks, in float16
@@ -102,7 +102,7 @@ class BaseModel(ABC):
             plan.accelerate(net, opt, self.device, self.scale, ours="capturable" in vars(type(self)))
             if self.isTrain and getattr(opt, "ema", 0) and name.startswith("G"):
                 self.averages[name] = Average(net, opt.ema)
-            net = processes.distribute(net, lambda: self.place.share) if self.isTrain else net
+            net = processes.distribute(net, lambda: self.step_part.share) if self.isTrain else net
             setattr(self, "net" + name, net)
         if self.isTrain:
             for optimizer in self.optimizers:
@@ -121,7 +121,7 @@ class BaseModel(ABC):
         averaged = [name for name in self.averages if trains(optimizer, self.networks()[name])]
 
         def complete(*_):
-            if not self.place.last:
+            if not self.step_part.last:
                 raise UserError(
                     f"--grad_accum: {type(self).__name__} steps its optimizers after every batch; let it compute "
                     "gradients within `with self.update(optimizer, net):`, which steps when the batches are complete"
@@ -152,6 +152,10 @@ class BaseModel(ABC):
 
     # ---- one step ----
 
+    def begin_batch(self, step_part: StepPart):
+        """Set what the next batch is of an optimizer step; without this call each batch is a whole step."""
+        self.step_part = step_part
+
     @contextmanager
     def update(self, optimizer, *nets):
         """One optimizer step on `nets`; every other network is frozen while the body runs backward.
@@ -162,13 +166,13 @@ class BaseModel(ABC):
         for p in frozen:
             p.requires_grad_(False)
         try:
-            if self.place.first:
+            if self.step_part.first:
                 optimizer.zero_grad(set_to_none=True)
             else:
-                scale_gradients(optimizer, self.place.rescale)
+                scale_gradients(optimizer, self.step_part.rescale)
             yield
-            if self.place.last:
-                scale_gradients(optimizer, self.place.weight)
+            if self.step_part.last:
+                scale_gradients(optimizer, self.step_part.weight)
                 optimizer.step()
             else:
                 self.health.note_images(optimizer)
@@ -247,7 +251,7 @@ class BaseModel(ABC):
             return OrderedDict()
         values = torch.stack([loss.to(self.device, torch.float32) for loss in losses])
         if dist.is_initialized():
-            dist.all_reduce(values.mul_(self.place.share / processes.world_size()))
+            dist.all_reduce(values.mul_(self.step_part.share / processes.world_size()))
         self.health.check()
         return OrderedDict(zip(names, values.tolist(), strict=True))
 

@@ -44,7 +44,7 @@ class EpochSampler(Sampler):
             random.Random(f"order, seed {self.seed}, epoch {self.epoch}").shuffle(order)
         return order
 
-    def place(self, batch: int) -> StepPart:
+    def step_part(self, batch: int) -> StepPart:
         """Return how the batch number `batch` since `start` counts.
 
         Gradients weighted by the share and averaged over processes are the mean over images; so is their sum over the

@@ -241,7 +241,7 @@ def ahead(monkeypatch):
 def places(opt):
     loader = create_dataset(opt)
     loader.set_epoch(1, start=2)
-    return [(batch["A_paths"], batch["A"].tolist(), loader.place) for batch in loader]
+    return [(batch["A_paths"], batch["A"].tolist(), loader.step_part) for batch in loader]
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -33,7 +33,7 @@ def joined(samplers):
     together = []
     for step, parts in enumerate(zip(*map(steps, samplers), strict=True)):
         together.append(
-            [i for sampler, part in zip(samplers, parts, strict=True) if sampler.place(step).share for i in part]
+            [i for sampler, part in zip(samplers, parts, strict=True) if sampler.step_part(step).share for i in part]
         )
     return together
 
@@ -85,8 +85,8 @@ def test_one_two_and_three_processes_see_the_same_steps(length, start):
 )
 def test_a_short_last_batch_is_spread_evenly_and_weighted_by_its_share(length, shares, parts):
     samplers = group(length, 2, 3, shuffle=False)
-    assert [sampler.place(0).share for sampler in samplers] == [1.0, 1.0, 1.0]
-    assert [sampler.place(1).share for sampler in samplers] == pytest.approx(shares)
+    assert [sampler.step_part(0).share for sampler in samplers] == [1.0, 1.0, 1.0]
+    assert [sampler.step_part(1).share for sampler in samplers] == pytest.approx(shares)
     assert [steps(sampler)[1] for sampler in samplers] == parts
     values = torch.arange(100.0) ** 2  # a loss for each image
     means = [values[part].mean() * share for part, share in zip(parts, shares, strict=True)]
@@ -205,7 +205,7 @@ def test_processes_load_together_what_one_process_loads(folder, monkeypatch):
         monkeypatch.setenv("RANK", str(rank))
         loader = create_dataset(data_options(folder, "unaligned", batch_size=2))
         assert len(loader) == 7
-        parts.append([(batch, loader.place.share) for batch in loader])
+        parts.append([(batch, loader.step_part.share) for batch in loader])
     assert [[share for _, share in part] for part in parts] == [
         [1.0, pytest.approx(4 / 3)],
         [1.0, pytest.approx(2 / 3)],

@@ -159,7 +159,7 @@ def watch(record: int, point: Kill | None, rank: int) -> None:
                 "weights": digest(*(p for net in model.networks().values() for p in net.parameters())),
                 "rates": [group["lr"].hex() for optimizer in model.optimizers for group in optimizer.param_groups],
                 "losses": {n: repr(torch.as_tensor(getattr(model, f"loss_{n}")).item()) for n in model.loss_names},
-                "images": [Path(path).name for path in model.image_paths if model.place.share],
+                "images": [Path(path).name for path in model.image_paths if model.step_part.share],
             }
             os.write(record, (json.dumps(line) + "\n").encode())
             die("after", step)

@@ -49,22 +49,22 @@ def part(whole, begin, end):
 # ---- gradient accumulation ----
 
 
-def places(length, batch_size, grad_accum, world_size=1):
+def step_parts(length, batch_size, grad_accum, world_size=1):
     from data.loading.sampler import EpochSampler
 
     sampler = EpochSampler(length, batch_size, world_size=world_size, grad_accum=grad_accum)
-    return [sampler.place(i) for i in range(len(sampler))]
+    return [sampler.step_part(i) for i in range(len(sampler))]
 
 
 def test_the_batches_of_a_step_are_weighted_by_their_images():
-    assert places(4, 1, 1) == [StepPart()] * 4
-    assert places(7, 2, 3) == [
+    assert step_parts(4, 1, 1) == [StepPart()] * 4
+    assert step_parts(7, 2, 3) == [
         StepPart(1.0, True, False, 1.0, 1.0),
         StepPart(1.0, False, False, 1.0, 0.5),
         StepPart(1.0, False, True, 1.0, 1 / 3),
         StepPart(1.0, True, True, 1.0, 1.0),
     ]
-    short = places(5, 2, 4)[-1]  # 2, 2 and 1 images: a sum in units of the last batch, times 1/5
+    short = step_parts(5, 2, 4)[-1]  # 2, 2 and 1 images: a sum in units of the last batch, times 1/5
     assert (short.first, short.last, short.rescale, short.weight) == (False, True, 2.0, 0.2)
 
 
@@ -80,8 +80,8 @@ def test_accumulated_batches_equal_one_batch_in_float64(data, tmp_path, images, 
             whole.set_input(images_of_step)
             whole.optimize_parameters()
             first, second = StepPart(last=False), StepPart(1.0, False, True, 2 / (count - 2), (count - 2) / count)
-            for place, piece in ((first, part(images_of_step, 0, 2)), (second, part(images_of_step, 2, count))):
-                parts.place = place
+            for step_part, piece in ((first, part(images_of_step, 0, 2)), (second, part(images_of_step, 2, count))):
+                parts.begin_batch(step_part)
                 parts.set_input(piece)
                 parts.optimize_parameters()
         for name, net in whole.networks().items():
@@ -117,8 +117,8 @@ def test_pix2pix_accumulates_and_G_sees_the_new_D_in_the_last_batch_only(data, t
         backward_G()
 
     model.backward_G = spy
-    for place in (StepPart(last=False), StepPart(1.0, False, True, 1.0, 0.5)):
-        model.place = place
+    for step_part in (StepPart(last=False), StepPart(1.0, False, True, 1.0, 0.5)):
+        model.begin_batch(step_part)
         model.set_input(batch())
         model.optimize_parameters()
     assert seen == [True, False]
@@ -152,7 +152,7 @@ def test_train_accumulates_and_saves_at_the_ends_of_steps(data, tmp_path):
 
 def test_a_model_that_steps_by_itself_is_told_how_to_accumulate(data, tmp_path):
     model = make_model(f"--dataroot {data / 'pairs'} --model template {NETS} --name own --grad_accum 2", tmp_path)
-    model.place = StepPart(last=False)
+    model.begin_batch(StepPart(last=False))
     model.set_input(batch())
     model.forward()
     model.backward()

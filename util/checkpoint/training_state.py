@@ -268,7 +268,7 @@ class Saver:
         return self
 
     def __exit__(self, kind, *_):
-        if kind and issubclass(kind, DataError) and processes.world_size() == 1 and self.model.place.last:
+        if kind and issubclass(kind, DataError) and processes.world_size() == 1 and self.model.step_part.last:
             self("latest")
             if not self.failed:
                 warn("training was saved as it is; with the data mended, --continue_train goes on from here")

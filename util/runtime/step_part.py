@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 
 class StepPart(NamedTuple):
-    """Where a batch stands: beside the other processes' batches, and among those that make one step (`--grad_accum`).
+    """How one batch counts: among the processes' batches, and among the batches of one step (`--grad_accum`).
 
-    Gradients are summed up in units of the newest batch, so that nothing is scaled while batches are of one size.
+    Gradients are summed in units of the newest batch, so that nothing is scaled while all batches have one size.
     """
 
     share: float = 1.0  # this process's images over an equal share of all; not 1 in a short last batch
-    first: bool = True  # begins a step of the optimizers
-    last: bool = True  # completes it
-    rescale: float = 1.0  # the sum so far is to be multiplied by this: the images of the batch before over this one's
-    weight: float = 1.0  # makes the sum a mean: the images of this batch over those of the step
+    first: bool = True  # this batch begins an optimizer step
+    last: bool = True  # this batch completes it
+    rescale: float = 1.0  # factor for the sum so far: the images of the previous batch over this one's
+    weight: float = 1.0  # factor that makes the sum a mean: the images of this batch over those of the step

@@ -82,7 +82,7 @@ class CapturedStep:
         taken = {name: getattr(model, name) for name in vars(type(model))["capturable"]}
         whole = all(len(image) == model.opt.batch_size for image in taken.values())
         fits = all(taken[name].shape == image.shape for name, image in self.images.items())
-        if model.place != StepPart() or not (whole and fits):
+        if model.step_part != StepPart() or not (whole and fits):
             self.eagerly()
         elif self.warmed_up < WARM_UP:
             self.warmed_up += 1
