@@ -16,7 +16,7 @@ from data import create_dataset
 from models import create_model
 from options.test_options import TestOptions, loading_processes
 from util.errors import explained_errors
-from util.loggers.dashboards import start_wandb
+from util.loggers.wandb import start_wandb
 from util.pages.results_page import compared, page_of
 from util.pages.results_writer import Results
 from util.runtime import seeds

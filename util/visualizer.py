@@ -1,4 +1,4 @@
-"""One face over what shows a run: console, log, web page, visdom, and the dashboards that a user asks for."""
+"""One interface to everything that reports a run: console, log files, web page, visdom, dashboards."""
 
 from __future__ import annotations
 
@@ -9,15 +9,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from util.errors import warn
-from util.loggers.console import LossLog, Meter
-from util.loggers.dashboards import Guard, TensorboardSink, VisdomSink, WandbSink
+from util.loggers.base import Guard, Pictures, Sink, Step
+from util.loggers.console import Meter
+from util.loggers.log_files import LogFiles
 from util.loggers.run_summary import run_header
-from util.loggers.visuals import Pictures, Step, batch_sheet, three_channels
+from util.loggers.tensorboard import TensorboardSink
+from util.loggers.visdom import VisdomSink
+from util.loggers.visuals import batch_sheet, three_channels
+from util.loggers.wandb import WandbSink
 from util.metrics.scores import METRICS
-from util.monitor import forecast
 from util.monitor.diagnosis import Diagnosis
-from util.monitor.validation import watched
-from util.pages.results_writer import fetch, save_images  # noqa: F401 - loops import save_images from here
+from util.monitor.first_batch import find_useless_items
+from util.monitor.validation import watched_metric
+from util.pages.results_writer import fetch, save_images  # noqa: F401 - training loops import save_images from here
 from util.pages.training_page import TrainingPage
 from util.runtime import processes
 
@@ -25,7 +29,7 @@ from util.runtime import processes
 class Visualizer:
     """Show and log a run. Under torchrun only the main process does; in the others every method is silent.
 
-    `saved`, `current_epoch`, `vis` and the paths are attributes that scripts read.
+    Training scripts read the attributes `saved`, `current_epoch`, `vis` and the paths.
     """
 
     def __init__(self, opt: argparse.Namespace):
@@ -52,9 +56,9 @@ class Visualizer:
         self.dataset_size = 0
         self.meter = Meter()
         self.page: TrainingPage | None = None
-        self.log: LossLog | None = None
-        self.validations: LossLog | None = None
-        self.sinks: list[tuple[Guard, object]] = []
+        self.log: LogFiles | None = None
+        self.validations: LogFiles | None = None
+        self.sinks: list[tuple[Guard, Sink]] = []
         self._first_batch = True
         self._last = 0  # images at the last plotted losses
         self._files = Guard("log files", self.say)
@@ -62,11 +66,11 @@ class Visualizer:
             self._begin()
 
     def _begin(self) -> None:
-        """Open what this run is logged to."""
+        """Open the log files and the sinks that the options ask for."""
         done = math.inf if getattr(self.opt, "continue_train", False) else 0  # until `resume` knows better
-        self.log = LossLog(self.folder)
+        self.log = LogFiles(self.folder)
         self.log.write_line(f"{'=' * 16} Training Loss ({time.strftime('%c')}) {'=' * 16}")
-        self.validations = LossLog(self.folder, "validation.csv")
+        self.validations = LogFiles(self.folder, "validation.csv")
         for table in (self.log, self.validations):
             table.cut(done)
         if self.use_html:
@@ -82,25 +86,25 @@ class Visualizer:
             self.sinks += [(guard, sink)] if sink is not None else []
         if getattr(self.opt, "use_tensorboard", False):
             self._add_sink("tensorboard", TensorboardSink(self.opt, self.folder))
-        self._add_sink("diagnosis", Diagnosis(self.opt, self._tell))
+        self._add_sink("diagnosis", Diagnosis(self.opt, self._log_line))
 
     def _about(self) -> dict:
-        """Return what the page tells of the run, and what it needs to tell how far that is and which epoch is best."""
+        """Return the facts in the head of the page, and those by which it shows progress and the best epoch."""
         epochs = getattr(self.opt, "n_epochs", 0) + getattr(self.opt, "n_epochs_decay", 0)
-        best = watched(self.opt) if getattr(self.opt, "val_freq", 0) else ""
+        best = watched_metric(self.opt) if getattr(self.opt, "val_freq", 0) else ""
         lower = [name for name, metric in METRICS.items() if metric.lower]
         return {**run_header(self.opt), "epochs": epochs, "best": best, "lower": lower}
 
-    def _tell(self, line: str) -> None:
+    def _log_line(self, line: str) -> None:
         """Print a line and log it."""
         self.say(line)
         self._files(self.log.write_line, line)
 
-    def _add_sink(self, name: str, sink: object) -> None:
+    def _add_sink(self, name: str, sink: Sink) -> None:
         self.sinks.append((Guard(name, self.say), sink))
 
     def create_visdom_connections(self) -> None:
-        """Look for the user's visdom server, unless one is used already; none is ever started."""
+        """Connect to the user's visdom server if it answers; none is ever started."""
         wanted = self.display_id > 0 and hasattr(self.opt, "display_server")
         if self.active and wanted and self.vis is None:
             sink = VisdomSink(self.opt, self.say)
@@ -109,40 +113,36 @@ class Visualizer:
                 self._add_sink("visdom", sink)
 
     def say(self, line: str) -> None:
-        """Print a line in the main process, above the progress bar where there is one."""
+        """Print a line in the main process, above the progress bar if there is one."""
         if self.active:
             self.meter.say(line)
 
     def resume(self, progress, optimizers: Sequence = ()) -> None:
-        """Follow `progress` (.epoch, .epoch_iter, .total_iters), and forget what was logged beyond it.
+        """Follow `progress` (.epoch, .epoch_iter, .total_iters), and discard log entries beyond it.
 
-        The learning rate is that of the first optimizer.
+        The logged learning rate is the first optimizer's.
         """
         self.progress, self.optimizers = progress, optimizers
         if self.log is not None:
             self._files(self.log.cut, progress.total_iters)
             self._files(self.validations.cut, progress.total_iters, progress.epoch)
             for guard, sink in self.sinks:
-                if hasattr(sink, "cut"):
-                    guard(sink.cut, progress.total_iters, progress.epoch)
+                guard(sink.cut, progress.total_iters, progress.epoch)
 
     def flush(self) -> None:
-        """Wait until all that was shown is on disk."""
+        """Wait until everything shown is on disk."""
         for guard, sink in self.sinks:
-            if hasattr(sink, "flush"):
-                guard(sink.flush)
+            guard(sink.flush)
 
     def close(self) -> None:
-        """Take the progress bar away and send what dashboards still wait for; the end of the program does so, too."""
+        """Remove the progress bar and let every sink write what is left; the end of the program also does."""
         self.meter.close_bar()
-        if self.page and self.progress:
-            self.page.epochs = self.progress.epoch - 1
+        epochs = self.progress.epoch - 1 if self.progress else 0
         for guard, sink in self.sinks:
-            if hasattr(sink, "close"):
-                guard(sink.close)
+            guard(sink.close, epochs)
 
     def set_dataset_size(self, dataset_size: int) -> None:
-        """Tell how many images an epoch has, for the axis of epochs."""
+        """Set the number of images of an epoch, for the axis of epochs."""
         self.dataset_size = dataset_size
 
     def reset(self) -> None:
@@ -158,7 +158,7 @@ class Visualizer:
             yield from dataset
             return
         self.progress = progress
-        self._first_batch &= not progress.total_iters  # of a run that goes on it is drawn already
+        self._first_batch &= not progress.total_iters  # a resumed run has drawn it already
         self.dataset_size = self.dataset_size or len(dataset)
         if self.meter.lap_images is None:
             self.meter.lap_images = progress.total_iters
@@ -215,7 +215,7 @@ class Visualizer:
                 guard(sink.losses, step, values)
 
     def _step(self, total_iters: int) -> Step:
-        """Find the epoch and how much of it is done; a loop that tells neither is drawn over its images."""
+        """Return the point of the run; without progress or dataset size, x counts images."""
         if self.progress and self.dataset_size:
             share = min(self.progress.epoch_iter / self.dataset_size, 1.0)
             lr = float(self.optimizers[0].param_groups[0]["lr"]) if self.optimizers else None
@@ -223,7 +223,7 @@ class Visualizer:
         return Step(self.current_epoch, total_iters, total_iters / (self.dataset_size or 1))
 
     def _older_step(self, epoch: int, ratio: float) -> Step:
-        """Find how many images that was; where an epoch's size is unknown, count thousandths of epochs."""
+        """Return the point of the run for an epoch and its fraction; an unknown epoch's size counts as 1000."""
         done = epoch - 1 + ratio
         total_iters = self.progress.total_iters if self.progress else round(done * (self.dataset_size or 1000))
         return Step(epoch, total_iters, done)
@@ -253,7 +253,7 @@ class Visualizer:
         self._files(self.log.add, row | {name: f"{value:.7g}" for name, value in values.items()})
 
     def display_validation(self, epoch: int, total_iters: int, values: dict[str, float], samples: Pictures) -> None:
-        """Print, log and show what was measured after an epoch, and pictures of the same images every time."""
+        """Print, log and show the scores after an epoch, and pictures of the same images every time."""
         if not self.active:
             return
         with self.meter.showing():
@@ -272,9 +272,9 @@ class Visualizer:
         return f"epoch {epoch}/{last}" if last else f"epoch {epoch}"
 
     def _draw_first_batch(self, batch: dict) -> None:
-        """Save a picture of what the network is fed, so that a mixed-up A and B are seen at once."""
+        """Save a picture of the network's first input, so that swapped domains are seen at once."""
         if isinstance(batch, dict):
-            for line in forecast.about_batch(batch):
+            for line in find_useless_items(batch):
                 warn(line)
         sheet = batch_sheet(batch) if isinstance(batch, dict) else None
         if sheet is not None:
@@ -284,7 +284,7 @@ class Visualizer:
 
 
 def fetched(visuals: dict[str, object]) -> Pictures:
-    """Return what a model shows as pictures; a device is waited for once."""
+    """Return a model's visuals as pictures, waiting for the device once."""
     arrays, ready = fetch(visuals)
     if ready:
         ready.synchronize()

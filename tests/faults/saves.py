@@ -42,7 +42,7 @@ from faults.shim import FAIL, FAIL_DONE, HALF, KILL_BEFORE, KILL_WITHIN, LOSE
 
 from options.saved import write_text
 from util.checkpoint.checkpointer import Checkpointer, SaveError, weights
-from util.loggers.console import LossLog
+from util.loggers.log_files import LogFiles
 
 BESIDE = ".new"
 ERRORS = {
@@ -456,7 +456,7 @@ def judge_options(folder: Path, returned: int, oldest: int) -> None:
 
 def write_table(folder: Path) -> None:
     """Write metrics.csv, which gets a new column with each row."""
-    log = LossLog(folder)
+    log = LogFiles(folder)
     for number in (1, 2, 3):
         log.add({"total_iters": str(number), **{f"loss_{i}": "0.5" for i in range(number)}})
         shim.control.returned += 1
@@ -464,7 +464,7 @@ def write_table(folder: Path) -> None:
 
 def judge_table(folder: Path, returned: int) -> None:
     """See that no row is lost but the one in writing; raises Broken."""
-    rows = [int(row["total_iters"]) for row in LossLog(folder)._read()[1]]
+    rows = [int(row["total_iters"]) for row in LogFiles(folder)._read()[1]]
     if rows not in ([*range(1, returned + 1)], [*range(1, returned + 2)]):
         raise Broken(f"lost: metrics.csv has the rows {rows} after {returned} writes")
 

@@ -28,7 +28,7 @@ from options.train_options import TrainOptions
 from scripts import doctor
 from scripts.checks import dataset, device, image_files
 from util.errors import UserError
-from util.monitor import forecast
+from util.monitor import first_batch, forecast
 
 TINY = (
     "--netG unet_32 --ngf 8 --ndf 8 --load_size 36 --crop_size 32 --num_threads 0 --display_id -1 --seed 7 --gpu_ids -1"
@@ -330,11 +330,11 @@ def test_the_first_batch_is_searched_for_what_teaches_nothing():
     A[1] = torch.tensor([0.1, 0.5, -1])[:, None, None]
     B[2] = A[2]
     batch = {"A": A, "B": B, "A_paths": ["x.png", "y\n.png", "z.png"], "B_paths": ["p", "q", "r"]}
-    assert forecast.about_batch(batch) == [
-        "y\\n.png has a single colour (A): instance norm divides by next to nothing there",
+    assert first_batch.find_useless_items(batch) == [
+        "y\\n.png has a single colour (A): instance norm can't scale it",
         "z.png: A and B are the same image",
     ]
-    assert forecast.about_batch({"A": B, "text": ["x"], "numbers": torch.ones(3)}) == []
+    assert first_batch.find_useless_items({"A": B, "text": ["x"], "numbers": torch.ones(3)}) == []
 
 
 # ---- disk ----

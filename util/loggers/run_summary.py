@@ -1,4 +1,4 @@
-"""What a run is, for the head of a page: its command, the options that it was given, versions."""
+"""Facts about a run for the head of a page: its command, the options typed, versions."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import torch
 
 from util.runtime import processes
 
-SHOWN = ("name", "model", "gpu_ids")  # by themselves, so not among the options
+SHOWN = ("name", "model", "gpu_ids")  # shown in other places
 
 
 def command(opt) -> str:
-    """Return the command line, as it was typed where this is known."""
+    """Return the command line, as typed if that is known."""
     typed = [str(word) for word in getattr(opt, "typed", ())]
     program = Path(sys.argv[0]).name if typed == sys.argv[1:] else ""
     if not program.endswith(".py"):  # a notebook
@@ -27,7 +27,7 @@ def command(opt) -> str:
 
 
 def given(opt) -> dict[str, object]:
-    """Return the options that the command line gave, by name."""
+    """Return the options of the command line by name."""
     names = sorted(set(getattr(opt, "given", ())) - {*SHOWN})
     plain = (bool, int, float, str, type(None))
     values = {name: getattr(opt, name) for name in names if hasattr(opt, name)}
@@ -35,7 +35,7 @@ def given(opt) -> dict[str, object]:
 
 
 def device_name(opt) -> str:
-    """Name what computes."""
+    """Name the GPU, or count the CPU's threads."""
     device = getattr(opt, "device", None)
     if device is None:
         return ""
@@ -46,12 +46,12 @@ def device_name(opt) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what computes."""
+    """Return the versions of Python and PyTorch."""
     return {"Python": platform.python_version(), "PyTorch": torch.__version__}
 
 
 def run_header(opt) -> dict[str, object]:
-    """Describe a run by plain values: name, model, command, options, device, versions, and `time`, the present one."""
+    """Describe a run by plain values: name, model, command, options, device, versions, and the current `time`."""
     return {
         "name": opt.name,
         "model": getattr(opt, "model", ""),

@@ -8,43 +8,44 @@ import contextlib
 import html
 import json
 import logging
+import math
 import queue
 import threading
 import time
-from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import numpy as np
 
+from util.loggers.base import Pictures, Say, Sink, Step
 from util.loggers.run_summary import run_header
-from util.loggers.visuals import Pictures, Step, contact_sheet
+from util.loggers.visuals import contact_sheet
 
 TIMEOUT = 1.0  # seconds, of every request to the server
 Cells = list[tuple[str, np.ndarray]]
 
 
-class VisdomSink:
-    """Draw in a visdom server from a thread of its own.
+class VisdomSink(Sink):
+    """Draw in a visdom server from a separate thread.
 
     Windows: the losses in `display_id`, the images in the next (one each from there when `display_ncols` <= 0), their
-    labels in the one after. `display_id` and a word: `run` tells what the run is, `lr` is the learning rate,
-    `validation/<metric>` and `validation` are what is measured and its images. Whatever the server does, the caller
-    only puts a job in a queue, or drops it where that is full.
+    labels in the one after. Windows named `display_id` and a word: `run` describes the run, `lr` is the learning rate,
+    `validation/<metric>` and `validation` are scores and images of the split val. The caller only puts a job in a
+    queue; a full queue drops it.
     """
 
-    def __init__(self, opt: argparse.Namespace, say: Callable[[str], None]):
-        """Look for the server for at most a second; `alive` tells whether it was found, and one line says so."""
+    def __init__(self, opt: argparse.Namespace, say: Say):
+        """Look for the server for at most a second, set `alive`, and print one line about it."""
         server = opt.display_server if "://" in opt.display_server else f"http://{opt.display_server}"
         self.url, self.say, self.name = f"{server}:{opt.display_port}", say, opt.name
         self.window, self.ncols = opt.display_id, opt.display_ncols
         self.jobs: queue.Queue = queue.Queue(maxsize=32)
         self.drawn: dict[str, list[str]] = {}  # window -> names of its curves
-        self.goes_on = False  # whether a window may hold the beginning of this training
+        self.resumed = False  # whether a window may hold the curves of this run's first part
         self.vis = connect(server, opt.display_port, getattr(opt, "display_env", "main"))
         self.alive = self.vis is not None
         if not self.alive:
             start = "start one with `python -m visdom.server`"
-            say(f"visdom: no server at {self.url} ({start}); going on without it")
+            say(f"visdom: no server at {self.url} ({start}); continuing without it")
             return
         say(f"visdom: showing this run at {self.url}")
         self.thread = threading.Thread(target=self._work, name="visdom", daemon=True)
@@ -54,24 +55,23 @@ class VisdomSink:
         header = run_header(opt)
         self._put(self._draw_header, header, {**header["options"], **differing})
 
-    def cut(self, total_iters: int, epoch: int = 0) -> None:
-        """Go on with the curves of a training that has seen `total_iters` images, if the server still has them."""
-        self.goes_on = total_iters > 0
+    def cut(self, total_iters: float, epoch: float = math.inf) -> None:
+        """Continue the curves of a resumed run, if the server still has them."""
+        self.resumed = total_iters > 0
 
     def losses(self, step: Step, losses: dict[str, float]) -> None:
         """Add a point to the plot of the losses, at epoch + share of the epoch."""
         self._put(self._draw_losses, step.x + 1, dict(losses), step.lr)
 
     def images(self, step: Step, pictures: Pictures) -> None:
-        """Show the images of one step in place of the last ones."""
         self._put(self._draw_images, pictures)
 
     def validation(self, step: Step, values: dict[str, float], pictures: Pictures) -> None:
         """Add a point to the plot of each metric, at the end of the epoch, and show the images, a row each."""
         self._put(self._draw_validation, step.epoch, dict(values), pictures)
 
-    def close(self) -> None:
-        """Give what waits two seconds to be sent."""
+    def close(self, epochs: int = 0) -> None:
+        """Give waiting jobs two seconds to be sent."""
         if self.alive:
             end = time.monotonic() + 2
             with contextlib.suppress(queue.Full):
@@ -94,13 +94,13 @@ class VisdomSink:
                 action(*args)
             except Exception as error:
                 self.alive = False
-                self.say(f"warning: visdom: the server at {self.url} failed ({error}); going on without it")
+                self.say(f"warning: visdom: the server at {self.url} failed ({error}); continuing without it")
                 return
 
     # ---- in the thread ----
 
     def _draw_header(self, header: dict, options: dict) -> None:
-        """Tell what the run is; as visdom shows HTML, nothing of it may be taken for that."""
+        """Describe the run. visdom shows HTML, so every text is escaped."""
         rows = {"model": header["model"], **options, "device": header["device"], **header["versions"]}
         cells = [f"<tr><td>{escaped(k)}&emsp;</td><td>{escaped(v)}</td></tr>" for k, v in rows.items() if v != ""]
         text = f"<h4>{escaped(header['name'])}</h4><p><code>{escaped(header['command'])}</code></p>"
@@ -116,7 +116,7 @@ class VisdomSink:
             self._add_point(f"{self.window} lr", x, {"lr": lr}, f"{self.name} learning rate", "lr")
 
     def _draw_validation(self, epoch: int, values: dict[str, float], pictures: Pictures) -> None:
-        for name, value in values.items():  # a plot each: their scales have nothing in common
+        for name, value in values.items():  # one plot each: their scales differ
             name = f"validation/{name}"
             self._add_point(f"{self.window} {name}", epoch + 1, {name: value}, f"{self.name} {name}", name)
         if pictures:
@@ -124,10 +124,10 @@ class VisdomSink:
             self._draw_sheet(f"{self.window} validation", title, in_rows(cells_of(pictures), len(pictures)))
 
     def _add_point(self, win: str, x: float, values: dict[str, float], title: str, unit: str) -> None:
-        """Add a point to each curve of a window; other curves than before begin anew."""
+        """Add a point to each curve of a window; a changed list of curves starts the plot again."""
         names = list(values)
         xs, ys, known = [x], [list(values.values())], self.drawn.get(win) == names
-        if self.goes_on and win not in self.drawn:
+        if self.resumed and win not in self.drawn:
             earlier = self._earlier(win, title, names, x)
             xs, ys = [px for px, _ in earlier] + xs, [row for _, row in earlier] + ys
         xs, ys = np.repeat(np.array(xs, float)[:, None], len(names), axis=1), np.array(ys, float)
@@ -136,7 +136,7 @@ class VisdomSink:
         self.drawn[win] = names
 
     def _earlier(self, win: str, title: str, names: list[str], x: float) -> list[tuple[float, list[float]]]:
-        """Return the points before `x` that a window shows of this training."""
+        """Return the points before `x` that a window shows of this run."""
         shown = json.loads(self.vis.get_window_data(win)) if self.vis.win_exists(win) else {}
         traces = {trace.get("name"): trace for trace in (shown.get("content") or {}).get("data", [])}
         if shown.get("title") != title or list(traces) != names:
@@ -166,7 +166,7 @@ class VisdomSink:
 
 
 def escaped(value: object) -> str:
-    """Return a value as HTML that shows it; what is no UTF-8 becomes question marks."""
+    """Escape a value for HTML; bytes that are not UTF-8 become question marks."""
     return html.escape(str(value).encode("utf-8", "replace").decode())
 
 
@@ -194,15 +194,15 @@ def connect(server: str, port: int, env: str):
             import requests  # visdom's own way to its server
 
             session = requests.Session()
-            # A proxy for the outer world would only be in the way of a server on this machine.
+            # A proxy must not come between this machine and its own server.
             session.trust_env = urlsplit(server).hostname not in ("localhost", "127.0.0.1", "::1")
             reply = session.post(f"{server}:{port}/env_state", data="{}", timeout=TIMEOUT)
             if isinstance(reply.json(), list):  # the names of visdom's environments
                 answer.append(session)
         except Exception:
-            return  # whatever came, it was no visdom server
+            return  # whatever answered is not a visdom server
 
-    asking = threading.Thread(target=ask, daemon=True)  # a name server may take longer than any time-out says
+    asking = threading.Thread(target=ask, daemon=True)  # looking up a host name ignores time-outs
     asking.start()
     asking.join(timeout=TIMEOUT)
     return make_client(server, port, env, answer[0]) if answer else None
@@ -228,4 +228,4 @@ def make_client(server: str, port: int, env: str, session):
     try:
         return Client(server=server, port=port, env=env, raise_exceptions=True, use_incoming_socket=False)
     except Exception:
-        return None  # it answered once and no more
+        return None  # it answered once, then stopped

@@ -1,10 +1,9 @@
-"""Tensors as pictures for people: uint8 arrays, contact sheets, file names."""
+"""Tensors as 8-bit pictures, contact sheets, and file names of images."""
 
 from __future__ import annotations
 
 import os
 import re
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,25 +11,15 @@ from PIL import Image, ImageDraw, ImageFont
 
 from util.util import tensor2im
 
-Pictures = dict[str, list[np.ndarray]]  # label -> one uint8 array (H, W, 3) per item of the batch
 LINE = 14  # pixels, a line of PIL's default font
-NAME_BYTES = 180  # of a stem: file systems take 255 bytes, and a label and `.png` still have to follow
-
-
-class Step(NamedTuple):
-    """Where a run is."""
-
-    epoch: int
-    total_iters: int  # images trained on in all
-    x: float  # epochs done, with the share of the present one
-    lr: float | None = None  # the learning rate, where it is known
+NAME_BYTES = 180  # of a stem: file systems take 255 bytes, label and `.png` included
 
 
 def to_pictures(visual: object) -> list[np.ndarray]:
-    """Turn what a model shows under one label into one uint8 array (H, W, 3) per item of the batch.
+    """Turn one visual of a model into one uint8 array (H, W, 3) per item of the batch.
 
     Takes a tensor (N, C, H, W) in [-1, 1], or an array (H, W, C), (H, W) or (N, H, W, C) in [0, 255].
-    One channel becomes grey; two stand side by side, each grey; of more than three the first three are shown.
+    One channel becomes grey; two are shown side by side in grey; of more than three the first three are shown.
     """
     if isinstance(visual, torch.Tensor):
         return [three_channels(item) for item in to_bytes(visual).cpu().numpy()]
@@ -46,7 +35,7 @@ def to_bytes(visual: torch.Tensor) -> torch.Tensor:
     items = visual.detach()
     items = items[None] if items.dim() == 3 else items
     items = items[:, :3].float()
-    if items.device.type == "cpu":  # PyTorch's threads would wait for each other at every operation, long on busy cores
+    if items.device.type == "cpu":  # with PyTorch, threads would wait for each other at every operation
         values = items.numpy() + np.float32(1)
         values = np.clip(np.multiply(np.divide(values, 2, out=values), 255, out=values), 0, 255, out=values)
         return torch.from_numpy(np.ascontiguousarray(values.astype(np.uint8).transpose(0, 2, 3, 1)))
@@ -72,7 +61,7 @@ def stretched(picture: np.ndarray, aspect_ratio: float) -> Image.Image:
 
 
 def contact_sheet(rows: list[list[tuple[str, np.ndarray]]], side: int = 512) -> Image.Image:
-    """Lay labelled pictures out in rows; those longer than `side` pixels are made smaller."""
+    """Lay labelled pictures out in rows; those longer than `side` pixels are shrunk."""
     gap = 6
     cells = [[(ascii_only(label), shrunk(picture, side)) for label, picture in row] for row in rows]
     columns = max(len(row) for row in cells)
@@ -93,7 +82,7 @@ def contact_sheet(rows: list[list[tuple[str, np.ndarray]]], side: int = 512) -> 
 
 
 def shrunk(picture: np.ndarray, side: int) -> Image.Image:
-    """Return the picture, made smaller where it is longer than `side` pixels."""
+    """Return the picture, shrunk if it is longer than `side` pixels."""
     image = Image.fromarray(picture)
     if max(image.size) > side:
         image.thumbnail((side, side), Image.Resampling.BOX)
@@ -101,7 +90,7 @@ def shrunk(picture: np.ndarray, side: int) -> Image.Image:
 
 
 def batch_sheet(batch: dict, limit: int = 8) -> Image.Image | None:
-    """Show what the network is fed: a row per item, a column per image tensor, under its key and its file's name.
+    """Draw the input of the network: a row per item, a column per image tensor, labelled by key and file name.
 
     None when the batch holds no images (float tensors (N, C, H, W)).
     """
@@ -117,22 +106,22 @@ def batch_sheet(batch: dict, limit: int = 8) -> Image.Image | None:
 
 
 def file_name(batch: dict, key: str, index: int) -> str:
-    """Return the file's name of item `index` of the images under `key`, where the batch knows it."""
+    """Return the file name of item `index` under `key`, empty if the batch has none."""
     paths = batch.get(f"{key}_paths", [])
     return os.path.basename(str(paths[index])) if index < len(paths) else ""  # noqa: PTH119
 
 
 def ascii_only(text: str) -> str:
-    """Replace what PIL's small built-in font may not hold, or draws in two lines."""
+    """Replace characters that PIL's small built-in font lacks, and line breaks."""
     return re.sub(r"[^ -~]", "?", text)
 
 
 def file_label(label: str) -> str:
-    """Make a label fit for a part of a file's name."""
+    """Replace characters of a label that file names can't hold."""
     return re.sub(r'[<>:"/\\|?*\0]', "_", str(label))
 
 
 def clip(name: str) -> str:
-    """Cut a name to what leaves room for a label and an extension."""
+    """Shorten a name so that a label and an extension still fit."""
     data = os.fsencode(name)
     return name if len(data) <= NAME_BYTES else data[:NAME_BYTES].decode("utf-8", "ignore")

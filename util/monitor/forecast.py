@@ -20,9 +20,9 @@ from PIL import Image, ImageStat
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from util.errors import UserError, format_bytes, printable, warn
+from util.errors import UserError, format_bytes, warn
 from util.image_pool import ImagePool
-from util.monitor.validation import watched
+from util.monitor.validation import watched_metric
 from util.runtime import processes
 from util.runtime.machine import free_space
 
@@ -152,7 +152,7 @@ def disk_for(opt, model, images: int) -> Finding:
         set_size(model, opt.crop_size),
         lambda save_epoch_freq: count_sets(first, last, save_epoch_freq, images, step, every_iters),
         opt.save_epoch_freq,
-        best=bool(watched(opt)),
+        best=bool(watched_metric(opt)),
     )
 
 
@@ -300,23 +300,3 @@ def is_cut_through(image: Image.Image, x: int) -> bool | None:
     if far < 4 or beside > 0.5 * far:
         return None
     return bool(near[23] <= 1.5 * beside)
-
-
-def about_batch(batch: dict) -> list[str]:
-    """Say which items of a batch teach nothing: images of a single colour, and pairs whose A and B are the same."""
-    said = []
-    images = {k: v for k, v in batch.items() if isinstance(v, torch.Tensor) and v.is_floating_point() and v.dim() == 4}
-
-    def name(key: str, i: int) -> str:
-        paths = batch.get(f"{key}_paths", ())
-        return printable(paths[i]) if i < len(paths) else f"{key}, item {i} of the first batch,"
-
-    for key, value in images.items():
-        deviation = value.detach().float().flatten(2).std(dim=2, correction=0).amax(dim=1) * 127.5  # (N,)
-        flat = [name(key, i) for i, levels in enumerate(deviation.tolist()) if levels < FLAT]
-        said += [f"{path} has a single colour ({key}): instance norm divides by next to nothing there" for path in flat]
-    A, B = images.get("A"), images.get("B")
-    if A is not None and B is not None and A.shape == B.shape:
-        same = (A == B).flatten(1).all(dim=1).tolist()
-        said += [f"{name('A', i)}: A and B are the same image" for i, equal in enumerate(same) if equal]
-    return said

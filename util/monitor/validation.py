@@ -1,4 +1,4 @@
-"""A model measured while it trains, on images that it does not train on: the same ones every time."""
+"""Scores on the split `val` during training, the best epoch, and early stopping."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import torch
 
 from util.checkpoint.training_state import Best
 from util.errors import UserError
-from util.loggers.visuals import Pictures, to_bytes, to_pictures
+from util.loggers.base import Pictures
+from util.loggers.visuals import to_bytes, to_pictures
 from util.metrics.scores import METRICS, Evaluation
 from util.runtime import processes, seeds
 from util.speed.batching import in_batches
 
-PAIRED, UNPAIRED = ("l1", "psnr", "ssim"), ("fd_lite0", "kid_lite0")  # measured unless --best_metric asks for others
-SAMPLES = 4  # images that are shown
+PAIRED, UNPAIRED = ("l1", "psnr", "ssim"), ("fd_lite0", "kid_lite0")  # measured in addition to --best_metric
+SAMPLES = 4  # images shown
 
 
 def is_paired(opt) -> bool:
@@ -25,17 +26,17 @@ def is_paired(opt) -> bool:
     return opt.dataset_mode != "unaligned"
 
 
-def watched(opt) -> str:
-    """Return the metric that decides which epoch is the best, empty if nothing asks for it."""
+def watched_metric(opt) -> str:
+    """Return the metric that decides which epoch is the best, empty if no option needs one."""
     asked = opt.early_stop or opt.lr_policy == "plateau"
     return opt.best_metric or (("psnr" if is_paired(opt) else "kid_lite0") if asked else "")
 
 
 class Validation:
-    """Measures after each `--val_freq` epochs, remembers the best epoch in `model.best_so_far`, and knows when to stop.
+    """Scores the model every `--val_freq` epochs, keeps the best epoch in `model.best_so_far`, decides when to stop.
 
-    Networks run as in test.py without --eval, image by image, and are left as they were: training is the same with and
-    without. Under torchrun every process measures all images, so that all of them know the same.
+    Networks run as in test.py without --eval, image by image, and their statistics are restored: validation does not
+    change training. Under torchrun every process scores all images, so that all of them decide the same.
     """
 
     def __init__(self, opt, model, dataset: Iterable | None):
@@ -44,24 +45,24 @@ class Validation:
         Raises UserError where a metric lacks a package or weights, or where training has stopped early before.
         """
         self.opt, self.model, self.dataset = opt, model, dataset
-        self.metric = watched(opt)
+        self.metric = watched_metric(opt)
         self.improved = False  # whether the last epoch is the best so far
-        self.over = False  # whether to stop (--early_stop)
+        self.over = False  # whether to stop now (--early_stop)
         if dataset is None:
             return
         usual = PAIRED if is_paired(opt) else UNPAIRED
         self.names = [*usual, *({self.metric} - {"", *usual})]
-        Evaluation(self.names, model.device)  # what is missing is told before training
+        Evaluation(self.names, model.device)  # a missing package or file fails before training
         if model.best_so_far and model.best_so_far.metric != self.metric:
             model.best_so_far = None
         if stop := self._stop(model.progress.epoch - 1):
             raise UserError(
-                f"this training has stopped early: {stop}. To train on, type a greater number than --early_stop "
+                f"this run has stopped early: {stop}. To train longer, type a greater number than --early_stop "
                 f"{opt.early_stop}, or 0"
             )
 
     def __call__(self, epoch: int, visualizer) -> None:
-        """Measure if `epoch`, the one just trained, is due; show and judge what came of it."""
+        """Score the model if `epoch`, just trained, is due; show the scores, and update the best epoch."""
         self.improved = False
         last = self.opt.n_epochs + self.opt.n_epochs_decay
         if self.dataset is None or not (epoch % self.opt.val_freq == 0 or epoch == last):
@@ -83,23 +84,23 @@ class Validation:
             visualizer.say(f"stopping early: {stop} (--early_stop {self.opt.early_stop})")
 
     def _stop(self, epoch: int) -> str:
-        """Say why training is to end with `epoch`, empty if it is to go on."""
+        """Return why training should end with `epoch`, empty if it should continue."""
         best = self.model.best_so_far
         waited = epoch - best.epoch if best else 0
         if not 0 < self.opt.early_stop <= waited:
             return ""
-        return f"the best {best.metric}, {best.value:.4g}, is of epoch {best.epoch}, {waited} epochs ago"
+        return f"the best {best.metric}, {best.value:.4g}, was reached in epoch {best.epoch}, {waited} epochs ago"
 
     def measure(self) -> tuple[dict[str, float], Pictures]:
-        """Translate all images; return the metrics' values, and pictures of some images.
+        """Translate all images; return their scores, and pictures of some images.
 
-        With several outputs (CycleGAN's fake_A and fake_B) each has its own values, `psnr_A`, and `psnr` is their mean.
+        Several outputs (CycleGAN's fake_A and fake_B) have separate scores, `psnr_A`; `psnr` is their mean.
         """
         evaluations: dict[str, Evaluation] = {}
         samples: dict[str, list] = {}
         seen: dict[str, set] = {}
         wanted = {k * len(self.dataset) // SAMPLES for k in range(SAMPLES)}
-        with undisturbed(self.model):
+        with keep_statistics(self.model):
             for number, batch in in_batches(self.dataset, 1):
                 seeds.seed_all(self.opt.seed, "validation", number)  # dropout: the same draws in every epoch
                 self.model.set_input(batch)
@@ -118,14 +119,14 @@ class Validation:
                         samples.setdefault(label, []).extend(to_pictures(visual))
         if not evaluations:
             raise UserError(
-                f"--val_freq: model {self.opt.model} shows no fake_X beside its real_X (visual_names), so there is "
-                "nothing to measure"
+                f"--val_freq: model {self.opt.model} shows no pair fake_X and real_X (visual_names), so there is "
+                "nothing to score"
             )
-        return processes.from_main(joined(evaluations)), samples
+        return processes.from_main(mean_scores(evaluations)), samples
 
 
 def outputs(visuals: dict) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
-    """Yield (X, fake_X, real_X) of what a model shows."""
+    """Yield (X, fake_X, real_X) from a model's visuals."""
     for label, fake in visuals.items():
         name = label.removeprefix("fake_")
         if name != label and f"real_{name}" in visuals:
@@ -133,7 +134,7 @@ def outputs(visuals: dict) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
 
 
 def add_once(evaluation: Evaluation, pair: tuple[torch.Tensor, torch.Tensor], seen: set) -> None:
-    """Add a result and an image of the other domain to their sets; the smaller domain is gone through repeatedly."""
+    """Add a result and an image of the other domain to their sets once; the smaller domain repeats its images."""
     for side, (add, images) in enumerate(zip((evaluation.add_fake, evaluation.add_real), pair, strict=True)):
         key = side, hashlib.blake2b(images.cpu().numpy().tobytes(), digest_size=16).digest()
         if key not in seen:
@@ -142,15 +143,15 @@ def add_once(evaluation: Evaluation, pair: tuple[torch.Tensor, torch.Tensor], se
 
 
 def as_images(visual) -> torch.Tensor:
-    """Return what a model shows as bytes (N, C, H, W), as test.py would write it."""
-    if not isinstance(visual, torch.Tensor):  # an array (H, W, C) of the model's own
+    """Return a visual as bytes (N, C, H, W), as test.py would write it."""
+    if not isinstance(visual, torch.Tensor):  # an array (H, W, C) that the model computed
         return torch.stack([torch.from_numpy(picture) for picture in to_pictures(visual)]).movedim(-1, 1)
     images = to_bytes(visual).movedim(-1, 1).contiguous()
     return images if images.shape[1] != 2 else images.flatten(1, 2)[:, None]  # two channels, as one grey picture
 
 
-def joined(evaluations: dict[str, Evaluation]) -> dict[str, float]:
-    """Return the values of each output, and their means."""
+def mean_scores(evaluations: dict[str, Evaluation]) -> dict[str, float]:
+    """Return the scores of each output, and their means."""
     scores = {name: evaluation.compute(bootstrap=0) for name, evaluation in evaluations.items()}
     values = {}
     for metric in next(iter(scores.values())) if scores else ():
@@ -163,15 +164,15 @@ def joined(evaluations: dict[str, Evaluation]) -> dict[str, float]:
 
 
 def as_loss(metric: str, value: float) -> float:
-    """Turn a metric's value into a positive number that falls, of which lr_policy plateau asks 1% less."""
+    """Turn a score into a positive number that falls; lr_policy plateau expects it to fall by 1%."""
     if metric == "psnr":
         return 10 ** (-value / 20)  # the root mean square error
     return max(value, 0.0) if METRICS[metric].lower else 1 - value
 
 
 @contextmanager
-def undisturbed(model):
-    """Leave the running statistics of norms as they were before the body, which runs in training mode."""
+def keep_statistics(model):
+    """Restore the running statistics of norms after the body, which runs in training mode."""
     buffers = [buffer for net in model.networks().values() for buffer in net.buffers()]
     kept = [buffer.clone() for buffer in buffers]
     try:

@@ -16,8 +16,9 @@ import torch
 from PIL import Image
 
 from util.errors import UserError, need
-from util.loggers.dashboards import Guard, wandb_images
-from util.loggers.visuals import Pictures, file_label, stretched, three_channels, to_bytes, to_pictures
+from util.loggers.base import Guard, Pictures
+from util.loggers.visuals import file_label, stretched, three_channels, to_bytes, to_pictures
+from util.loggers.wandb import wandb_images
 from util.pages.document import HTML
 from util.pages.results_page import ResultsPage, Row
 from util.runtime.machine import core_count

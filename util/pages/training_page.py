@@ -10,21 +10,20 @@ from pathlib import Path
 from dominate import tags
 from PIL import Image
 
-from util.loggers.visuals import Pictures, Step, file_label
+from util.loggers.base import Pictures, Sink, Step
+from util.loggers.visuals import file_label
 from util.pages.data_file import Line, PageData, as_line  # noqa: F401 - tests import as_line from here
 from util.pages.document import HTML, script, shown, unbroken
 from util.pages.results_writer import write_png
 from util.runtime.background import Background
 
 
-class TrainingPage:
+class TrainingPage(Sink):
     """`web_dir`/index.html, which picks up new lines of data.js by itself, and the images that those name.
 
     A thread encodes and writes, in the order of the calls: a line follows the images that it names. What went wrong
     there is raised by the next call.
     """
-
-    alive = True
 
     def __init__(self, web_dir: str | Path, title: str, width: int, about: dict | None = None):
         """Make the folders and write the document; `width` is an image's on the page, in pixels.
@@ -33,7 +32,6 @@ class TrainingPage:
         """
         self.page = HTML(web_dir, title, sheets=("training",))
         self.title, self.width, self.about = title, width, about or {}
-        self.epochs = 0
         self.shown: set[str] = set()  # the rows' ids: `epoch003`, `epoch003_000002000`
         self.soon = Background("training page")
         self.data = PageData(web_dir)
@@ -94,9 +92,9 @@ class TrainingPage:
         """Wait until everything is written."""
         self.soon.finish()
 
-    def close(self) -> None:
-        """Write that the run has ended after `self.epochs` whole epochs, and all else that waits."""
-        self.soon(0, self.data.append, "end", {"time": now(), "epoch": self.epochs})
+    def close(self, epochs: int = 0) -> None:
+        """Write that the run ended after `epochs` complete epochs, and everything that waits."""
+        self.soon(0, self.data.append, "end", {"time": now(), "epoch": epochs})
         self.soon.finish()
 
     def _add(self, row: str, pictures: Pictures, call: str, value: dict) -> None:

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from PIL import Image
 
 from util.errors import UserError
 from util.loggers import visdom
-from util.loggers.visuals import Step
+from util.loggers.base import Step
 from util.visualizer import Visualizer
 
 SERVER = "from visdom.server.run_server import main; main()"  # `python -m visdom.server` would need a network
@@ -358,7 +359,7 @@ def tensorboard_server(folder):
 def log_offline(folder, code):
     """Run Python in `folder` with a W&B that has no key and no network; return the process and what it logged."""
     pytest.importorskip("wandb")
-    begin = f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r}); from test_dashboards import *\n"
+    begin = f"import sys; sys.path[:0] = [{str(ROOT / 'tests')!r}, {str(Path(__file__).parent)!r}]; from test_dashboards import *\n"
     kept = {k: v for k, v in os.environ.items() if not k.startswith("WANDB")}
     env = kept | {"HOME": str(folder), "NETRC": str(folder / "none"), "PYTHONPATH": str(ROOT)}
     words = [sys.executable, "-c", begin + code]
@@ -493,7 +494,7 @@ def test_a_failing_dashboard_costs_one_warning(tmp_path, capsys):
     for total_iters in (10, 20):
         visualizer.plot_current_losses(total_iters, {"G": 1.0})
         visualizer.display_current_results({"fake": image(0)}, 1, total_iters, False)
-    assert capsys.readouterr().out == "warning: broken: OSError: no space at 10 (the run goes on)\n"
+    assert capsys.readouterr().out == "warning: broken: OSError: no space at 10 (the run continues)\n"
 
 
 def test_a_full_queue_drops_what_is_new(tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ from argparse import Namespace
 import numpy as np
 import pytest
 
-from util.loggers.visuals import Step
+from util.loggers.base import Step
 from util.monitor.diagnosis import Diagnosis, correlation
 
 rng = np.random.default_rng(0)
@@ -75,7 +75,7 @@ def test_a_loss_that_does_not_fall_is_told_with_its_medians():
     print_losses(diagnosis, 80, lambda k: {"G_L1": 25 + (-1) ** k, "G_GAN": 1.0})
     assert len(said) == 1
     assert said[0].startswith(
-        "warning: G_L1 does not fall: it was 25 at first and is 25 after 5.9 epochs (medians of 20 prints); are A and B"
+        "warning: G_L1 does not fall: it was 25 at first and is 25 after 5.9 epochs (medians of 20 prints); do A and B"
     )
 
 
@@ -105,9 +105,9 @@ def test_a_run_that_goes_on_need_not_see_its_losses_fall():
 @pytest.mark.parametrize(
     ("fake", "told"),
     [
-        (lambda A, B: np.full_like(A, 7), "was of one colour (deviation 0.0 of 255 levels)"),
-        (lambda A, B: ONE, "was the same picture whatever went in (difference 0.00 of 255 levels)"),
-        (lambda A, B: 255 - B, "was like a negative of real_B (correlation -1.00)"),
+        (lambda A, B: np.full_like(A, 7), "had a single colour (deviation 0.0 of 255 levels)"),
+        (lambda A, B: ONE, "was the same picture for every input (difference 0.00 of 255 levels)"),
+        (lambda A, B: 255 - B, "looked like a negative of real_B (correlation -1.00)"),
     ],
 )
 def test_outputs_that_have_failed_at_five_displays_are_told(fake, told):
@@ -125,7 +125,7 @@ def test_without_pairs_a_negative_is_one_of_the_input():
         diagnosis, said = make(dataset_mode="unaligned")
         display(diagnosis, fake)
         assert len(said) == count
-        assert all("was like a negative of real_A (correlation -1.00)" in line for line in said)
+        assert all("looked like a negative of real_A (correlation -1.00)" in line for line in said)
 
 
 def test_one_good_display_in_between_begins_the_count_anew():

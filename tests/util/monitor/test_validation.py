@@ -137,7 +137,7 @@ def test_log_page_and_console_tell_the_same(train, capsys):
     folder = train(more="--val_freq 2")
     row, line = table(folder)[-1], lines(folder)[-1]
     told = f"validation after epoch 4: l1 {float(row['l1']):.4g}, psnr {float(row['psnr']):.4g}, "
-    assert told in capsys.readouterr().out
+    assert line in capsys.readouterr().out
     assert told in (folder / "loss_log.txt").read_text()
     assert (line["x"], line["total_iters"]) == (4, 12)
     assert line["values"]["ssim"] == pytest.approx(float(row["ssim"]), rel=1e-6)
@@ -169,7 +169,7 @@ def test_norms_keep_their_running_statistics():
         def networks(self):
             return {"G": norm}
 
-    with validation.undisturbed(Model()):
+    with validation.keep_statistics(Model()):
         norm(torch.randn(3, 2, 4, 4) + 5)
         assert norm.running_mean.abs().sum() > 0.1
     assert norm.running_mean.abs().sum() == 0
@@ -237,10 +237,10 @@ def test_training_ends_when_it_gets_no_better_and_says_so(train, measured, capsy
     rest = measured(3, 5, 4, 5, 6, 7)
     folder = train(more="--val_freq 1 --early_stop 2 --n_epochs 6")
     assert rest == [6, 7]
-    told = "stopping early: the best psnr, 5, is of epoch 2, 2 epochs ago (--early_stop 2)"
-    assert told in capsys.readouterr().out
+    line = "stopping early: the best psnr, 5, was reached in epoch 2, 2 epochs ago (--early_stop 2)"
+    assert line in capsys.readouterr().out
     assert equal(weights(folder), weights(folder, "4"))
-    with pytest.raises(UserError, match=r"has stopped early: the best psnr, 5, is of epoch 2, 2 epochs ago"):
+    with pytest.raises(UserError, match=r"has stopped early: the best psnr, 5, was reached in epoch 2, 2 epochs ago"):
         train(more="--continue_train --n_epochs 6")
     measured(6, 7)
     train(more="--continue_train --n_epochs 6 --early_stop 0")
@@ -302,7 +302,7 @@ def test_a_missing_split_is_refused_before_anything_is_trained(train, tmp_path, 
 
 def test_a_model_that_shows_no_output_beside_a_truth_is_refused(train, monkeypatch):
     monkeypatch.setattr(validation, "outputs", lambda visuals: iter(()))
-    with pytest.raises(UserError, match=r"shows no fake_X beside its real_X"):
+    with pytest.raises(UserError, match=r"shows no pair fake_X and real_X"):
         train(more="--val_freq 1")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from browser import complaints, open_browser, requests
 
-from util.loggers.visuals import Step
+from util.loggers.base import Step
 from util.pages import training_page
 from util.pages.data_file import as_line
 from util.pages.training_page import TrainingPage
