@@ -359,7 +359,8 @@ def tensorboard_server(folder):
 def log_offline(folder, code):
     """Run Python in `folder` with a W&B that has no key and no network; return the process and what it logged."""
     pytest.importorskip("wandb")
-    begin = f"import sys; sys.path[:0] = [{str(ROOT / 'tests')!r}, {str(Path(__file__).parent)!r}]; from test_dashboards import *\n"
+    paths = [str(ROOT / "tests"), str(Path(__file__).parent)]
+    begin = f"import sys; sys.path[:0] = {paths}; from test_dashboards import *\n"
     kept = {k: v for k, v in os.environ.items() if not k.startswith("WANDB")}
     env = kept | {"HOME": str(folder), "NETRC": str(folder / "none"), "PYTHONPATH": str(ROOT)}
     words = [sys.executable, "-c", begin + code]
