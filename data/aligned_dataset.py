@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from data import transforms
-from data.base_dataset import BaseDataset, about, check_channels, get_params, get_transform
+from data.base_dataset import BaseDataset, channels_of, get_params, get_transform, naming
 from data.formats import pillow
 from data.image_folder import find_images, make_dataset
 from util.errors import UserError, printable
@@ -34,39 +34,41 @@ class AlignedDataset(BaseDataset):
             self.AB_paths, self.B_paths = [A for A, _ in pairs], [B for _, B in pairs]
         else:
             self.AB_paths = find_images(self.dir_AB, opt.max_dataset_size, opt.phase)
-        check_channels(opt.input_nc, "--input_nc")
-        check_channels(opt.output_nc, "--output_nc")
-        # The model swaps A and B for BtoA, so the channels of its input belong to the dataset's B then.
-        swap = opt.direction == "BtoA"
-        self.input_nc = opt.output_nc if swap else opt.input_nc
-        self.output_nc = opt.input_nc if swap else opt.output_nc
+        self.input_nc, self.output_nc = channels_of(opt)  # of A and of B
         self.image_count = 2 * len(self.AB_paths)
 
+    @staticmethod
+    def is_paired():
+        return True
+
     def __getitem__(self, index):
-        """Return A and B (C, H, W) in [-1, 1], and their paths (one and the same for a side-by-side file)."""
-        A_path = self.AB_paths[index]
-        B_path = self.B_paths[index] if self.B_paths else A_path
-        if self.byte_reader:
-            return self._bytes(index, A_path, B_path)
+        """Return A and B (C, H, W) in [-1, 1] and their paths, which are equal for a side-by-side file."""
+        A_path, B_path = self.paths(index)
         (A, B), size = self._load(A_path, B_path)
         params = get_params(self.opt, size)
-        with about(A_path):
+        with naming(A_path):
             A = get_transform(self.opt, params, grayscale=self.input_nc == 1)(A)
             B = get_transform(self.opt, params, grayscale=self.output_nc == 1)(B)
         return {"A": A, "B": B, "A_paths": A_path, "B_paths": B_path}
 
-    def _bytes(self, index: int, A_path: str, B_path: str) -> dict:
+    def byte_item(self, index, reader) -> dict:
         """Return the item as bytes, see ByteReader."""
-        reader, greys = self.byte_reader, (self.input_nc == 1, self.output_nc == 1)
+        A_path, B_path = self.paths(index)
         load = partial(self._load, A_path, B_path, reader.towards)
+        greys = (self.input_nc == 1, self.output_nc == 1)
         (A, B), size = reader.read((2 * index, 2 * index + 1), A_path, load, greys)
         params = get_params(self.opt, size)
-        with about(A_path):
+        with naming(A_path):
             images = {"A": reader.cut(A, params), "B": reader.cut(B, params)}
         return reader.item(images, A_paths=A_path, B_paths=B_path)
 
+    def paths(self, index: int) -> tuple[str, str]:
+        """Return the files of A and B."""
+        A_path = self.AB_paths[index]
+        return A_path, self.B_paths[index] if self.B_paths else A_path
+
     def _load(self, A_path: str, B_path: str, towards=None):
-        """Read a pair; also return the (width, height) of each. Side by side, it can't be shrunk: A and B would mix."""
+        """Read a pair; also return the (width, height) of each. Shrinking a side-by-side file would mix A and B."""
         if self.B_paths is None:
             A, B = split(pillow.load(A_path), A_path, resized="resize" in self.opt.preprocess)
             return (A, B), A.size
@@ -83,7 +85,7 @@ class AlignedDataset(BaseDataset):
 
 
 def split(image: Image.Image, path: str, resized: bool) -> tuple[Image.Image, Image.Image]:
-    """Cut a side-by-side image into its halves A and B; of an odd width B gets the rest, if it is to be resized."""
+    """Cut a side-by-side image into its halves A and B. If they are `resized` later, B may be wider."""
     width, height = image.size
     half = width // 2
     if not half:
@@ -97,28 +99,28 @@ def split(image: Image.Image, path: str, resized: bool) -> tuple[Image.Image, Im
         )
     right = width
     if width % 2 and not resized:
-        # Halves of two widths can't be compared pixel by pixel; resizing makes them one size, as in the reference.
+        # Halves of two widths cannot be compared pixel by pixel; resizing makes them equal, as in the reference.
         pillow.say_once("odd width", path, f"is {width} pixels wide, an odd number: the last column is dropped.")
         right = 2 * half
     return image.crop((0, 0, half, height)), image.crop((half, 0, right, height))
 
 
 def match_names(dir_A: str, dir_B: str) -> list[tuple[str, str]]:
-    """Pair the images of two folders whose paths inside them are equal but for the extension; list the others."""
+    """Pair the images of two folders by their paths without extension; print those without a partner."""
     A, B = images_by_name(dir_A), images_by_name(dir_B)
     both = sorted(A.keys() & B.keys())
-    lonely = "; ".join(
+    unmatched = "; ".join(
         f"{len(rest)} in {printable(folder)}: {printable(', '.join(rest[:5]))}{', ...' if len(rest) > 5 else ''}"
         for folder, rest in ((dir_A, sorted(A.keys() - B.keys())), (dir_B, sorted(B.keys() - A.keys())))
         if rest
     )
     if not both:
         raise UserError(
-            f"no image of {printable(dir_A)} has a partner of the same name in {printable(dir_B)} ({lonely}). "
+            f"no image of {printable(dir_A)} has a partner of the same name in {printable(dir_B)} ({unmatched}). "
             "Paired data needs equal names; for unpaired data type --model cycle_gan."
         )
-    if lonely:
-        print(f"{len(both)} pairs. Left out, having no partner of the same name: {lonely}")
+    if unmatched:
+        print(f"{len(both)} pairs. Left out, having no partner of the same name: {unmatched}")
     return [(A[name], B[name]) for name in both]
 
 
@@ -128,7 +130,9 @@ def images_by_name(folder: str) -> dict[str, str]:
     for path in find_images(folder):
         name = str(Path(path).relative_to(folder).with_suffix(""))
         if name in images:
-            two = f"{printable(images[name])} and {printable(path)}"
-            raise UserError(f"{two} have one name, so neither can be matched with its partner.")
+            raise UserError(
+                f"{printable(images[name])} and {printable(path)} have one name, so neither can be matched with its "
+                "partner."
+            )
         images[name] = path
     return images

@@ -1,9 +1,10 @@
-"""What every dataset shares: the contract, and transforms chosen by the options."""
+"""The contract of every dataset, and transforms chosen by the options."""
 
 from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
 
 import torch.utils.data
 from PIL import Image
@@ -11,11 +12,12 @@ from PIL import Image
 from data import transforms
 from util.errors import UserError, printable
 
+if TYPE_CHECKING:
+    from torchvision.transforms import Compose
+
 
 class BaseDataset(torch.utils.data.Dataset, ABC):
     """A dataset that `--dataset_mode` can name. It needs `__len__` and `__getitem__`; everything else is optional."""
-
-    byte_reader = None  # the loader gives one to built-in data sets, for --fast and --cache
 
     def __init__(self, opt):
         """Keep the options and the data folder."""
@@ -27,13 +29,18 @@ class BaseDataset(torch.utils.data.Dataset, ABC):
         """Add this dataset's options to `parser`, change defaults, and return it."""
         return parser
 
+    @staticmethod
+    def is_paired() -> bool | None:
+        """Return True if B is the target of A, False if A and B do not belong together, None if that is unknown."""
+        return None
+
     @abstractmethod
     def __len__(self):
-        """Return how many items there are."""
+        """Return the number of items."""
 
     @abstractmethod
     def __getitem__(self, index):
-        """Return a dictionary of tensors (C, H, W) and paths. Random draws are seeded for each item from outside."""
+        """Return a dictionary of tensors (C, H, W) and paths. The loader seeds random draws for each item."""
 
 
 def get_params(opt, size: tuple[int, int]) -> dict:
@@ -41,28 +48,36 @@ def get_params(opt, size: tuple[int, int]) -> dict:
     return transforms.draw_params(opt.preprocess, opt.load_size, opt.crop_size, size)
 
 
-def get_transform(opt, params=None, grayscale=False, method=Image.Resampling.BICUBIC, convert=True):
-    """Build the torchvision Compose for `--preprocess`, with its own random crop and flip or those of `params`.
+def get_transform(opt, params=None, grayscale=False, method=Image.Resampling.BICUBIC, convert=True) -> Compose:
+    """Build the transform that `--preprocess` asks for, with its own random crop and flip or those of `params`.
 
-    PIL image to float tensor (C, H, W) in [-1, 1], or to PIL image without `convert`.
+    It turns a PIL image into a float tensor (C, H, W) in [-1, 1], or without `convert` into a PIL image.
     """
     return transforms.build(
         opt.preprocess, opt.load_size, opt.crop_size, not opt.no_flip, params, grayscale, method, convert
     )
 
 
+def channels_of(opt) -> tuple[int, int]:
+    """Return the channels of images A and B; UserError for other numbers than 1 and 3."""
+    check_channels(opt.input_nc, "--input_nc")
+    check_channels(opt.output_nc, "--output_nc")
+    # With BtoA the model swaps A and B, so the channels of its input are those of the dataset's B.
+    return (opt.output_nc, opt.input_nc) if opt.direction == "BtoA" else (opt.input_nc, opt.output_nc)
+
+
 def check_channels(channels: int, option: str) -> None:
-    """Raise UserError for a number of channels that images are not loaded with."""
+    """Raise UserError for a number of channels in which images cannot be loaded."""
     if channels not in (1, 3):
         raise UserError(
             f"{option} {channels}: images are loaded as 8-bit RGB (3) or grey (1). "
-            "Other channels need a dataset of your own: copy data/template_dataset.py."
+            "Other channels need a custom dataset: copy data/template_dataset.py."
         )
 
 
 @contextlib.contextmanager
-def about(path: str):
-    """Begin a UserError raised in the body with the file that it is about."""
+def naming(path: str):
+    """Put the file's path in front of a UserError that the body raises."""
     try:
         yield
     except UserError as error:

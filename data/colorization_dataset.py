@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from data.base_dataset import BaseDataset, about, get_transform
+from data.base_dataset import BaseDataset, get_transform, naming
 from data.formats import pillow
 from data.image_folder import find_images
 from util.errors import UserError
@@ -21,6 +21,10 @@ class ColorizationDataset(BaseDataset):
         """One channel in (L), two out (ab)."""
         parser.set_defaults(input_nc=1, output_nc=2, direction="AtoB")
         return parser
+
+    @staticmethod
+    def is_paired():
+        return True
 
     def __init__(self, opt):
         super().__init__(opt)
@@ -43,7 +47,7 @@ class ColorizationDataset(BaseDataset):
         """Return A = L/50 - 1 (1, H, W), B = ab/110 (2, H, W), both about [-1, 1], and the path twice."""
         path = self.AB_paths[index]
         image = pillow.load(path)
-        with about(path):
+        with naming(path):
             image = self.transform(image)
         lab = self.rgb2lab(np.array(image)).astype(np.float32)  # (H, W, 3): L 0..100, a and b about -110..110
         lab = torch.from_numpy(lab.transpose(2, 0, 1).copy())

@@ -5,10 +5,14 @@ from __future__ import annotations
 import math
 import random
 from functools import partial
+from typing import TYPE_CHECKING
 
 from PIL import Image, ImageOps
 
 from util.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from torchvision.transforms import Compose, InterpolationMode
 
 # The values of --preprocess. `build` looks for the words resize, scale_width and crop in them.
 PREPROCESS = {
@@ -20,11 +24,11 @@ PREPROCESS = {
     "none": "keep every pixel: no resizing, no cropping",
 }
 
-MOST_PIXELS = 178_956_970  # of an image after resizing: as many as Pillow reads from a file
+MOST_PIXELS = 178_956_970  # of a resized image: as many as Pillow reads from a file
 
 
 def check(preprocess: str, load_size: int, crop_size: int) -> None:
-    """Raise UserError for an unknown `preprocess`, or for sizes of which it can make nothing."""
+    """Raise UserError for an unknown `preprocess`, or for sizes that do not fit it."""
     if preprocess not in PREPROCESS:
         guess = did_you_mean(preprocess, PREPROCESS)
         raise UserError(f"--preprocess {preprocess} is unknown.{guess} Allowed: {', '.join(PREPROCESS)}.")
@@ -43,7 +47,7 @@ def check(preprocess: str, load_size: int, crop_size: int) -> None:
 def draw_params(preprocess: str, load_size: int, crop_size: int, size: tuple[int, int]) -> dict:
     """Draw where to crop an image of `size`, and whether to flip it, from Python's random: x, then y, then the flip.
 
-    All three are drawn whether used or not, so that later draws do not depend on `preprocess`.
+    All three are always drawn, so that later draws do not depend on `preprocess`.
     """
     width, height = size
     if preprocess == "resize_and_crop":
@@ -62,15 +66,15 @@ def build(
     flip: bool = True,
     params: dict | None = None,
     grayscale: bool = False,
-    method=Image.Resampling.BICUBIC,
+    method: InterpolationMode | Image.Resampling | int = Image.Resampling.BICUBIC,
     convert: bool = True,
-):
-    """Build a Compose for PIL images: grey, resize, crop, flip, and (with `convert`) a float tensor in [-1, 1].
+) -> Compose:
+    """Build a transform of PIL images: grey, resize, crop, flip, and (with `convert`) a float tensor in [-1, 1].
 
     Without `params` (see `draw_params`) crop and flip are drawn from torch's generator at each call. `method` is an
-    interpolation mode of torchvision or PIL. The steps are functions that pickle, for workers that are spawned.
+    interpolation mode of torchvision or PIL. All steps can be pickled, for workers that are spawned.
     """
-    from torchvision import transforms as T  # takes seconds to import, which parsing options must not wait for
+    from torchvision import transforms as T  # slow to import, and not needed to parse options
 
     check(preprocess, load_size, crop_size)
     steps = [T.Grayscale(1)] if grayscale else []
@@ -90,18 +94,18 @@ def build(
     return T.Compose(steps)
 
 
-def scale_width(image: Image.Image, load_size: int, crop_size: int, method=Image.Resampling.BICUBIC) -> Image.Image:
-    """Resize to `load_size` wide; a height that would be below `crop_size` is stretched to it, as in the reference.
+def scale_width(image: Image.Image, load_size: int, crop_size: int, method) -> Image.Image:
+    """Resize to `load_size` wide, keeping the ratio; a height below `crop_size` becomes that, as in the reference.
 
-    The new height is a multiple of nothing: generators pad what they cannot divide.
+    The new height need not be a multiple of anything: generators pad their input.
     """
     size = resized_size("scale_width", load_size, crop_size, image.size)
-    filter = method if isinstance(method, int) else Image.Resampling[method.name]  # torchvision's have PIL's names
-    return image if image.size == size else image.resize(size, filter)
+    method = Image.Resampling[method.name] if hasattr(method, "name") else method  # torchvision's name or Pillow's
+    return image if image.size == size else image.resize(size, method)
 
 
 def resized_size(preprocess: str, load_size: int, crop_size: int, size: tuple[int, int]) -> tuple[int, int]:
-    """Return what an image of `size` is resized to, before it is cropped; UserError if that would be too large."""
+    """Return the size of an image after resizing and before cropping; UserError if that is too large."""
     if "resize" in preprocess:
         return load_size, load_size
     if "scale_width" not in preprocess:

@@ -1,4 +1,4 @@
-"""Read images as bytes, for `--fast` and `--cache`; data/loading/prefetch.py finishes them on the device.
+"""Read images as bytes, for `--fast` and `--cache`; data/loading/prefetch.py turns them into floats on the device.
 
 Every random draw is the one that data/transforms.py would make, in its order.
 """
@@ -14,36 +14,39 @@ from PIL import Image
 from torch.nn import functional as F
 
 from data import transforms
-from data.base_dataset import about
+from data.base_dataset import naming
 from data.formats import pillow
-from data.loading.cache import create_cache
+from data.loading.cache import ImageCache, create_cache
 from data.loading.prefetch import FLIPS
 
-DATASETS = ("aligned", "unaligned", "single")  # which have their images read by a ByteReader, if they are given one
+DATASETS = ("aligned", "unaligned", "single")  # those with a `byte_item`
 
-MOST_COPIED = 2**25  # pixels: of larger images a copy would take too much memory: Pillow resizes them
+MOST_COPIED = 2**25  # pixels: a copy of a larger image would take too much memory, so Pillow resizes it
 
 Sized = tuple[tuple[Image.Image, ...], tuple[int, int]]  # images, and the (width, height) stored in their file
 
 
 def create_reader(opt, dataset) -> ByteReader | None:
-    """Return what is to read a data set's images; None without `--fast` and `--cache`, and for plug-ins."""
+    """Return the ByteReader of a dataset; None without `--fast` and `--cache`, and for the datasets of plug-ins."""
     fast, cached = (getattr(opt, name, False) is True for name in ("fast", "cache"))
-    ours = opt.dataset_mode in DATASETS and hasattr(dataset, "image_count")
-    if cached and not ours:
-        print(f"--cache: --dataset_mode {opt.dataset_mode} reads its images in its own way, and none is kept")
-    if not (ours and (fast or cached)):
+    if not (fast or cached):
         return None
-    # Of unresized and of scaled images the sizes vary.
+    if opt.dataset_mode not in DATASETS:
+        if cached:
+            print(f"--cache: --dataset_mode {opt.dataset_mode} reads its images in its own way, and none is kept")
+        return None
+    # Images that are scaled, or not resized at all, vary in size.
     bytes_each = opt.load_size**2 * max(opt.input_nc, opt.output_nc) if "resize" in opt.preprocess else None
     cache = create_cache(dataset.image_count, bytes_each, int(opt.num_threads)) if cached else None
     return ByteReader(opt.preprocess, opt.load_size, opt.crop_size, not opt.no_flip, fast, cache)
 
 
 class ByteReader:
-    """Reads, resizes, keeps and crops images as bytes. Which of them are to be mirrored travels beside them."""
+    """Reads, resizes, caches and crops images as bytes. An item also says which of its images to mirror."""
 
-    def __init__(self, preprocess: str, load_size: int, crop_size: int, flip=True, fast=False, cache=None):
+    def __init__(
+        self, preprocess: str, load_size: int, crop_size: int, flip: bool, fast: bool, cache: ImageCache | None
+    ):
         transforms.check(preprocess, load_size, crop_size)
         self.sizes = (preprocess, load_size, crop_size)
         self.crop_size = crop_size if "crop" in preprocess else None
@@ -56,9 +59,9 @@ class ByteReader:
             self.towards = (load_size, crop_size)
 
     def image(self, key: int, path: str, grey: bool) -> tuple[torch.Tensor, bool]:
-        """Return file number `key` as (C, H, W), with a crop of its own, and whether it is to be mirrored."""
+        """Return image number `key` as (C, H, W), randomly cropped, and whether to mirror it."""
         (pixels,), _ = self.read((key,), path, partial(self._load, path), (grey,))
-        with about(path):
+        with naming(path):
             return self.cut(pixels)
 
     def _load(self, path: str) -> Sized:
@@ -66,16 +69,16 @@ class ByteReader:
         return (image,), size
 
     def read(self, keys, path: str, load: Callable[[], Sized], greys) -> tuple[list[np.ndarray], tuple[int, int]]:
-        """Return resized images (H, W, C) and the size of their file: those kept as `keys`, or else `load()`'s.
+        """Return resized images (H, W, C) and the size of their file: from the cache, or else from `load()`.
 
-        `greys` tells which get one channel. A UserError of resizing begins with `path`.
+        `greys` says which get one channel. A UserError of resizing begins with `path`.
         """
         if self.cache:
             kept = [self.cache.get(key) for key in keys]
             if all(kept):
                 return [pixels for pixels, _ in kept], kept[0][1]
         images, size = load()
-        with about(path):
+        with naming(path):
             resized = [self._resize(image, size, grey) for image, grey in zip(images, greys, strict=True)]
         if self.cache:
             for key, pixels in zip(keys, resized, strict=True):
@@ -95,15 +98,15 @@ class ByteReader:
         return pixels.reshape(*pixels.shape[:2], -1)
 
     def cut(self, pixels: np.ndarray, params: dict | None = None) -> tuple[torch.Tensor, bool]:
-        """Crop resized pixels to a tensor (C, H, W), and tell whether it is to be mirrored, as `params` says.
+        """Crop resized pixels to a tensor (C, H, W); also return whether to mirror it.
 
-        Without `params`, crop and flip are drawn from torch's generator.
+        Crop and flip come from `params` or, without it, from torch's generator.
         """
         image = torch.from_numpy(pixels).permute(2, 0, 1)
         if self.crop_size:
             transforms.check_fits(image, self.crop_size)
             if params is None:
-                from torchvision.transforms import RandomCrop  # late: parsing options must not wait for torchvision
+                from torchvision.transforms import RandomCrop  # slow to import, and not needed to parse options
 
                 y, x, *_ = RandomCrop.get_params(image, (self.crop_size, self.crop_size))
             else:
@@ -114,23 +117,23 @@ class ByteReader:
 
     @staticmethod
     def item(images: dict[str, tuple[torch.Tensor, bool]], **paths: str) -> dict:
-        """Return a data set's item of images that were `cut`, {"A": (tensor, flip)}, and of their paths."""
+        """Return a dataset's item: images as `cut` returns them, {"A": (tensor, flip)}, and their paths."""
         tensors = {name: image for name, (image, _) in images.items()}
         return {**tensors, **paths, FLIPS: {name: flip for name, (_, flip) in images.items()}}
 
 
 def resize_fast(image: Image.Image, size: tuple[int, int]) -> np.ndarray:
-    """Resize to `size` (width, height) by Pillow's bicubic filter, in torch's vector instructions; (H, W[, C]).
+    """Resize to `size` (width, height) by Pillow's bicubic filter, but with torch's vector code; (H, W[, C]).
 
-    Both compute in integers, rounded a little differently: a byte differs by 2 at most, seldom at all.
+    Both compute in integers and round a little differently: bytes differ rarely, and by 2 at most.
     """
-    # Pillow 13 begins with the height where that shrinks more, torch always with the width. In between both cut off
-    # what is beyond 0 and 255, so that another order gives other edges.
+    # Pillow 13 resizes the height first where that shrinks more, torch always the width. Both clamp the result of the
+    # first pass to 0..255, so another order gives other edges.
     height_first = image.height > size[1] and image.height * size[0] > image.width * size[1]
     if height_first or image.width * image.height > MOST_COPIED:
         return np.array(image.resize(size, Image.Resampling.BICUBIC))
     pixels = np.array(image)  # (H, W[, C])
     tensor = torch.from_numpy(pixels.reshape(1, *pixels.shape[:2], -1)).permute(0, 3, 1, 2)
-    tensor = tensor.contiguous(memory_format=torch.channels_last)  # as it lies in memory, but with strides that say so
+    tensor = tensor.contiguous(memory_format=torch.channels_last)
     tensor = F.interpolate(tensor, size[::-1], mode="bicubic", antialias=True)  # (1, C, H, W)
     return tensor[0].permute(1, 2, 0).numpy()

@@ -1,4 +1,4 @@
-"""Images kept in memory, as bytes, that the processes which load them share (`--cache`)."""
+"""Images kept as bytes in memory that all workers share (`--cache`)."""
 
 from __future__ import annotations
 
@@ -14,23 +14,21 @@ from util.errors import UserError, format_bytes
 from util.runtime.machine import main_memory
 
 SHARE = 0.5  # of the memory that is free when training starts
-UNKNOWN = 2**30  # bytes, where the system does not say how much is free
-
-NOT_KEPT, BEING_WRITTEN, KEPT = range(3)
+UNKNOWN = 2**30  # bytes, where the system does not report its free memory
 
 
 def fork_context():
-    """Return the way of starting workers by which they share this memory: fork, on Linux; elsewhere None.
+    """Return the start method by which workers share this memory: fork on Linux, elsewhere None.
 
-    macOS's frameworks do not survive a fork, and Windows has none: there each worker keeps images of its own.
+    macOS's frameworks do not survive a fork and Windows has none, so each worker there has its own cache.
     """
     return multiprocessing.get_context("fork") if sys.platform == "linux" else None
 
 
 def create_cache(count: int, bytes_each: int | None, workers: int) -> ImageCache:
-    """Make a cache of `count` images, which take `bytes_each` at most (None: it varies), and say what fits.
+    """Make a cache of `count` images of at most `bytes_each` (None: it varies), and print how many fit.
 
-    torchrun's processes on one machine share the memory out, and so do workers that are not forked.
+    The processes of torchrun on one machine divide the free memory, and so do workers that are not forked.
     """
     _, free = main_memory()
     alone = 1 if fork_context() else max(workers, 1)
@@ -45,7 +43,7 @@ def create_cache(count: int, bytes_each: int | None, workers: int) -> ImageCache
 
 
 def what_fits(count: int, bytes_each: int | None, room: int) -> str:
-    """Say how many of `count` images fit into `room` bytes."""
+    """Describe how many of `count` images fit into `room` bytes."""
     if not bytes_each:
         return f"room for {format_bytes(room)}, which {count:,} images may fill"
     fitting = min(count, room // bytes_each)
@@ -53,39 +51,41 @@ def what_fits(count: int, bytes_each: int | None, room: int) -> str:
 
 
 class ImageCache:
-    """Up to `room` bytes of images (H, W, C), each written once by whoever reads it first, and never moved.
+    """Up to `room` bytes of images (H, W, C), each written once by the worker that reads it first.
 
-    The memory is anonymous, so that no container's small /dev/shm limits it, and is taken only as it fills up. It must
-    be made before the workers are forked; a copy that is pickled for a worker begins empty.
+    The memory is anonymous, so that the small /dev/shm of a container does not limit it, and is taken only as it fills
+    up. Make the cache before the workers are forked; a copy that is pickled for a spawned worker starts empty.
     """
 
     def __init__(self, count: int, room: int):
         self.count, self.room = count, room
         self.memory = np.frombuffer(mmap.mmap(-1, max(room, 1)), np.uint8)
-        # An image's state, its place in `memory`, its shape, and the (width, height) of its file
-        self.table = np.frombuffer(mmap.mmap(-1, count * 7 * 8 or 8), np.int64)[: count * 7].reshape(count, 7)
-        self.used = np.frombuffer(mmap.mmap(-1, 8), np.int64)
+        # Row k: where image k begins in `memory`, its H, W, C (zeros: it is not kept), and the (width, height) of its
+        # file. The last row holds the number of bytes used.
+        self.table = np.frombuffer(mmap.mmap(-1, (count + 1) * 6 * 8), np.int64).reshape(count + 1, 6)
         self.lock = (fork_context() or multiprocessing).Lock()
 
     def __reduce__(self):
         return ImageCache, (self.count, self.room)
 
+    @property
+    def used(self) -> int:
+        """The number of bytes used."""
+        return int(self.table[-1, 0])
+
     def get(self, key: int) -> tuple[np.ndarray, tuple[int, int]] | None:
-        """Return image number `key`, not to be written to, and the size of its file; None if it is not kept."""
+        """Return image number `key` (read-only) and the size of its file; None if it is not kept."""
         with self.lock:  # also orders what processors read: never the table's row before the pixels
-            state, begin, *shape, width, height = self.table[key].tolist()
-        if state != KEPT:
+            begin, *shape, width, height = self.table[key].tolist()
+        if not any(shape):
             return None
         return self.memory[begin : begin + math.prod(shape)].reshape(shape), (width, height)
 
     def put(self, key: int, pixels: np.ndarray, file_size: tuple[int, int]) -> None:
-        """Keep an image, unless another process keeps it already, or it does not fit."""
+        """Keep an image, unless it is kept already or does not fit."""
         with self.lock:
-            begin = int(self.used[0])
-            if self.table[key, 0] != NOT_KEPT or begin + pixels.size > self.room:
-                return
-            self.used[0] += pixels.size
-            self.table[key, 0] = BEING_WRITTEN
-        self.memory[begin : begin + pixels.size] = pixels.reshape(-1)
-        with self.lock:
-            self.table[key] = (KEPT, begin, *pixels.shape, *file_size)
+            begin, end = self.used, self.used + pixels.size
+            if end <= self.room and not self.table[key].any():
+                self.memory[begin:end] = pixels.reshape(-1)
+                self.table[key] = (begin, *pixels.shape, *file_size)
+                self.table[-1, 0] = end

@@ -74,7 +74,7 @@ def test_workers_fill_one_memory_and_give_the_default_batches(layout, name):
         loader.set_epoch(epoch)
         batches += list(loader)
     assert_equal(batches, expected)
-    kept = loader.dataset.byte_reader.cache
+    kept = loader.dataloader.dataset.reader.cache
     if cache.fork_context() and name != "unaligned":  # whose B are drawn, perhaps not all of them
         assert all(kept.get(key) for key in range(loader.dataset.image_count))
 
@@ -116,9 +116,9 @@ def test_what_does_not_fit_is_read_each_time_and_nothing_exceeds_the_room(layout
     first = list(loader)
     loader.set_epoch(1)
     assert_equal(first + list(loader), expected)
-    kept = loader.dataset.byte_reader.cache
+    kept = loader.dataloader.dataset.reader.cache
     assert sum(kept.get(key) is not None for key in range(10)) == 5
-    assert kept.used[0] == 5 * 40 * 40 * 3 <= kept.room <= kept.memory.size
+    assert kept.used == 5 * 40 * 40 * 3 <= kept.room <= kept.memory.size
 
 
 def test_a_cache_gives_back_what_it_was_given_until_it_is_full():
@@ -172,7 +172,7 @@ def test_a_spawned_worker_begins_with_an_empty_cache_and_gives_the_same_items(la
     items = create_dataset(opt).dataloader.dataset
     expected = items[1, 2]
     copy = pickle.loads(pickle.dumps(items))
-    kept = copy.dataset.byte_reader.cache
+    kept = copy.reader.cache
     assert kept.get(4) is None
     assert (kept.count, kept.room) == (10, 10 * 40 * 40 * 3)
     assert torch.equal(copy[1, 2]["A"], expected["A"])
@@ -225,7 +225,7 @@ def test_other_data_sets_load_as_ever_and_say_so(tmp_path, capsys):
         "dataset [TemplateDataset] was created\n"
         "--cache: --dataset_mode template reads its images in its own way, and none is kept\n"
     )
-    assert loader.dataset.byte_reader is None
+    assert loader.dataloader.dataset.reader is None
     for batch, other in zip(epochs(opt), expected, strict=True):
         assert torch.equal(batch["A"], other["A"])
 

@@ -13,10 +13,9 @@ from data_options import data_options, epochs
 from PIL import Image, ImageDraw
 from torchvision import transforms as T
 
-import data
 from data import create_dataset
 from data.formats import pillow
-from data.loading import prefetch
+from data.loading import loader, prefetch
 from data.loading.byte_reader import resize_fast
 from data.transforms import PREPROCESS
 from util.errors import DataError, UserError
@@ -235,13 +234,13 @@ def ahead(monkeypatch):
     def here(batches, device):
         return prefetch.one_ahead(batches, lambda batch: prefetch.to_device(batch, device))
 
-    monkeypatch.setattr(data, "prefetched", here)
+    monkeypatch.setattr(loader, "prefetched", here)
 
 
 def places(opt):
-    loader = create_dataset(opt)
-    loader.set_epoch(1, start=2)
-    return [(batch["A_paths"], batch["A"].tolist(), loader.step_part) for batch in loader]
+    batches = create_dataset(opt)
+    batches.set_epoch(1, start=2)
+    return [(batch["A_paths"], batch["A"].tolist(), batches.step_part) for batch in batches]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -260,10 +259,10 @@ def test_loading_ahead_changes_neither_batches_nor_their_places(tmp_path, worker
 def test_loading_ahead_a_broken_file_ends_the_epoch_in_its_turn(tmp_path, workers, ahead):
     make_aligned(tmp_path, phases=("train",), count=5)
     (tmp_path / "train/03.png").write_bytes(b"no image")
-    loader = create_dataset(data_options(tmp_path, num_threads=workers, serial_batches=True))
+    batches = create_dataset(data_options(tmp_path, num_threads=workers, serial_batches=True))
     seen, message = [], ""
     try:
-        for batch in loader:
+        for batch in batches:
             seen.append(batch["A_paths"][0][-6:])
     except DataError as error:
         message = str(error)

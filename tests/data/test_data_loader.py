@@ -374,6 +374,8 @@ def test_a_broken_file_ends_the_training_with_its_name_and_status_1(tmp_path):
 
 
 def test_a_worker_says_nothing_of_a_main_process_that_is_gone_but_all_else(capsys):
+    from data.loading import workers
+
     for error in (EOFError(), ConnectionResetError("gone"), ValueError("broken")):
-        data._excepthook(type(error), error, None)
+        workers.excepthook(type(error), error, None)
     assert capsys.readouterr().err == "ValueError: broken\n"

@@ -62,8 +62,8 @@ def install(spec: dict) -> None:
     """Have this process stop in `spec`'s phase, and note the end of each step."""
     from torch.optim.optimizer import register_optimizer_step_post_hook
 
-    import data
     import models
+    from data.loading import loader, workers
     from models.base_model import BaseModel
     from models.pix2pix_model import Pix2PixModel
     from util.checkpoint.checkpointer import Checkpointer
@@ -105,9 +105,9 @@ def install(spec: dict) -> None:
         case "loading":
             before(models, "create_model", reached)
         case "worker start":
-            before(data, "_outlive_signals", reached)
+            before(workers, "prepare", reached)
         case "item":
-            before(data.SeededItems, "__getitem__", reached)
+            before(loader.SeededItems, "__getitem__", reached)
         case "forward" | "last step":
             before(Pix2PixModel, "forward", reached)
         case "between D and G":
