@@ -25,7 +25,7 @@ from options.saved import NOT_OPTIONS, experiment_folder, record, write_text
 from util.checkpoint.checkpointer import Checkpointer
 from util.checkpoint.sources import saved_options
 from util.errors import UserError, did_you_mean, printable, warn
-from util.metrics.scores import METRICS
+from util.metrics.table import METRICS
 from util.runtime import lock, processes, seeds
 from util.runtime.device import choose_device
 from util.speed import plan

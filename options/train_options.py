@@ -14,7 +14,7 @@ from options.test_options import WHOLE
 from util.checkpoint.checkpointer import prefix_of
 from util.checkpoint.sources import find_source, saved_options, sources
 from util.errors import UserError
-from util.metrics.scores import METRICS
+from util.metrics.table import METRICS
 from util.monitor.validation import is_paired
 from util.runtime import processes
 from util.speed import plan

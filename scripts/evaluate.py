@@ -35,7 +35,8 @@ from scripts.evaluation.page import Extremes, Picture, Place, Row, Section, bett
 from scripts.evaluation.targets import MeanImage, targets
 from util.checkpoint.atomic_files import replacing, write_whole
 from util.errors import UserError, did_you_mean, explained_errors, printable
-from util.metrics.scores import METRICS, Evaluation, Score, ready
+from util.metrics.evaluation import Evaluation, Score, ready
+from util.metrics.table import METRICS
 from util.pages.data_file import as_line
 from util.pages.document import shown
 from util.runtime.device import device_of
@@ -50,8 +51,6 @@ def main(words: list[str]) -> None:
     """Measure what the command line asks for."""
     parser = make_parser()
     args, rest = parser.parse_known_args(words)
-    if args.bootstrap < 0:
-        parser.error(f"--bootstrap {args.bootstrap}: a number of resamples, or 0")
     weights = weights_of(parser, args.weights)
     asked = [] if args.direction is None else ["--direction", args.direction]
     if any(word.split("=")[0] in ("--name", "--dataroot") for word in rest):
@@ -86,7 +85,6 @@ def make_parser() -> argparse.ArgumentParser:
     pairing.add_argument("--unpaired", action="store_true", help="only metrics of sets")
     add("--train_B", type=Path, help="fake_B's training targets, alone or in A | B pairs: measure their mean")
     add("--direction", choices=("AtoB", "BtoA"), help="of the results: BtoA's targets are left halves of pairs [AtoB]")
-    add("--bootstrap", type=int, default=1000, help="resamples for the intervals [1000]; 0: none")
     add("--out", type=Path, help="folder for the files [the results']")
     add("--json", type=Path, help="write the figures to this file in place of evaluation.json")
     add("--gpu_ids", help="as for test.py; -1: the CPU [a GPU if there is one]")
@@ -197,11 +195,11 @@ class Output:
             self.answers["the mean training target"].add(as_batch(mean), as_batch(real))
         return values
 
-    def section(self, title: str, bootstrap: int) -> Section:
+    def section(self, title: str) -> Section:
         """Compute what came of it."""
-        scores = self.evaluation.compute(bootstrap)
+        scores = self.evaluation.compute()
         notes = [f"{name}: not measured; {why}" for name, why in self.evaluation.missing.items()]
-        answers = {name: answer.compute(bootstrap) for name, answer in self.answers.items()}
+        answers = {name: answer.compute() for name, answer in self.answers.items()}
         extremes = {name: own for name, own in self.extremes.items() if name in scores}
         labels = (self.source, self.label, self.real)
         return Section(title, scores, answers, notes + self.evaluation.notes, extremes, self.samples, labels)
@@ -242,7 +240,7 @@ def measured(args, task: Task, names: list[str], device, weights: dict[str, Path
                 print(f"{number:,} of {task.count:,} images", flush=True)
     if not pixels:
         (out / "evaluation_images.csv").unlink()  # and what an earlier call wrote, of other figures
-    return [output.section(f"{output.label} against {output.real}", args.bootstrap) for output in outputs]
+    return [output.section(f"{output.label} against {output.real}") for output in outputs]
 
 
 # ---- telling ----
@@ -311,7 +309,7 @@ def as_json(args, task: Task, sections: list[Section]) -> dict:
             "notes": section.notes,
         }
     versions = {"torchmetrics": torchmetrics.__version__, "torch": str(torch.__version__)}
-    return {"of": shown(task.title), "paired": task.paired, "outputs": outputs, "bootstrap": args.bootstrap, **versions}
+    return {"of": shown(task.title), "paired": task.paired, "outputs": outputs, **versions}
 
 
 def as_csv(task: Task, sections: list[Section]) -> str:

@@ -17,7 +17,7 @@ from util.loggers.tensorboard import TensorboardSink
 from util.loggers.visdom import VisdomSink
 from util.loggers.visuals import batch_sheet, three_channels
 from util.loggers.wandb import WandbSink
-from util.metrics.scores import METRICS
+from util.metrics.table import METRICS
 from util.monitor.diagnosis import Diagnosis
 from util.monitor.first_batch import find_useless_items
 from util.monitor.validation import watched_metric

@@ -242,7 +242,7 @@ def quality(args, work: Path) -> Iterator[dict]:
         translating = ["test.py", *mine, "--results_dir", results, "--dataset_mode", "aligned", "--num_test", 200]
         list(lines_of(translating, work / "test.log"))
         measuring = ["scripts/evaluate.py", results / "run" / "test_latest", "--paired", "--metrics", "psnr,ssim"]
-        list(lines_of([*measuring, "--bootstrap", 0, "--gpu_ids", -1, "--json", scores], work / "evaluate.log"))
+        list(lines_of([*measuring, "--gpu_ids", -1, "--json", scores], work / "evaluate.log"))
         row = {"model": model, "arm": name, "seed": seed, "seconds": seconds, "command": " ".join(map(str, words))}
         metrics = json.loads(scores.read_text(encoding="utf-8"))["outputs"]["fake_B"]["metrics"]
         row |= {name: score["value"] for name, score in metrics.items()}

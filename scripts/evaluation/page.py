@@ -14,7 +14,8 @@ import numpy as np
 from dominate import tags
 
 from util.loggers.visuals import shrunk
-from util.metrics.scores import METRICS, Score
+from util.metrics.evaluation import Score
+from util.metrics.table import METRICS
 from util.pages.document import shown, style
 from util.pages.results_writer import write_png
 

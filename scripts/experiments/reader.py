@@ -17,7 +17,7 @@ from pathlib import Path
 
 from options.legacy import RENAMED
 from util.checkpoint.sources import saved_options
-from util.metrics.scores import METRICS
+from util.metrics.table import METRICS
 from util.pages.data_file import parse
 
 OPTIONS = ("train_opt.txt", "opt.txt")  # of today, and of the reference's first years

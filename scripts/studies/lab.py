@@ -28,7 +28,8 @@ from scripts.evaluation.targets import MeanImage, find_pairs, half
 from util.checkpoint.checkpointer import Checkpointer
 from util.checkpoint.sources import saved_options
 from util.errors import UserError, warn
-from util.metrics.scores import METRICS, Evaluation, ready
+from util.metrics.evaluation import Evaluation, ready
+from util.metrics.table import METRICS
 
 STEP = {"pix2pix": 0.8, "cycle_gan": 12.0}  # seconds for an image of 256 pixels on two cores (docs/performance.md)
 START = time.monotonic()
@@ -191,7 +192,7 @@ class Lab:
                 evaluation.add_fake(images[0])
                 evaluation.add_real(images[1])
         self.images = len(found)
-        return {name: score.value for name, score in evaluation.compute(bootstrap=0).items()}
+        return {name: score.value for name, score in evaluation.compute(intervals=False).items()}
 
     def shown(self, found: list) -> list:
         """Return some of the test images, evenly spread."""

@@ -17,7 +17,7 @@ from scripts.benchmark import machine
 from util.checkpoint.atomic_files import replacing, write_whole
 from util.errors import UserError
 from util.loggers.visuals import contact_sheet
-from util.metrics.scores import METRICS
+from util.metrics.table import METRICS
 
 Measures = dict[str, float]
 Tables = dict[str, dict[str, dict[int, Measures]]]  # title -> row -> seed -> measures

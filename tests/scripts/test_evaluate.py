@@ -94,9 +94,10 @@ def test_figures_are_averages_over_the_images(results):
     )
     score = report["outputs"]["fake_B"]["metrics"]["psnr"]
     assert (score["unit"], score["lower_is_better"], score["images"]) == ("dB", False, 2)
-    assert (score["low"], score["high"]) == pytest.approx((psnr(51), psnr(10)))  # of two images all draws are few
-    assert re.search(r"^psnr +21\.06 dB +13\.98 to 28\.13 +higher is better +2$", text, re.MULTILINE)
-    assert re.search(r"^l1 +0\.1196 +0\.03922 to 0\.2000 +lower is better +2$", text, re.MULTILINE)
+    half = 1.96 * (psnr(10) - psnr(51)) / 2
+    assert (score["low"], score["high"]) == pytest.approx((score["value"] - half, score["value"] + half))
+    assert re.search(r"^psnr +21\.06 dB +7\.187 to 34\.92 +higher is better +2$", text, re.MULTILINE)
+    assert re.search(r"^l1 +0\.1196 +0\.000 to 0\.2772 +lower is better +2$", text, re.MULTILINE)
     assert re.search(r"^the input itself +0\.3627 +8\.837 +0\.7712$", text, re.MULTILINE)
 
 
@@ -154,11 +155,11 @@ def test_an_input_of_another_size_is_no_answer(results):
 
 
 def test_what_is_measured_unless_told_otherwise_needs_no_download(results):
-    report, text = evaluate(results, more="--bootstrap 5")
+    report, text = evaluate(results, more="")
     assert {"l1", "psnr", "ssim", "fd_lite0", "kid_lite0"} <= values(report).keys()
     assert "ms_ssim: not measured; images are smaller than 176 pixels" in report["outputs"]["fake_B"]["notes"]
     assert "note: fd_lite0: 2 images are too few" in text
-    assert evaluate(results, more="--bootstrap 5")[0] == report
+    assert evaluate(results, more="")[0] == report
 
 
 # ---- three ways to name what is measured ----
@@ -191,7 +192,7 @@ def test_an_experiment_gives_the_figures_of_its_results_folder(trained, tmp_path
     folder, options = trained
     type_well(f"test.py {options(model, data)}", ROOT)
     web = folder / "results" / model / "test_latest"
-    metrics = "--bootstrap 20 --metrics kid_lite0" + (",l1,psnr,ssim" if model == "pix2pix" else "")
+    metrics = "--metrics kid_lite0" + (",l1,psnr,ssim" if model == "pix2pix" else "")
     on_disk, _ = evaluate(web, more=metrics)
     memory, _ = evaluate("--out", tmp_path / "out", more=f"{options(model, data)} {metrics}")
     assert on_disk["outputs"] == memory["outputs"]
@@ -268,7 +269,7 @@ def test_folders_without_common_names_are_two_sets(tmp_path):
     for i in range(4):
         make_image(tmp_path / f"reals/r{i}.png", 25, 40 + i, seed=10 + i)
     both = (tmp_path / "fakes", tmp_path / "reals")
-    report, text = evaluate(*both, "--out", tmp_path / "out", more="--bootstrap 3")
+    report, text = evaluate(*both, "--out", tmp_path / "out", more="")
     assert "no file names in common: they are compared as two sets" in text
     assert list(values(report)) == ["fd_lite0", "kid_lite0"]
     assert "there are no pairs here" in refused(*both)
@@ -319,7 +320,6 @@ def test_wrong_options_are_told(results):
     assert "metric 'pnsr' is not one of l1, psnr" in refused(results, more="--metrics pnsr")
     assert "name a results folder, or results and truths, or an experiment" in refused(more="", status=2)
     assert "fid=FILE (also for kid) or lpips=FILE" in refused(results, more="--weights x.pth", status=2)
-    assert "--bootstrap -1" in refused(results, more="--bootstrap -1", status=2)
     assert "--gpu_ids x: a GPU's number" in refused(results, more="--gpu_ids x")
 
 
@@ -419,7 +419,7 @@ def test_files_go_where_they_are_wanted_and_old_ones_away(results, tmp_path):
     assert sorted(path.name for path in (tmp_path / "o").iterdir()) == files
     assert (tmp_path / "deep/x.json").exists()
     assert len(pictures(tmp_path / "o")) == 3 * 2 * 3
-    evaluate(results, "--out", tmp_path / "o", more="--metrics kid_lite0 --unpaired --bootstrap 2")
+    evaluate(results, "--out", tmp_path / "o", more="--metrics kid_lite0 --unpaired")
     assert not (tmp_path / "o/evaluation_images.csv").exists()
 
 
@@ -431,7 +431,7 @@ MEASURE = """
 import re, sys
 sys.path.insert(0, ".")
 from scripts.evaluate import main
-main([sys.argv[1], *"--gpu_ids -1 --metrics l1,psnr --bootstrap 10".split()])
+main([sys.argv[1], *"--gpu_ids -1 --metrics l1,psnr".split()])
 print("peak", re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1])
 """
 

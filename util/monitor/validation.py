@@ -13,7 +13,8 @@ from util.checkpoint.training_state import Best
 from util.errors import UserError
 from util.loggers.base import Pictures
 from util.loggers.visuals import to_bytes, to_pictures
-from util.metrics.scores import METRICS, Evaluation
+from util.metrics.evaluation import Evaluation
+from util.metrics.table import METRICS
 from util.runtime import processes, seeds
 from util.speed.batching import in_batches
 
@@ -152,7 +153,7 @@ def as_images(visual) -> torch.Tensor:
 
 def mean_scores(evaluations: dict[str, Evaluation]) -> dict[str, float]:
     """Return the scores of each output, and their means."""
-    scores = {name: evaluation.compute(bootstrap=0) for name, evaluation in evaluations.items()}
+    scores = {name: evaluation.compute(intervals=False) for name, evaluation in evaluations.items()}
     values = {}
     for metric in next(iter(scores.values())) if scores else ():
         if not all(metric in score for score in scores.values()):  # too small, or too few

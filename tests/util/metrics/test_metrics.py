@@ -1,4 +1,4 @@
-"""Metrics against independent computations on the same images; intervals; networks that are the right ones."""
+"""Metrics equal independent computations on the same images; intervals; checks of the networks' weights."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from skimage import data
 from skimage.metrics import structural_similarity
 
 from util.errors import UserError
-from util.metrics import features, scores
-from util.metrics.scores import METRICS, Evaluation, Score, ready
+from util.metrics import features, pairs, sets
+from util.metrics.evaluation import Evaluation, Score, ready
+from util.metrics.table import METRICS
 
 LITE0 = ["fd_lite0", "kid_lite0"]
 
@@ -35,11 +36,11 @@ def waves(count, height=40, width=32, channels=3, shift=0.0, seed=0):
     return torch.from_numpy((127.5 + 57 * wave).round().clip(0, 255).astype(np.uint8))
 
 
-def score_all(names, fake, real, size=100, **more):
-    evaluation = Evaluation(names, **more)
-    for begin in range(0, max(len(fake), len(real)), size):
+def score_all(names, fake, real, size=100):
+    evaluation = Evaluation(names)
+    for begin in range(0, len(fake), size):
         evaluation.add(fake[begin : begin + size], real[begin : begin + size])
-    return evaluation.compute(50)
+    return evaluation.compute()
 
 
 def filtered(image):
@@ -86,8 +87,8 @@ def looped_kernel(a, b):
 # ---- of pairs ----
 
 
-@pytest.mark.parametrize(("height", "width", "channels"), [(40, 32, 3), (37, 45, 3), (11, 12, 3), (33, 64, 1)])
-def test_l1_psnr_and_ssim_are_what_numpy_and_skimage_compute(height, width, channels):
+@pytest.mark.parametrize(("height", "width", "channels"), [(37, 45, 3), (11, 12, 3), (33, 64, 1)])
+def test_l1_psnr_and_ssim_equal_numpy_and_skimage(height, width, channels):
     fake, real = waves(3, height, width, channels), waves(3, height, width, channels, shift=0.4, seed=1)
     found = Evaluation(["psnr", "ssim", "l1"]).add(fake, real)
     assert list(found) == ["l1", "psnr", "ssim"]  # in the order of METRICS
@@ -100,15 +101,14 @@ def test_l1_psnr_and_ssim_are_what_numpy_and_skimage_compute(height, width, chan
         assert found["ssim"][i] == pytest.approx(ssim, abs=1e-9)
 
 
-@pytest.mark.parametrize(("height", "width", "channels"), [(176, 176, 3), (177, 210, 1)])
-def test_ms_ssim_is_what_numpy_computes(height, width, channels):
-    fake, real = waves(2, height, width, channels), waves(2, height, width, channels, shift=0.4)
+def test_ms_ssim_equals_numpy():
+    fake, real = waves(2, 177, 210), waves(2, 177, 210, shift=0.4)
     found = Evaluation(["ms_ssim"]).add(fake, real)["ms_ssim"]
     for value, a, b in zip(found, fake.double().numpy(), real.double().numpy(), strict=True):
         assert value == pytest.approx(numpy_ms_ssim(a, b), abs=1e-6)
 
 
-def test_grey_and_colour_are_one_image():
+def test_a_grey_image_scores_like_its_three_channel_copy():
     grey, other = waves(2, channels=1), waves(2, channels=1, shift=1.0)
     three = grey.expand(-1, 3, -1, -1)
     names = ["l1", "psnr", "ssim"]
@@ -123,11 +123,10 @@ def test_equal_images_have_infinite_psnr():
     near[0, 0, 0, 0] ^= 1
     found = score_all(["l1", "psnr", "ssim"], near, image)
     assert (found["psnr"].value, found["psnr"].high) == (math.inf, math.inf)
-    assert math.isfinite(found["psnr"].low) or found["psnr"].low == math.inf
     assert score_all(["ssim"], image, image)["ssim"] == Score(1.0, 1.0, 1.0, 3)
 
 
-def test_images_too_small_for_a_metric_have_none_and_are_told_of():
+def test_images_that_are_too_small_for_a_metric_are_reported():
     evaluation = Evaluation(["l1", "ssim", "ms_ssim"])
     assert all(map(math.isnan, evaluation.add(waves(1, 175, 175), waves(1, 175, 175, shift=1))["ms_ssim"]))
     assert list(evaluation.compute()) == ["l1", "ssim"]
@@ -137,7 +136,7 @@ def test_images_too_small_for_a_metric_have_none_and_are_told_of():
     assert evaluation.notes == ["ms_ssim: without 1 images that are smaller than 176 pixels"]
 
 
-def test_a_pair_of_two_sizes_and_floats_are_refused():
+def test_pairs_of_two_sizes_and_floats_fail():
     with pytest.raises(UserError, match="2 of 32 x 40 and 2 of 33 x 40"):
         Evaluation(["l1"]).add(waves(2), waves(2, width=33))
     with pytest.raises(ValueError, match=r"not torch.float32 \(2, 3, 40, 32\)"):
@@ -147,22 +146,22 @@ def test_a_pair_of_two_sizes_and_floats_are_refused():
 # ---- of sets ----
 
 
-def test_distances_of_lite0_are_what_the_formulas_give_of_its_features():
+def test_distances_of_lite0_equal_the_formulas_on_its_features():
     evaluation = Evaluation(LITE0)
     evaluation.add_fake(waves(6))
     evaluation.add_real(waves(5, 36, 50, shift=0.8))
-    found = evaluation.compute(0)
+    found = evaluation.compute(intervals=False)
     fake, real = (side.rows().astype(np.float64) for side in evaluation.sets["lite0"])
     assert fake.shape == (6, 1280)
     assert found["fd_lite0"].value == pytest.approx(numpy_frechet(fake, real), rel=1e-5)
     assert found["fd_lite0"].images == 6
-    whole = Evaluation(LITE0)
-    whole.add(waves(6), waves(6, shift=0.8))
-    fake, real = (side.rows().astype(np.float64) for side in whole.sets["lite0"])
-    assert whole.compute(0)["kid_lite0"].value == pytest.approx(looped_kernel(fake, real), rel=1e-9)
+    evaluation.add_real(waves(1, shift=0.8))
+    fake, real = (side.rows().astype(np.float64) for side in evaluation.sets["lite0"])
+    found = evaluation.compute(intervals=False)
+    assert found["kid_lite0"].value == pytest.approx(looped_kernel(fake, real), rel=1e-9)
 
 
-def test_features_of_lite0_tell_a_cat():
+def test_lite0_classifies_a_cat():
     net = features.network("lite0", "cpu")
     cat = torch.from_numpy(data.chelsea()).permute(2, 0, 1)[None]
     with torch.no_grad():
@@ -173,44 +172,45 @@ def test_features_of_lite0_tell_a_cat():
     assert torch.allclose(rows, again, atol=1e-5)
 
 
-def test_few_images_are_no_hindrance_and_are_told_of():
+def test_sets_of_few_images_get_a_note_or_a_reason():
     evaluation = Evaluation([*LITE0, "l1"])
     evaluation.add(waves(1), waves(1, shift=1))
     assert list(evaluation.compute()) == ["l1"]
-    assert evaluation.missing["kid_lite0"] == "two images of each set are the least; there are 1 and 1"
+    assert evaluation.missing["kid_lite0"] == "each set needs at least two images; there are 1 and 1"
     evaluation.add(waves(2), waves(2, shift=1))
     assert list(evaluation.compute()) == ["l1", *LITE0]
     assert not evaluation.missing
     assert evaluation.notes[0].startswith("fd_lite0: 3 images are too few for covariances of 1,280 features")
 
 
+def distance_of(distance, fake, real, interval=False):
+    return sets.distance_and_half_interval(distance, fake, real, interval)
+
+
 def test_a_kid_of_uneven_or_many_images_is_the_mean_over_subsets(monkeypatch):
     rng = np.random.default_rng(0)
     fake, real = rng.normal(size=(24, 8)).astype(np.float32), (rng.normal(size=(60, 8)) + 1).astype(np.float32)
     exact = looped_kernel(fake.astype(float), real.astype(float))
-    uneven = scores.of_sets(scores.kernel, fake, real, 0, 0).value
-    assert uneven == pytest.approx(exact, rel=0.05)
-    monkeypatch.setattr(scores, "SUBSET", 12)
-    monkeypatch.setattr(scores, "WHOLE", 20)
-    assert scores.of_sets(scores.kernel, fake, real, 0, 0).value == pytest.approx(exact, rel=0.1)
-    assert scores.of_sets(scores.frechet, fake, real, 0, 0).value == pytest.approx(  # in pieces of 12
-        numpy_frechet(fake.astype(float), real.astype(float)), rel=1e-9
-    )
+    assert distance_of(sets.kernel, fake, real)[0] == pytest.approx(exact, rel=0.05)
+    monkeypatch.setattr(sets, "SUBSET", 12)
+    monkeypatch.setattr(sets, "WHOLE", 20)
+    assert distance_of(sets.kernel, fake, real)[0] == pytest.approx(exact, rel=0.1)
+    whole = numpy_frechet(fake.astype(float), real.astype(float))  # below in chunks of 12 images
+    assert distance_of(sets.frechet, fake, real)[0] == pytest.approx(whole, rel=1e-9)
 
 
 # ---- figures that stay ----
 
 
-def test_figures_of_fixed_images_stay():
-    found = scores(
-        [*METRICS.keys() - {"lpips", "fid", "kid"}], waves(5, 176, 180), waves(5, 176, 180, shift=0.3, seed=1)
-    )
+def test_values_of_fixed_images_stay():
+    names = METRICS.keys() - {"lpips", "fid", "kid"}
+    found = score_all(names, waves(5, 176, 180), waves(5, 176, 180, shift=0.3, seed=1))
     golden = {"l1": 0.1759481581, "psnr": 13.96120856, "ssim": 0.5085469731, "ms_ssim": 0.6054780524}
     golden |= {"fd_lite0": 11.47653352, "kid_lite0": -0.08350196133}
     assert {name: score.value for name, score in found.items()} == pytest.approx(golden, rel=1e-4)
 
 
-def test_figures_do_not_depend_on_batches_or_order_and_disturb_nothing():
+def test_scores_do_not_depend_on_batches_or_order_and_change_no_random_state():
     names = ["l1", "psnr", "ssim", *LITE0]
     fake, real = waves(17), waves(17, shift=0.8)
     torch.manual_seed(5)
@@ -221,47 +221,31 @@ def test_figures_do_not_depend_on_batches_or_order_and_disturb_nothing():
     assert torch.equal(torch.rand(3), drawn)
     for name, score in score_all(names, fake.flip(0), real.flip(0)).items():
         assert tuple(score) == pytest.approx(tuple(first[name]), rel=1e-4)
-    assert score_all(["psnr"], fake, real, seed=1)["psnr"].low != first["psnr"].low
 
 
 # ---- intervals ----
 
 
-def test_an_interval_of_a_mean_is_the_textbooks():
-    rng = np.random.default_rng(1)
-    values = rng.normal(20, 3, 400)
-    score = scores.of_pairs({"psnr": values}, 1000, 0)["psnr"]
-    half = 1.96 * values.std(ddof=1) / 20
-    assert score.value == pytest.approx(values.mean())
-    assert (score.value - score.low, score.high - score.value) == pytest.approx((half, half), rel=0.15)
-    assert scores.of_pairs({"psnr": values}, 0, 0)["psnr"] == Score(score.value, score.value, score.value, 400)
+def test_the_interval_of_a_mean_is_the_textbooks():
+    values = np.random.default_rng(1).normal(20, 3, 400)
+    mean, half, count = pairs.mean_and_half_interval([*values, math.nan])
+    assert (mean, half, count) == pytest.approx((values.mean(), 1.96 * values.std(ddof=1) / 20, 400))
+    assert pairs.mean_and_half_interval([3.0])[1] == 0
 
 
-def test_intervals_of_distances_hold_the_value_of_all_images():
+def test_intervals_of_distances_contain_the_distance_of_more_images():
     rng, hits = np.random.default_rng(0), 0
 
     def drawn(count, shift):
-        return np.maximum(rng.normal(size=(count, 8)) + shift, 0).astype(np.float32)
+        return np.maximum(rng.normal(size=(count, 64)) + shift, 0).astype(np.float32)
 
-    everything = scores.of_sets(scores.kernel, drawn(900, 0.7), drawn(900, 0.0), 0, 0).value
+    everything, _ = distance_of(sets.kernel, drawn(900, 0.3), drawn(900, 0.0))
     for _ in range(40):
-        score = scores.of_sets(scores.kernel, drawn(40, 0.7), drawn(40, 0.0), 40, 0)
-        hits += score.low <= everything <= score.high
-        assert score.low < score.value < score.high
-    assert hits >= 35  # of 40, 38 expected; where sets are alike the intervals are too wide
-    score = scores.of_sets(scores.frechet, drawn(40, 0.0), drawn(40, 0.0), 40, 0)
-    assert 0 <= score.low < score.value < score.high
-
-
-def test_long_sums_take_fewer_resamples(monkeypatch):
-    calls = []
-    slow = lambda fake, real, drawn, how, seed: calls.append(1) or len(calls) % 2  # noqa: E731
-    monkeypatch.setattr(scores, "work", lambda *_: 4e10)
-    scores.of_sets(slow, np.zeros((4, 2)), np.zeros((4, 2)), 1000, 0)
-    assert len(calls) == 1 + 50
-    monkeypatch.setattr(scores, "work", lambda *_: 1e15)
-    scores.of_sets(slow, np.zeros((4, 2)), np.zeros((4, 2)), 1000, 0)
-    assert len(calls) == 51 + 1 + 20
+        value, half = distance_of(sets.kernel, drawn(40, 0.3), drawn(40, 0.0), interval=True)
+        hits += value - half <= everything <= value + half
+    assert hits >= 35  # of 40; 38 expected
+    assert distance_of(sets.frechet, drawn(40, 0.0), drawn(40, 0.0), interval=True)[1] > 0
+    assert distance_of(sets.kernel, drawn(3, 0.3), drawn(3, 0.0), interval=True)[1] == 0  # too few for an interval
 
 
 # ---- memory ----

@@ -30,7 +30,7 @@ def tree(browser, tmp_path_factory):
         words = f"--dataroot pairs --name {name} --model pix2pix --netG unet_32 {TINY} --val_freq 1 {more}"
         type_well(f"train.py {words} --n_epochs 2 --n_epochs_decay 1 --print_freq 1 --display_freq 3", tree)
     type_well("test.py --dataroot pairs --name one --num_test inf --gpu_ids -1", tree)
-    type_well(f"{ROOT}/scripts/evaluate.py results/one/test_latest --metrics psnr,l1 --bootstrap 0 --gpu_ids -1", tree)
+    type_well(f"{ROOT}/scripts/evaluate.py results/one/test_latest --metrics psnr,l1 --gpu_ids -1", tree)
     type_well(f"{ROOT}/scripts/pages.py", tree)
     study = "--practice 1 --trials 2 --seconds 0.3 --out study.html"
     type_well(f"{ROOT}/scripts/real_or_fake.py make results/one/test_latest {study}", tree)

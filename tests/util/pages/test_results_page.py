@@ -392,7 +392,7 @@ def test_rows_are_sorted_by_a_metric_worst_first_with_its_distribution(looker):
 
 def test_what_evaluate_measures_is_what_the_page_sorts_by(driver, tree):
     web = tree / "results/other/test_latest"
-    type_well(f"{ROOT / 'scripts/evaluate.py'} {web} --metrics psnr,l1 --bootstrap 0 --gpu_ids -1", tree)
+    type_well(f"{ROOT / 'scripts/evaluate.py'} {web} --metrics psnr,l1 --gpu_ids -1", tree)
     with (web / "evaluation_images.csv").open(newline="", encoding="utf-8") as file:
         measured = {line["image"]: float(line["psnr"]) for line in csv.DictReader(file)}
     looker = Looker(driver).open(web, "#sort=psnr")
