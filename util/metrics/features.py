@@ -1,6 +1,6 @@
-"""Networks that judge images: where their weights lie, and their features of many images, kept on the disk.
+"""The networks behind metrics: where their weights are, and their features of many images, kept on the disk.
 
-No weights, no figure: a file counts only if it is the very one that the metric is defined by, told by its checksum.
+A file of weights is used only if its checksum is that of the file that defines the metric.
 """
 
 from __future__ import annotations
@@ -22,20 +22,19 @@ from util.checkpoint import safe_reader
 from util.checkpoint.atomic_files import sha256
 from util.errors import UserError, need, printable
 
-GROUP = 16  # images a pass, whatever batches they come in: so the figures do not depend on these
+GROUP = 16  # images per pass, whatever the batches: so values do not depend on the batch size
 TIMEOUT = 60  # seconds without an answer, or without a byte
-EXTRA = "pip install -r requirements-extra.txt"
-OFFLINE = f"fd_lite0 and kid_lite0 need no download ({EXTRA})"
+OFFLINE = "fd_lite0 and kid_lite0 need no download (pip install -r requirements-extra.txt)"
 
 
 class Weights(NamedTuple):
-    """A file of weights that is not ours to bring along."""
+    """A file of weights that is downloaded from its authors."""
 
     metric: str  # as in --weights METRIC=FILE
-    what: str
-    files: tuple[str, ...]  # its names; the first is that of `url`
+    title: str
+    files: tuple[str, ...]  # possible names; the first is that of `url`
     url: str
-    sha256: str  # begins with this
+    sha256: str  # first digits of the checksum
 
 
 WEIGHTS = {
@@ -56,66 +55,50 @@ WEIGHTS = {
 }
 LITE0_SHA256 = "57934424"
 
-# What people have under these names, by a tensor and its shape.
-KNOWN = {
-    ("AuxLogits.fc.weight", (1000, 768)): "torchvision's InceptionV3 of ImageNet's 1,000 classes",
-    ("fc.weight", (1000, 2048)): "a classifier of ImageNet's 1,000 classes",
-    ("lin0.model.1.weight", (1, 64, 1, 1)): "LPIPS' linear layers, which torchmetrics brings; its backbone is needed",
-    ("features.28.weight", (512, 512, 3, 3)): "VGG-16",
-    ("_fc.weight", (1000, 1280)): "EfficientNet-Lite0",
-}
 
-
-# ---- where weights are ----
+# ---- files of weights ----
 
 
 def find_weights(network: str, given: Path | str | None = None, download: bool = True) -> Path:
-    """Return the file of a network's weights: the given one, one of torch.hub's caches, or one fetched into its cache.
+    """Return the file of a network's weights: the given one, or one in torch.hub's cache, downloaded if necessary.
 
-    Raises UserError: which file is missing, from where it comes and where it belongs; or which file is another network.
+    Raises UserError that says which file is missing, its address and its place in the cache, or that a file holds
+    another network.
     """
     wanted = WEIGHTS[network]
-    if given is not None:
-        given = Path(given).expanduser()
-        if not given.is_file():
-            raise UserError(f"--weights {wanted.metric}={printable(given)}: no such file. {_where(wanted)}")
-        check(given, wanted.sha256, wanted.what)
-        return given
-    if path := cached(network):
-        check(path, wanted.sha256, wanted.what)
+    target = _cache() / wanted.files[0]
+    advice = (
+        f"Download {wanted.url} and put it at {target}, or name the file: --weights {wanted.metric}=FILE. {OFFLINE}"
+    )
+    path = Path(given).expanduser() if given is not None else cached(network)
+    if path and not path.is_file():
+        raise UserError(f"--weights {wanted.metric}={printable(path)}: no such file. {advice}")
+    if path:
+        check(path, wanted.sha256, wanted.title)
         return path
-    target = _caches()[0] / wanted.files[0]
     if not download:
-        raise UserError(f"{wanted.metric}: {wanted.what} is missing, and is not to be fetched. {_where(wanted)}")
+        raise UserError(f"{wanted.metric}: {wanted.title} is missing, and --no_download forbids fetching it. {advice}")
     try:
         fetch(wanted.url, target, wanted.sha256)
     except (OSError, RuntimeError, ValueError) as error:
         raise UserError(
-            f"{wanted.metric}: {wanted.what} is missing, and can't be fetched ({error}). {_where(wanted)}"
+            f"{wanted.metric}: {wanted.title} is missing and cannot be downloaded ({error}). {advice}"
         ) from error
     return target
 
 
+def _cache() -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints"
+
+
 def cached(network: str) -> Path | None:
-    """Return the file of a network's weights in torch.hub's caches, if it is there; not looking into it."""
-    paths = [folder / file for folder in _caches() for file in WEIGHTS[network].files]
-    return next((path for path in paths if path.is_file()), None)
-
-
-def _caches() -> list[Path]:
-    """Return where torch.hub keeps weights: first where it would put them now, then where it does by default."""
-    hubs = dict.fromkeys((Path(torch.hub.get_dir()), Path.home() / ".cache/torch/hub"))
-    return [hub / "checkpoints" for hub in hubs]
-
-
-def _where(wanted: Weights) -> str:
-    file = _caches()[0] / wanted.files[0]
-    return f"Fetch {wanted.url} and put it at {file}, or name the file: --weights {wanted.metric}=FILE. {OFFLINE}"
+    """Return the file of a network's weights in torch.hub's cache, unread; None if there is none."""
+    return next((_cache() / file for file in WEIGHTS[network].files if (_cache() / file).is_file()), None)
 
 
 def fetch(url: str, path: Path, prefix: str) -> None:
-    """Download a file that appears whole, with the right checksum, or not at all."""
-    print(f"fetching {url} to {path}", flush=True)
+    """Download a file; it appears only when it is complete and its checksum is right."""
+    print(f"downloading {url} to {path}", flush=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     former = socket.getdefaulttimeout()
     socket.setdefaulttimeout(TIMEOUT)  # torch.hub sets none
@@ -125,31 +108,17 @@ def fetch(url: str, path: Path, prefix: str) -> None:
         socket.setdefaulttimeout(former)
 
 
-def check(path: Path, prefix: str, what: str) -> None:
-    """Refuse a file whose checksum does not begin with `prefix`, and say what it is."""
-    if (found := _digest(path, path.stat().st_mtime_ns)).startswith(prefix):
+def check(path: Path, prefix: str, title: str) -> None:
+    """Raise UserError for a file whose checksum does not begin with `prefix`."""
+    if (found := sha256(path)).startswith(prefix):
         return
+    state = safe_reader.read(path, peek=True)  # raises UserError for a file that is no network
+    names = ", ".join(map(safe_reader.shown, list(state)[:2])) if isinstance(state, dict) else ""
     raise UserError(
-        f"{printable(path)} is not {what}: {_identify(path)}. Its SHA-256 begins with {found[:8]}, not {prefix}; what "
-        "another network measures can't be compared. Remove the file, or name the right one: --weights METRIC=FILE"
+        f"{printable(path)} is not {title}: it holds {f'other weights ({names}, ...)' if names else 'no weights'}. Its "
+        f"SHA-256 begins with {found[:8]}, not {prefix}, and values of other networks cannot be compared. Remove the "
+        "file, or name the right one: --weights METRIC=FILE"
     )
-
-
-@functools.lru_cache
-def _digest(path: Path, mtime: int) -> str:
-    """Return a file's checksum, which takes a while, once for each of its ages."""
-    return sha256(path)
-
-
-def _identify(path: Path) -> str:
-    """Say what a file seems to hold."""
-    state = safe_reader.read(path, peek=True)  # raises what is wrong with a file that is no network
-    if isinstance(state, dict):
-        for (name, shape), what in KNOWN.items():
-            if isinstance(state.get(name), Tensor) and tuple(state[name].shape) == shape:
-                return f"it seems to be {what}"
-        return f"it holds other weights ({', '.join(map(safe_reader.shown, list(state)[:2]))}, ...)"
-    return "it holds no weights"
 
 
 # ---- networks ----
@@ -158,9 +127,9 @@ def _identify(path: Path) -> str:
 class Lite0(nn.Module):
     """Features of EfficientNet-Lite0 (trained on ImageNet): images (N, 3, H, W) in [0, 255] -> (N, 1280).
 
-    Each image is made 224 x 224, whatever its aspect ratio, by PyTorch's antialiased bicubic interpolation, clamped to
-    [0, 255], and scaled by (x - 127) / 128, as in the network's training. The features are its last ones before the
-    classifier: 1,280 channels after head convolution, batch norm and ReLU6, averaged over the 7 x 7 places.
+    Each image is resized to 224 x 224, whatever its aspect ratio, by PyTorch's antialiased bicubic interpolation, then
+    clamped to [0, 255] and scaled by (x - 127) / 128, as in the network's training. The features are those before the
+    classifier: 1,280 channels after head convolution, batch norm and ReLU6, averaged over 7 x 7 positions.
     """
 
     def __init__(self):
@@ -177,90 +146,76 @@ class Lite0(nn.Module):
         return self.net.extract_features((x - 127) / 128).mean((2, 3))  # (N, 1280, 7, 7) -> (N, 1280)
 
 
-def lite0(_: Path | None = None) -> nn.Module:
-    """Make EfficientNet-Lite0, whose weights come with a package."""
-    return Lite0()
+class Inception(nn.Module):
+    """The InceptionV3 of FID and KID: uint8 images (N, 3, H, W) -> (N, 2048), pooled.
 
-
-def inception(path: Path) -> nn.Module:
-    """Make the InceptionV3 of FID and KID: uint8 images (N, 3, H, W) -> (N, 2048), pooled.
-
-    It is torch-fidelity's: weights of TensorFlow's FID, and its resizing to 299 x 299 without antialiasing (FID of
-    papers). torchmetrics' own extractor antialiases by default, and gives other figures.
+    It is torch-fidelity's: weights of TensorFlow's FID, and its resizing to 299 x 299 without antialiasing, as in
+    papers that report FID. torchmetrics' own extractor antialiases by default, which changes the values.
     """
-    package = need("torch_fidelity.feature_extractor_inceptionv3", "torch-fidelity", "fid, kid")
-    with tempfile.TemporaryDirectory() as folder:
-        net = package.FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], str(_harmless(path, Path(folder))))
-    return nn.Sequential(net, First())
 
+    def __init__(self, path: Path):
+        super().__init__()
+        package = need("torch_fidelity.feature_extractor_inceptionv3", "torch-fidelity", "fid, kid")
+        with safe_copy(path, path.name) as copy:
+            self.net = package.FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], str(copy))
 
-def _harmless(path: Path, folder: Path) -> Path:
-    """Return a copy, in `folder`, of weights of which no code is run, for packages that would run it, on the CPU."""
-    copy = folder / path.name
-    torch.save(safe_reader.read(path), copy)
-    return copy
-
-
-class First(nn.Module):
-    """The only feature asked for."""
-
-    def forward(self, features: tuple[Tensor, ...]) -> Tensor:
-        return features[0]
-
-
-def lpips(path: Path) -> nn.Module:
-    """Make torchmetrics' LPIPS on AlexNet, its backbone read from `path`."""
-    from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
-
-    with _hub_with(path, WEIGHTS["lpips"].files[0]):
-        return LearnedPerceptualImagePatchSimilarity(net_type="alex")
+    def forward(self, images: Tensor) -> Tensor:  # (N, 3, H, W)
+        return self.net(images)[0]
 
 
 @contextmanager
-def _hub_with(path: Path, name: str) -> Iterator[None]:
-    """Let torch.hub find the weights `path` in its cache, under `name`, and nothing else."""
-    former = torch.hub.get_dir()
+def safe_copy(path: Path, name: str) -> Iterator[Path]:
+    """Copy weights to a temporary folder, read without running code, for packages that would run it."""
     with tempfile.TemporaryDirectory() as folder:
-        checkpoints = Path(folder) / "checkpoints"
-        checkpoints.mkdir()
-        _harmless(path, checkpoints).rename(checkpoints / name)
-        torch.hub.set_dir(folder)
+        copy = Path(folder) / "checkpoints" / name
+        copy.parent.mkdir()
+        torch.save(safe_reader.read(path), copy)
+        yield copy
+
+
+def lpips(path: Path) -> nn.Module:
+    """Make torchmetrics' LPIPS on AlexNet, with the backbone's weights read from `path`."""
+    from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+
+    former = torch.hub.get_dir()
+    with safe_copy(path, WEIGHTS["lpips"].files[0]) as copy:
+        torch.hub.set_dir(str(copy.parents[1]))  # torchvision reads the backbone from torch.hub's cache
         try:
-            yield
+            return LearnedPerceptualImagePatchSimilarity(net_type="alex")
         finally:
             torch.hub.set_dir(former)
 
 
-MAKERS: dict[str, Callable[[Path | None], nn.Module]] = {"lite0": lite0, "inception": inception, "lpips": lpips}
-
-
-def network(name: str, device: torch.device | str, given: Path | None = None, download: bool = True) -> nn.Module:
-    """Return a network of MAKERS, ready to be used and shared by who else asks for it; see `find_weights`."""
-    path = find_weights(name, given, download) if name in WEIGHTS else None
-    return _made(name, path, torch.device(device))
+MAKERS: dict[str, Callable[[Path | None], nn.Module]] = {
+    "lite0": lambda _: Lite0(),
+    "inception": Inception,
+    "lpips": lpips,
+}
 
 
 @functools.lru_cache(maxsize=4)
-def _made(name: str, path: Path | None, device: torch.device) -> nn.Module:
+def network(name: str, device: torch.device | str, given: Path | None = None, download: bool = True) -> nn.Module:
+    """Return a network of MAKERS in eval mode, shared by all callers; `find_weights` explains the arguments."""
+    path = find_weights(name, given, download) if name in WEIGHTS else None
     return MAKERS[name](path).to(device).eval().requires_grad_(False)
 
 
 def exact():
-    """Have cuDNN compute in float32, and the same each time."""
+    """Make cuDNN compute in float32 and deterministically."""
     return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
 
 
 class Features:
-    """What a network makes of the images of a set: a row for each, in a temporary file."""
+    """A network's features of the images of a set: one row per image, in a temporary file."""
 
     def __init__(self, net: nn.Module, device: torch.device | str):
         self.net, self.device = net, device
-        self.file = tempfile.TemporaryFile()  # noqa: SIM115 - ends with this object
+        self.file = tempfile.TemporaryFile()  # noqa: SIM115 - deleted with this object
         self.waiting: list[Tensor] = []  # images of one size
         self.count = self.width = 0
 
     def add(self, images: Tensor) -> None:
-        """Take uint8 images (N, 3, H, W)."""
+        """Add uint8 images (N, 3, H, W)."""
         for image in images:
             if self.waiting and self.waiting[0].shape != image.shape:
                 self._pass()
@@ -277,7 +232,7 @@ class Features:
             self.waiting = []
 
     def rows(self) -> np.ndarray:
-        """Return the features, float32 (images, channels), read from the disk when they are used."""
+        """Return the features, float32 (images, channels), memory-mapped."""
         self._pass()
         self.file.flush()
         if not self.count:
