@@ -327,7 +327,10 @@ def test_missing_weights_are_an_error_of_the_command(results, tmp_path):
     env = {"TORCH_HOME": str(tmp_path / "torch"), "HOME": str(tmp_path)}
     done = type_command("scripts/evaluate.py", results, "--metrics", "psnr,fid", "--no_download", env=env)
     assert done.returncode == 1
-    assert "error: fid: FID's InceptionV3 (95 MB) is missing, and --no_download forbids fetching it. Download https://" in done.stderr
+    assert (
+        "fid: FID's InceptionV3 (95 MB) is missing, and --no_download forbids fetching it. Download https://"
+        in done.stderr
+    )
     assert f"put it at {tmp_path}/torch/hub/checkpoints/weights-inception-2015-12-05-6726825d.pth" in done.stderr
     wrong = tmp_path / "net.pth"
     torch.save({"fc.weight": torch.zeros(1000, 2048)}, wrong)
