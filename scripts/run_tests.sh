@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Make the environment, check the style, run the tests; arguments go to pytest: bash scripts/run_tests.sh -k resume
-# bash scripts/run_tests.sh --faults runs the campaign of faults in their place: kills, failing disks, hostile files
+# Make the environment, check style and imports, run the tests.
+#   bash scripts/run_tests.sh -k resume     arguments go to pytest
+#   bash scripts/run_tests.sh --faults      the long campaigns instead: kills, failing disks, hostile files
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

@@ -1,4 +1,4 @@
-"""What the tests share: small images made on the spot, and a way to type a command."""
+"""Fixtures and functions for all tests: small images, and a way to type a command."""
 
 from __future__ import annotations
 

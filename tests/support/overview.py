@@ -29,7 +29,7 @@ FOLDERS = {  # folders without an __init__.py
     "util/pages/assets": "scripts and styles of the pages",
 }
 FILES = {  # files that can't describe themselves
-    ".ci/run": "what it runs in a fresh clone",
+    ".ci/run": "the command to run in a fresh clone",
     ".gitignore": "data, checkpoints and results stay out of the repository",
     "LICENSE": "MIT",
     "README.md": "the commands to type",
