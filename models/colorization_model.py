@@ -9,9 +9,9 @@ from models.pix2pix_model import Pix2PixModel
 
 
 class ColorizationModel(Pix2PixModel):
-    """The losses and networks are pix2pix's; only the pictures differ."""
+    """pix2pix with other images: A is the lightness L, B the colours ab."""
 
-    capturable = Pix2PixModel.capturable
+    captured_inputs = Pix2PixModel.captured_inputs
 
     @staticmethod
     def modify_commandline_options(parser, is_train=True):

@@ -6,20 +6,23 @@ import itertools
 
 import torch
 
-from models import networks
+from models import networks, shared_passes
 from models.base_model import BaseModel
 from util.errors import UserError
 from util.image_pool import ImagePool
+from util.speed import cuda_graphs
 
 
 class CycleGANModel(BaseModel):
-    """G_A: A -> B and G_B: B -> A (the paper's G and F); D_A judges images of B, D_B images of A (its D_Y and D_X).
+    """G_A: A -> B and G_B: B -> A are the paper's G and F; D_A judges images of B, D_B images of A (its D_Y and D_X).
+
+    The paper's x and y are real_A and real_B. The objective is equation 3 with the identity loss of section 5.2:
 
     L = lambda_GAN * (L_GAN(G_A, D_A) + L_GAN(G_B, D_B)) + lambda_A |G_B(G_A(A)) - A| + lambda_B |G_A(G_B(B)) - B|
-        + lambda_identity * (lambda_B |G_A(B) - B| + lambda_A |G_B(A) - A|)             (equation 3, section 5.2)
+        + lambda_identity * (lambda_B |G_A(B) - B| + lambda_A |G_B(A) - A|)
     """
 
-    capturable = ("real_A", "real_B")  # what a step takes (util.speed.cuda_graphs)
+    captured_inputs = ("real_A", "real_B")
 
     @staticmethod
     def modify_commandline_options(parser, is_train=True):
@@ -28,9 +31,7 @@ class CycleGANModel(BaseModel):
             add = parser.add_argument
             add("--lambda_A", type=float, default=10.0, help="weight of the cycle A -> B -> A")
             add("--lambda_B", type=float, default=10.0, help="weight of the cycle B -> A -> B")
-            add(
-                "--lambda_GAN", type=float, default=1.0, help="weight of both GAN losses; 0: none (the Ds learn beside)"
-            )
+            add("--lambda_GAN", type=float, default=1.0, help="weight of both GAN losses; 0: none, the Ds still learn")
             add("--lambda_identity", type=float, default=0.5, help="identity loss, relative to the cycle's; 0: none")
             add("--lambda_gp", type=float, default=10.0, help="gradient penalty's weight in wgangp")
         return parser
@@ -43,11 +44,10 @@ class CycleGANModel(BaseModel):
         self.visual_names += ["real_B", "fake_A", "rec_B"] + ["idt_A"] * identity
         self.model_names = ["G_A", "G_B", "D_A", "D_B"] if self.isTrain else ["G_A", "G_B"]
 
+        init = opt.init_type, opt.init_gain
+
         def define_G(input_nc, output_nc):
-            dropout = not opt.no_dropout
-            return networks.define_G(
-                input_nc, output_nc, opt.ngf, opt.netG, opt.norm, dropout, opt.init_type, opt.init_gain
-            )
+            return networks.define_G(input_nc, output_nc, opt.ngf, opt.netG, opt.norm, not opt.no_dropout, *init)
 
         self.netG_A = define_G(opt.input_nc, opt.output_nc)
         self.netG_B = define_G(opt.output_nc, opt.input_nc)
@@ -60,13 +60,13 @@ class CycleGANModel(BaseModel):
             self.define_training(opt)
 
     def define_training(self, opt):
-        """Make what training alone needs: discriminators, histories of fakes, criteria and optimizers."""
+        """Make the discriminators, histories of fakes, criteria and optimizers, which training alone needs."""
+        init = opt.init_type, opt.init_gain
 
         def define_D(input_nc):
-            return networks.define_D(
-                input_nc, opt.ndf, opt.netD, opt.n_layers_D, opt.norm, opt.init_type, opt.init_gain
-            )
+            return networks.define_D(input_nc, opt.ndf, opt.netD, opt.n_layers_D, opt.norm, *init)
 
+        self.shared_identity = None  # see `identity_images`
         self.lambda_GAN = getattr(opt, "lambda_GAN", 1.0)  # a subclass written for the reference may lack the option
         self.netD_A = define_D(opt.output_nc)
         self.netD_B = define_D(opt.input_nc)
@@ -88,28 +88,17 @@ class CycleGANModel(BaseModel):
         self.image_paths = input[A + "_paths"]
 
     def forward(self):
-        if self.identities_come_along():  # G_A(B) and G_B(A)
-            self.fake_B, self.idt_A = networks.together(self.netG_A, self.real_A, self.real_B)
-            self.fake_A, self.idt_B, self.rec_A = networks.together(self.netG_B, self.real_B, self.real_A, self.fake_B)
-            self.rec_B = self.netG_A(self.fake_A)
-            return
-        self.fake_B = self.netG_A(self.real_A)  # G_A(A)
-        self.rec_A = self.netG_B(self.fake_B)  # G_B(G_A(A))
-        self.fake_A = self.netG_B(self.real_B)  # G_B(B)
-        self.rec_B = self.netG_A(self.fake_A)  # G_A(G_B(B))
-
-    def identities_come_along(self) -> bool:
-        """Whether what only the identity loss wants shares passes with the rest: the same in three passes, not six."""
-        ours = all(getattr(type(self), name) is getattr(CycleGANModel, name) for name in ("forward", "backward_G"))
-        if not (ours and self.isTrain and self.opt.lambda_identity > 0):
-            return False
-        return all(networks.can_share_a_pass(net, self.real_A, self.real_B) for net in (self.netG_A, self.netG_B))
+        """Translate to the other domain and back (section 3.2)."""
+        self.fake_B = self.netG_A(self.real_A)  # G(x)
+        self.rec_A = self.netG_B(self.fake_B)  # F(G(x))
+        self.fake_A = self.netG_B(self.real_B)  # F(y)
+        self.rec_B = self.netG_A(self.fake_A)  # G(F(y))
 
     def backward_D_basic(self, netD, real, fake):
         """Half the sum of D's losses on real images and on fakes; return it after its backward pass."""
-        judged_real, judged_fake = networks.together(netD, real, fake.detach())
-        loss_D_real = self.criterionGAN(judged_real, True)
-        loss_D_fake = self.criterionGAN(judged_fake, False)
+        pred_real, pred_fake = shared_passes.run(netD, real, fake.detach())
+        loss_D_real = self.criterionGAN(pred_real, True)
+        loss_D_fake = self.criterionGAN(pred_fake, False)
         loss_D = (loss_D_real + loss_D_fake + self.gradient_penalty(netD, real, fake)) * 0.5
         loss_D.backward()
         return loss_D
@@ -123,28 +112,51 @@ class CycleGANModel(BaseModel):
         self.loss_D_B = self.backward_D_basic(self.netD_B, self.real_A, self.fake_A_pool.query(self.fake_A))
 
     def backward_G(self):
-        """Both generators' losses: adversarial, cycle, identity."""
+        """Both generators' losses: adversarial (section 3.1), cycle consistency (3.2), identity (5.2)."""
         lambda_A, lambda_B, lambda_idt = self.opt.lambda_A, self.opt.lambda_B, self.opt.lambda_identity
-        self.loss_idt_A = self.loss_idt_B = 0
-        if lambda_idt > 0:
-            if not self.identities_come_along():
-                self.idt_A = self.netG_A(self.real_B)
-                self.idt_B = self.netG_B(self.real_A)
-            self.loss_idt_A = self.criterionIdt(self.idt_A, self.real_B) * lambda_B * lambda_idt  # |G_A(B) - B|
-            self.loss_idt_B = self.criterionIdt(self.idt_B, self.real_A) * lambda_A * lambda_idt  # |G_B(A) - A|
         self.loss_G_A = self.criterionGAN(self.netD_A(self.fake_B), True) * self.lambda_GAN
         self.loss_G_B = self.criterionGAN(self.netD_B(self.fake_A), True) * self.lambda_GAN
-        self.loss_cycle_A = self.criterionCycle(self.rec_A, self.real_A) * lambda_A  # |G_B(G_A(A)) - A|
-        self.loss_cycle_B = self.criterionCycle(self.rec_B, self.real_B) * lambda_B  # |G_A(G_B(B)) - B|
+        self.loss_cycle_A = self.criterionCycle(self.rec_A, self.real_A) * lambda_A  # |F(G(x)) - x|
+        self.loss_cycle_B = self.criterionCycle(self.rec_B, self.real_B) * lambda_B  # |G(F(y)) - y|
+        self.loss_idt_A = self.loss_idt_B = 0
+        if lambda_idt > 0:
+            self.idt_A, self.idt_B = self.identity_images()
+            self.loss_idt_A = self.criterionIdt(self.idt_A, self.real_B) * lambda_B * lambda_idt  # |G(y) - y|
+            self.loss_idt_B = self.criterionIdt(self.idt_B, self.real_A) * lambda_A * lambda_idt  # |F(x) - x|
         self.loss_G = (
             self.loss_G_A + self.loss_G_B + self.loss_cycle_A + self.loss_cycle_B + self.loss_idt_A + self.loss_idt_B
         )
         self.loss_G.backward()
 
+    @cuda_graphs.captured
     def optimize_parameters(self):
-        self.forward()
+        if self.can_share_passes():
+            self.forward_shared()
+        else:
+            self.forward()
         with self.update(self.optimizer_G, self.netG_A, self.netG_B):
             self.backward_G()
         with self.update(self.optimizer_D, self.netD_A, self.netD_B):
             self.backward_D_A()
             self.backward_D_B()
+
+    # ---- the generators' six passes as three ----
+
+    def can_share_passes(self) -> bool:
+        """Whether a step runs `forward_shared`; not in a subclass that has its own `forward` or `backward_G`."""
+        own = any(getattr(type(self), name) is not getattr(CycleGANModel, name) for name in ("forward", "backward_G"))
+        if own or self.opt.lambda_identity <= 0:
+            return False
+        return all(shared_passes.can_share(net, self.real_A, self.real_B) for net in (self.netG_A, self.netG_B))
+
+    def forward_shared(self):
+        """Compute what `forward` and `identity_images` do, several images per pass: the same up to rounding."""
+        self.fake_B, idt_A = shared_passes.run(self.netG_A, self.real_A, self.real_B)
+        self.fake_A, idt_B, self.rec_A = shared_passes.run(self.netG_B, self.real_B, self.real_A, self.fake_B)
+        self.rec_B = self.netG_A(self.fake_A)
+        self.shared_identity = idt_A, idt_B
+
+    def identity_images(self):
+        """Return G(y) and F(x): from this step's `forward_shared`, else from passes of their own."""
+        images, self.shared_identity = self.shared_identity, None
+        return images or (self.netG_A(self.real_B), self.netG_B(self.real_A))

@@ -1,4 +1,4 @@
-"""What networks consist of beside PyTorch's own layers: norms, borders, and layers that are computed twice."""
+"""Layers that PyTorch lacks: norms, padded borders, and sequences that recompute their activations."""
 
 from __future__ import annotations
 
@@ -111,9 +111,9 @@ def reflect(x: torch.Tensor, pad: int) -> torch.Tensor:
 
 
 class Layers(nn.Sequential):
-    """Layers in sequence which, with `recompute`, keep for the backward pass only what their stages begin with.
+    """Layers in sequence; with `recompute` they keep only the inputs of their stages for the backward pass.
 
-    A stage is a residual block, or a convolution with the norm and the activation behind it; it is then computed twice.
+    A stage is a residual block, or a convolution with its norm and activation. The backward pass computes it again.
     """
 
     recompute = False
@@ -123,7 +123,7 @@ class Layers(nn.Sequential):
             return super().forward(x)
         for stage in self.stages():
             kept = isinstance(stage[0], (nn.ReLU, nn.LeakyReLU))  # what is rectified in place is kept anyway
-            x = twice(stage, x) if getattr(stage[0], "is_stage", not kept) else stage(x)
+            x = recomputed(stage, x) if getattr(stage[0], "is_stage", not kept) else stage(x)
         return x
 
     def stages(self) -> list[nn.Sequential]:
@@ -139,28 +139,29 @@ class Layers(nn.Sequential):
         return [nn.Sequential(*stage) for stage in stages if stage]
 
 
-def twice(stage: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """Run a stage that forgets what it has computed on the way, and computes it again in the backward pass."""
+def recomputed(stage: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Run a stage without keeping its inner activations; the backward pass computes them again (Chen et al. 2016)."""
     draws = any(isinstance(module, nn.Dropout) for module in stage.modules())
-
-    @contextlib.contextmanager
-    def again():  # running statistics have seen this batch: they stay
-        norms = [norm for norm in stage.modules() if isinstance(norm, _BatchNorm)]
-        former = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
-        for norm in norms:
-            norm.momentum, norm.num_batches_tracked = 0.0, None
-        try:
-            yield
-        finally:
-            for norm, (momentum, count) in zip(norms, former, strict=True):
-                norm.momentum, norm.num_batches_tracked = momentum, count
-
-    contexts = lambda: (contextlib.nullcontext(), again())  # noqa: E731
+    contexts = lambda: (contextlib.nullcontext(), _running_statistics_kept(stage))  # noqa: E731
     return checkpoint(stage, x, use_reentrant=False, preserve_rng_state=draws, context_fn=contexts)
 
 
+@contextlib.contextmanager
+def _running_statistics_kept(stage: nn.Module):
+    """Leave batch norm's running statistics alone while the body computes a batch that they have seen."""
+    norms = [norm for norm in stage.modules() if isinstance(norm, _BatchNorm)]
+    former = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum, norm.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for norm, (momentum, count) in zip(norms, former, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, count
+
+
 def recompute_stages(net: nn.Module, on: bool) -> None:
-    """Have a network of ours keep less for the backward pass, and compute its stages twice (Chen et al. 2016)."""
+    """Set whether the built-in layers of a network compute their stages again in the backward pass."""
     for layers in net.modules():
         if isinstance(layers, Layers):
             layers.recompute = on

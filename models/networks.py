@@ -8,49 +8,18 @@ State-dict keys are an interface: checkpoints of many years load by them.
 from __future__ import annotations
 
 import functools
-import weakref
 
 import torch
 import torch.nn as nn
 from torch.nn import init
 
-from models.layers import (
-    Identity,
-    InstanceNorm2d,
-    Layers,
-    ReflectionPad2d,
-    SyncBatchNorm,
-    pad_borders,
-)
-from models.losses import GAN_MODES, GANLoss, cal_gradient_penalty
-from models.schedulers import POLICIES, get_scheduler
-from util.checkpoint.checkpointer import unwrap
+from models.layers import Identity, InstanceNorm2d, Layers, ReflectionPad2d, SyncBatchNorm, pad_borders
+from models.losses import GAN_MODES as GAN_MODES  # these five are also imported from here, by plug-ins among others
+from models.losses import GANLoss as GANLoss
+from models.losses import cal_gradient_penalty as cal_gradient_penalty
+from models.schedulers import POLICIES as POLICIES
+from models.schedulers import get_scheduler as get_scheduler
 from util.errors import UserError, did_you_mean
-
-__all__ = [
-    "DISCRIMINATORS",
-    "GAN_MODES",
-    "GENERATORS",
-    "INITS",
-    "NORMS",
-    "POLICIES",
-    "GANLoss",
-    "Identity",
-    "NLayerDiscriminator",
-    "PixelDiscriminator",
-    "ResnetBlock",
-    "ResnetGenerator",
-    "SyncBatchNorm",
-    "UnetGenerator",
-    "UnetSkipConnectionBlock",
-    "cal_gradient_penalty",
-    "define_D",
-    "define_G",
-    "get_norm_layer",
-    "get_scheduler",
-    "init_net",
-    "init_weights",
-]
 
 
 def _choose(table: dict, name: str, flag: str):
@@ -338,48 +307,3 @@ def define_D(input_nc, ndf, netD, n_layers_D=3, norm="batch", init_type="normal"
     """Make and initialise the discriminator that `netD` names in DISCRIMINATORS."""
     net = _choose(DISCRIMINATORS, netD, "netD")(input_nc, ndf, n_layers_D, get_norm_layer(norm))
     return init_net(net, init_type, init_gain, gpu_ids)
-
-
-# ---- running them ----
-
-
-# What treats each image of a batch by itself, whatever its mode; batch norm and dropout do in evaluation.
-PER_IMAGE = (
-    *(nn.Conv2d, nn.ConvTranspose2d, nn.InstanceNorm2d, nn.ReLU, nn.LeakyReLU, nn.Tanh),
-    *(nn.ReflectionPad2d, nn.ReplicationPad2d, Identity, nn.Sequential),
-    *(ResnetGenerator, ResnetBlock, UnetGenerator, UnetSkipConnectionBlock, NLayerDiscriminator, PixelDiscriminator),
-)
-
-
-def together(net: nn.Module, *batches: torch.Tensor) -> list[torch.Tensor]:
-    """Return what a network makes of each batch (N, C, H, W); in one pass where that is the same, to rounding."""
-    if can_share_a_pass(net, *batches):
-        return list(net(torch.cat(batches)).split([len(batch) for batch in batches]))
-    return [net(batch) for batch in batches]
-
-
-def can_share_a_pass(net: nn.Module, *batches: torch.Tensor) -> bool:
-    """Whether the images of several batches get in one pass what they would get in passes of their own."""
-    if len({batch.shape[1:] for batch in batches}) > 1:
-        return False
-    net = unwrap(net)
-    if net not in _by_mode:
-        _by_mode[net] = _mode_dependent(net)
-    layers = _by_mode[net]
-    return layers is not None and not any(layer.training for layer in layers)
-
-
-_by_mode = weakref.WeakKeyDictionary()  # network -> what _mode_dependent says of it
-
-
-def _mode_dependent(net: nn.Module) -> list[nn.Module] | None:
-    """Return the layers of a network that look at one image at a time in evaluation only; None if others never do."""
-    found = []
-    for module in net.modules():
-        if isinstance(module, (nn.BatchNorm2d, nn.Dropout)):
-            found.append(module)
-        elif not (type(module) in PER_IMAGE or isinstance(module, (Layers, InstanceNorm2d, ReflectionPad2d))):
-            return None
-        if module._forward_pre_hooks:  # such as the older spectral norm, which changes with every pass
-            return None
-    return found

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from models import networks
+from models import networks, shared_passes
 from models.base_model import BaseModel
+from util.speed import cuda_graphs
 
 
 class Pix2PixModel(BaseModel):
@@ -14,7 +15,7 @@ class Pix2PixModel(BaseModel):
     D sees the input beside the image that it judges. The noise z of the paper is dropout within G.
     """
 
-    capturable = ("real_A", "real_B")  # what a step takes (util.speed.cuda_graphs)
+    captured_inputs = ("real_A", "real_B")
 
     @staticmethod
     def modify_commandline_options(parser, is_train=True):
@@ -69,9 +70,9 @@ class Pix2PixModel(BaseModel):
     def backward_D(self):
         """Half the sum of the losses on fake and real pairs; the half slows D down (section 3.3)."""
         fake, real = self.seen_by_D(self.fake_B.detach()), self.seen_by_D(self.real_B)
-        judged_fake, judged_real = networks.together(self.netD, fake, real)
-        self.loss_D_fake = self.criterionGAN(judged_fake, False)
-        self.loss_D_real = self.criterionGAN(judged_real, True)
+        pred_fake, pred_real = shared_passes.run(self.netD, fake, real)
+        self.loss_D_fake = self.criterionGAN(pred_fake, False)
+        self.loss_D_real = self.criterionGAN(pred_real, True)
         self.loss_D = (self.loss_D_fake + self.loss_D_real + self.gradient_penalty(self.netD, real, fake)) * 0.5
         self.loss_D.backward()
 
@@ -82,6 +83,7 @@ class Pix2PixModel(BaseModel):
         self.loss_G = self.loss_G_GAN + self.loss_G_L1
         self.loss_G.backward()
 
+    @cuda_graphs.captured
     def optimize_parameters(self):
         self.forward()
         with self.update(self.optimizer_D, self.netD):

@@ -1,8 +1,9 @@
-"""Learning-rate policies: each is a factor on the initial rate as a function of the epoch's number e = 1, 2, ..."""
+"""Learning-rate policies: each is a factor on the initial rate, as a function of the epoch e = 1, 2, ..."""
 
 from __future__ import annotations
 
 import math
+import warnings
 
 from torch.optim import lr_scheduler
 
@@ -28,7 +29,7 @@ POLICIES = {"linear": linear, "step": step, "plateau": None, "cosine": cosine}
 
 
 def get_scheduler(optimizer, opt):
-    """Make the scheduler that `opt.lr_policy` names, standing at epoch `opt.epoch_count`; step it once an epoch.
+    """Make the scheduler that `opt.lr_policy` names, at epoch `opt.epoch_count`; step it once an epoch.
 
     `plateau` divides by 5 when the model's metric has not fallen by 1% for 5 epochs; it is stepped with that metric.
     """
@@ -39,3 +40,23 @@ def get_scheduler(optimizer, opt):
         return lr_scheduler.ReduceLROnPlateau(optimizer, mode="min", factor=0.2, threshold=0.01, patience=5)
     factor, first = POLICIES[opt.lr_policy], opt.epoch_count
     return lr_scheduler.LambdaLR(optimizer, lambda k: factor(first + k, opt))
+
+
+def step_all(schedulers: list, metric: float | None) -> None:
+    """Step every scheduler at the end of an epoch, `plateau` by the model's metric; print the learning rate."""
+    if not schedulers:
+        return
+    plateau = isinstance(schedulers[0], lr_scheduler.ReduceLROnPlateau)
+    if plateau and metric is None:
+        raise UserError(
+            "--lr_policy plateau waits for a metric to stop falling, and this model never sets self.metric; choose "
+            "linear, step or cosine"
+        )
+    group = schedulers[0].optimizer.param_groups[0]
+    old = group["lr"]
+    with warnings.catch_warnings():
+        # A run that was stopped after an epoch's last step resumes here, before its first optimizer step.
+        warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
+        for scheduler in schedulers:
+            scheduler.step(*[metric] * plateau)
+    print(f"learning rate {old:.7f} -> {group['lr']:.7f}")

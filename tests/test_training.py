@@ -358,7 +358,7 @@ def test_a_save_that_was_cut_after_its_commit_is_completed(train, monkeypatch):
 
 def test_plateau_without_a_metric_says_so(train, monkeypatch):
     monkeypatch.setattr("models.BUILT_IN", ())
-    with pytest.raises(UserError, match=r"Pix2PixModel never sets self.metric; choose linear, step or cosine"):
+    with pytest.raises(UserError, match=r"never sets self.metric; choose linear, step or cosine"):
         train("x", more="--lr_policy plateau --n_epochs 2 --n_epochs_decay 0")
 
 

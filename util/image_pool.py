@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
 
 
 class Swap(NamedTuple):
-    """What becomes of one image of a batch: it may be stored in `slot`, and an older one there may come back for it."""
+    """The draw for one image of a batch: it may be stored in `slot`, and an older one there may be returned for it."""
 
     slot: int | None  # where it is stored; None: nowhere
-    old: bool  # whether what is in `slot` comes back, or the image itself
+    old: bool  # whether the image in `slot` is returned, or the new image itself
 
 
 class ImagePool:
     """Keep up to `pool_size` generated images and hand out old ones half of the time.
 
     D then sees a history of fakes rather than the newest alone, which steadies training (Shrivastava et al. 2017;
-    CycleGAN paper, section 4). Size 0 hands back what it gets. `rng` is a source with `uniform` and `randint`.
-    The images stay on the device that they come from.
+    CycleGAN paper, section 4). Size 0 returns its input. `rng` is a source with `uniform` and `randint`. The images
+    stay on their device.
     """
 
     def __init__(self, pool_size: int, rng=random):
@@ -28,24 +30,33 @@ class ImagePool:
         self.rng = rng
         self.num_imgs = 0
         self.images: list[torch.Tensor] = []
-        self.recording = None  # util.speed.cuda_graphs's stand-in for `query`, while a step is recorded
+        self.swap_all: Callable[[torch.Tensor], torch.Tensor] | None = None  # answers `query` while a step is recorded
 
     def query(self, images: torch.Tensor) -> torch.Tensor:
-        """Swap images (N, C, H, W) for the pool's: each comes back itself, or an older one that it replaces.
+        """Return for each of (N, C, H, W) itself or an older image, which it replaces in the pool.
 
-        Until the pool is full, each is stored and comes back itself.
+        Until the pool is full, every image is stored and returned.
         """
         if self.pool_size == 0:
             return images
-        if self.recording:
-            return self.recording(images.detach())
+        images = images.detach()
+        if self.swap_all:
+            return self.swap_all(images)
         swaps = [self.draw() for _ in images]
-        return torch.cat(
-            [self._swap(image[None], swap, len(swaps) == 1) for image, swap in zip(images.detach(), swaps, strict=True)]
-        )
+        alone = len(swaps) == 1
+        return torch.cat([self._swap(image[None], swap, alone) for image, swap in zip(images, swaps, strict=True)])
+
+    @contextmanager
+    def answered_by(self, swap_all: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
+        """Answer queries by `swap_all(images)` while the body runs (util.speed.cuda_graphs)."""
+        self.swap_all = swap_all
+        try:
+            yield
+        finally:
+            self.swap_all = None
 
     def draw(self) -> Swap:
-        """Draw what becomes of the next image."""
+        """Draw the swap of the next image."""
         if self.num_imgs < self.pool_size:
             self.num_imgs += 1
             return Swap(self.num_imgs - 1, old=False)

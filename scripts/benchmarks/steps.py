@@ -126,7 +126,7 @@ class Arm:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(self.device)  # not that of trying out algorithms, but that of capturing
         self.run(12)
-        if plan.has(self.opt, "capture") and getattr(self.model.optimize_parameters, "graph", None) is None:
+        if plan.speed_of(self.opt).captured and self.model.captured_step is None:
             raise RuntimeError("steps could not be captured, perhaps out of memory")
         self.block = max(1, min(50, round(1 / self.run(3))))  # about a second
         self.memory = torch.cuda.max_memory_allocated(self.device) - before

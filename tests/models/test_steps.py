@@ -8,13 +8,13 @@ import pytest
 import torch
 from conftest import ROOT, make_aligned, make_unaligned
 from terminal import TINY, equal, type_fast, type_well, weights
+from training_steps import batch, make_model
 
 from models import create_model
 from options.test_options import TestOptions
-from options.train_options import TrainOptions
 from util.checkpoint.training_state import Progress
 from util.errors import UserError, explained_errors
-from util.monitor.non_finite import Health
+from util.monitor.non_finite import NonFiniteGuard
 from util.runtime.step_part import StepPart
 
 NETS = f"{TINY} --netG resnet_6blocks --no_dropout"
@@ -26,20 +26,6 @@ def data(tmp_path_factory):
     make_aligned(folder / "pairs", count=5)
     make_unaligned(folder / "two", count_A=5, count_B=5)
     return folder
-
-
-def make_model(words, folder):
-    opt = TrainOptions(f"{words} --checkpoints_dir {folder}").parse()
-    model = create_model(opt)
-    model.setup(opt)
-    return model
-
-
-def batch(count=1, seed=0):
-    """Return random images A and B (count, 3, 32, 32)."""
-    torch.manual_seed(seed)
-    A, B = torch.rand(2, count, 3, 32, 32).to(torch.get_default_dtype()) * 2 - 1
-    return {"A": A, "B": B, "A_paths": [f"a{i}.png" for i in range(count)], "B_paths": ["b.png"] * count}
 
 
 def part(whole, begin, end):
@@ -285,18 +271,18 @@ def test_an_optimizer_of_ones_own_is_watched_too(data, tmp_path):
 def test_on_a_device_that_is_not_waited_for_bad_steps_are_skipped_until_someone_looks(data, tmp_path):
     """The path of CUDA, on the CPU's fused Adam: from the first bad step on no weight moves; `check` names it."""
     model = make_model(f"--dataroot {data / 'pairs'} --model template {NETS} --name skip", tmp_path)
-    health = Health(model)
-    health._before_step = lambda optimizer: None
+    guard = NonFiniteGuard(model)
+    guard._before_step = lambda optimizer: None
     good, bad = torch.tensor(True), torch.tensor(False)
 
     def step(finite):
-        model.set_input(batch(seed=health.steps))
-        health.steps += 1
-        health.images[health.steps] = [f"{health.steps}.png"]
+        model.set_input(batch(seed=guard.steps))
+        guard.steps += 1
+        guard.images[guard.steps] = [f"{guard.steps}.png"]
         with model.update(model.optimizer, model.netG):
             model.forward()
             model.backward()
-            health.skip_if_bad(model.optimizer, finite)
+            guard.skip_if_bad(model.optimizer, finite)
         return next(model.netG.parameters()).detach().clone()
 
     first, second, third, fourth = (step(finite) for finite in (good, good, bad, good))
@@ -305,7 +291,7 @@ def test_on_a_device_that_is_not_waited_for_bad_steps_are_skipped_until_someone_
     assert torch.equal(third, fourth)
     assert model.optimizer.state[next(model.netG.parameters())]["step"] == 2
     with pytest.raises(UserError, match=r"'3\.png'"):
-        health.check()
+        guard.check()
 
 
 def test_a_run_that_is_not_finite_keeps_the_last_checkpoint(data, tmp_path):

@@ -7,10 +7,11 @@ import copy
 import torch
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from util.checkpoint.checkpointer import unwrap
 from util.errors import warn
 
 
-class Average:
+class AveragedNetwork:
     """A copy of a network whose weights w follow the network's: w <- decay * w + (1 - decay) * network's.
 
     It begins with those that the network has after its first step. PyTorch's own AveragedModel counts its steps in a
@@ -35,7 +36,20 @@ class Average:
             own.copy_(other)
 
 
-def load_averages(averages: dict[str, Average], checkpoints, prefix: str) -> None:
+def update_after_steps(averages: dict[str, AveragedNetwork], networks: dict, optimizer: torch.optim.Optimizer) -> None:
+    """Have the averages of the networks that an optimizer trains follow each of its steps."""
+    trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    pairs = [(averaged, unwrap(networks[name])) for name, averaged in averages.items()]
+    pairs = [(averaged, net) for averaged, net in pairs if any(id(p) in trained for p in net.parameters())]
+
+    def update(*_):
+        for averaged, net in pairs:
+            averaged.update(net)
+
+    optimizer.register_step_post_hook(update)
+
+
+def load_averages(averages: dict[str, AveragedNetwork], checkpoints, prefix: str) -> None:
     """Go on with the saved averages; without saved ones they begin with the weights as they are."""
     modules = {f"{name}_ema": average.module for name, average in averages.items()}
     missing = [name for name in modules if not checkpoints.net_path(prefix, name).is_file()]

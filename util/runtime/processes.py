@@ -1,4 +1,4 @@
-"""Device, processes, seeds: decided once, here."""
+"""The processes of a torchrun launch: who this one is, what they share, how their gradients are averaged."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from collections.abc import Callable
 import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
-
-# ---- processes (torchrun) ----
 
 
 def rank() -> int:
@@ -103,6 +101,13 @@ def greatest(value: int) -> int:
     return int(number)
 
 
+def average(values: torch.Tensor, share: float) -> torch.Tensor:
+    """Return the mean of a tensor over all processes, each weighted by its `share` of the batch (see `distribute`)."""
+    if dist.is_initialized():
+        dist.all_reduce(values.mul_(share / world_size()))
+    return values
+
+
 def distribute(net: torch.nn.Module, share: Callable[[], float]) -> torch.nn.Module:
     """Have a trained network's gradients averaged over the processes, each weighted by its `share` of the batch.
 
@@ -117,11 +122,11 @@ def distribute(net: torch.nn.Module, share: Callable[[], float]) -> torch.nn.Mod
     own_buffers = {"forward_sync_buffers" if newer else "broadcast_buffers": False}
     net = DistributedDataParallel(net, device_ids=ids, **own_buffers)
 
-    def average(_, bucket):
+    def weighted_mean(_, bucket):
         gradients = bucket.buffer().mul_(share() / world_size())
         return dist.all_reduce(gradients, async_op=True).get_future().then(lambda future: future.value()[0])
 
-    net.register_comm_hook(None, average)
+    net.register_comm_hook(None, weighted_mean)
     _arrange_buckets(net)
     return net
 
@@ -129,20 +134,15 @@ def distribute(net: torch.nn.Module, share: Callable[[], float]) -> torch.nn.Mod
 def _arrange_buckets(net: DistributedDataParallel) -> None:
     """Have DDP see a backward pass, after which it arranges its buckets for good.
 
-    A sum over three or more processes depends, in its last bits, on where in a bucket a gradient lies. Were that pass
-    the first training step's, the first step of every start would have other buckets, and going on would not be exact.
+    A sum over three or more processes depends, in its last bits, on the position of a gradient in a bucket. If that
+    pass were the first training step's, every start would begin with other buckets, and resuming would not be exact.
     """
     module = net.module
-    own = vars(module).get("forward")  # util.speed.plan's
+    compiled = vars(module).get("forward")  # util.speed.acceleration's
+    # Only here is a network's method replaced: DDP calls it, and nobody knows the shapes that it takes.
     module.forward = lambda: sum((p * 0).sum() for p in module.parameters() if p.requires_grad)
     net().backward()
     del module.forward
-    if own:
-        module.forward = own
+    if compiled:
+        module.forward = compiled
     net.zero_grad(set_to_none=True)
-
-
-# ---- device ----
-
-
-# ---- randomness ----

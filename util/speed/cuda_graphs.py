@@ -1,13 +1,14 @@
-"""Training steps from a recording (CUDA graph), so that a step costs its arithmetic and not its launches.
+"""Captured training steps (CUDA graphs), which cost their arithmetic and not their launches.
 
 A step of pix2pix or CycleGAN at batch 1 is some thousand small kernels, and launching them takes a CPU longer than a
-GPU takes to run them. A recording launches them all at once. It repeats the same kernels on the same memory; so what
-changes from step to step is put into that memory before: images, learning rates, and what the image pools draw.
+GPU takes to run them. A recording launches them all at once, on the same memory each time. Images, learning rates and
+the draws of the image pools are therefore copied into that memory before each replay.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 
 import torch
@@ -48,67 +49,76 @@ class CudaGraph:
         self.graph.replay()
 
 
-def install(model, graph=CudaGraph) -> None:
-    """Have `model.optimize_parameters` go by a recording, if the model's class itself says that it can.
+def captured(step):
+    """Decorate a model's `optimize_parameters`: it goes by `model.captured_step`, if `setup` made one."""
 
-    It does by `capturable`, the names of the images that its set_input takes. A subclass has to say so for itself: its
-    steps may do what a recording does not repeat, such as random draws in Python.
+    @functools.wraps(step)
+    def run(model):
+        if model.captured_step:
+            model.captured_step(functools.partial(step, model))
+        else:
+            step(model)
+
+    return run
+
+
+def make_captured_step(model, graph=CudaGraph) -> CapturedStep | None:
+    """Return the captured step of a model whose class itself declares `captured_inputs`, else None.
+
+    These are the names of the images that its `set_input` takes. A subclass has to declare them again: its steps may do
+    something that a recording does not repeat, such as random draws in Python.
     """
-    if "capturable" in vars(type(model)):
-        model.optimize_parameters = CapturedStep(model, graph())
-    else:
-        print(f"--fast: steps of {type(model).__name__} are not captured, for it does not declare what it takes")
+    if names := vars(type(model)).get("captured_inputs"):
+        return CapturedStep(model, names, graph())
+    print(f"--fast: steps of {type(model).__name__} are not captured, since it declares no captured_inputs")
+    return None
 
 
 class CapturedStep:
-    """A model's `optimize_parameters`: the first steps as they are, then one recorded and replayed ever after.
+    """A training step that first runs as it is a few times, then is recorded once and replayed from then on.
 
-    Batches of another shape (an epoch's last one) are trained on as they are. The recording leaves its results in the
-    model's attributes, which later replays write over: losses and images are to be read before the next step.
+    Batches of another shape (an epoch's last one) run as they are. The recording leaves its results in the model's
+    attributes, and later replays overwrite them: losses and images must be read before the next step.
     """
 
-    def __init__(self, model, graph):
-        self.model, self.graph = model, graph
+    def __init__(self, model, input_names: tuple[str, ...], graph):
+        self.model, self.input_names, self.graph = model, input_names, graph
         self.warmed_up = 0  # steps on whole batches
-        self.images: dict[str, torch.Tensor] = {}  # that the recorded step takes
-        self.results: dict[str, object] = {}  # and the attributes that it sets
+        self.images: dict[str, torch.Tensor] = {}  # inputs of the recorded step
+        self.results: dict[str, object] = {}  # the attributes that it sets
         self.rates: list[Rate] = []
-        self.pools: list[PoolOnDevice] = []  # in the order in which the step asks them
+        self.pools: list[PoolOnDevice] = []  # in the order in which the step queries them
         self.optimizers: list = []  # in the order in which they step
 
-    def __call__(self) -> None:
-        """Make one training step on what `set_input` took."""
+    def __call__(self, step) -> None:
+        """Do what `step()` does to the images that `set_input` took."""
         model = self.model
-        taken = {name: getattr(model, name) for name in vars(type(model))["capturable"]}
+        taken = {name: getattr(model, name) for name in self.input_names}
         whole = all(len(image) == model.opt.batch_size for image in taken.values())
         fits = all(taken[name].shape == image.shape for name, image in self.images.items())
         if model.step_part != StepPart() or not (whole and fits):
-            self.eagerly()
+            step()
         elif self.warmed_up < WARM_UP:
             self.warmed_up += 1
-            self.graph.warm_up(self.eagerly)
+            self.graph.warm_up(step)
         else:
             if not self.images:
-                self.record(taken)
+                self.record(step, taken)
             self.replay(taken)
 
-    def eagerly(self) -> None:
-        """Make a step operation by operation."""
-        type(self.model).optimize_parameters(self.model)
-
-    def record(self, taken: dict[str, torch.Tensor]) -> None:
-        """Record a step on such images; no weight moves. Raises UserError where that can't be done."""
+    def record(self, step, taken: dict[str, torch.Tensor]) -> None:
+        """Record `step()` for images of these shapes; no weight changes. Raises UserError where that fails."""
         model, images = self.model, {name: image.clone() for name, image in taken.items()}
         self.rates = [Rate(group, model.device) for optimizer in model.optimizers for group in optimizer.param_groups]
-        # Without the graphs of earlier steps, whose ends at the weights belong to other streams, and without their
-        # losses, which would be looked at, here and ever after.
+        # Drop the graphs of earlier steps, whose ends at the weights belong to other streams, and their losses, which
+        # the recording would check each time.
         vars(model).update(without_graphs(vars(model)) | images)
         for name in model.loss_names:
             vars(model).pop(f"loss_{name}", None)
         before = dict(vars(model))
         try:
             with self.recording(count=len(next(iter(images.values())))):
-                self.graph.record(self.eagerly)
+                self.graph.record(step)
         except RuntimeError as error:
             reasons = [str(reason).splitlines()[0] for reason in (error.__context__, error) if reason]
             raise UserError(
@@ -121,26 +131,18 @@ class CapturedStep:
 
     @contextlib.contextmanager
     def recording(self, count: int):
-        """Have rates, pools and health prepared for steps on `count` images that are taken many times."""
-        model = self.model
-        pools = [pool for pool in vars(model).values() if isinstance(pool, ImagePool) and pool.pool_size]
-        model.health.recording, model.health.note_step = True, self.optimizers.append
-        try:
+        """Prepare learning rates, pools and the check of gradients for replayed steps on `count` images."""
+        pools = [pool for pool in vars(self.model).values() if isinstance(pool, ImagePool) and pool.pool_size]
+        with contextlib.ExitStack() as stack:
+            self.optimizers = stack.enter_context(self.model.guard.recording())
             for pool in pools:
-                pool.recording = PoolOnDevice(pool, count, self.pools)
+                stack.enter_context(pool.answered_by(PoolOnDevice(pool, count, self.pools)))
             for rate in self.rates:
-                rate.begin()
+                stack.enter_context(rate.on_device())
             yield
-        finally:
-            del model.health.note_step
-            model.health.recording = False
-            for rate in self.rates:
-                rate.end()
-            for pool in pools:
-                pool.recording = None
 
     def replay(self, taken: dict[str, torch.Tensor]) -> None:
-        """Make the recorded step on other images."""
+        """Run the recorded step on other images."""
         for name, image in self.images.items():
             image.copy_(taken[name], non_blocking=True)
         for changing in (*self.rates, *self.pools):
@@ -148,7 +150,7 @@ class CapturedStep:
         self.graph.replay()
         vars(self.model).update(self.images | self.results)
         for optimizer in self.optimizers:
-            self.model.health.note_step(optimizer)
+            self.model.guard.note_step(optimizer)
 
 
 def without_graphs(values: dict) -> dict[str, torch.Tensor]:
@@ -157,65 +159,69 @@ def without_graphs(values: dict) -> dict[str, torch.Tensor]:
 
 
 class Rate:
-    """A learning rate, in an optimizer's group for the schedulers, and on the device for the recording."""
+    """A learning rate: a number in an optimizer's group for schedulers, a tensor on the device for the recording."""
 
     def __init__(self, group: dict, device: torch.device):
-        self.group, self.there = group, float(group["lr"])
-        self.value = torch.full((), self.there, dtype=torch.float32, device=device)
+        self.group, self.recorded = group, float(group["lr"])
+        self.value = torch.full((), self.recorded, dtype=torch.float32, device=device)
 
-    def begin(self) -> None:
-        """Have the recorded step read it from the device."""
+    @contextlib.contextmanager
+    def on_device(self):
+        """Have the optimizer read the rate from the device while the body records a step.
+
+        `capturable` is PyTorch's own word in Adam's groups for a step that never waits for the device.
+        """
         self.group["lr"], self.group["capturable"] = self.value, self.value.device.type == "cuda"
-
-    def end(self) -> None:
-        """Give the group its number back."""
-        self.group["lr"], self.group["capturable"] = self.there, False
+        try:
+            yield
+        finally:
+            self.group["lr"], self.group["capturable"] = self.recorded, False
 
     def prepare(self) -> None:
         """Bring the device's value up to date."""
-        if self.group["lr"] != self.there:
-            self.there = float(self.group["lr"])
-            self.value.fill_(self.there)
+        if self.group["lr"] != self.recorded:
+            self.recorded = float(self.group["lr"])
+            self.value.fill_(self.recorded)
 
 
 class PoolOnDevice:
-    """An image pool whose draws are made here and whose swaps are made there, in the recording."""
+    """An image pool whose random draws happen here and whose swaps happen on the device, in the recording."""
 
-    def __init__(self, pool: ImagePool, count: int, asked: list):
-        """Take over the images of `pool`, all of one size; a query of `count` images adds this to the list `asked`."""
+    def __init__(self, pool: ImagePool, count: int, queried: list):
+        """Take over the images of `pool`, all of one size; a query of `count` images appends this to `queried`."""
         shapes = {image.shape for image in pool.images}
         if len(shapes) != 1:
             raise RuntimeError(f"an image pool holds images of {len(shapes)} sizes")
-        self.pool, self.asked = pool, asked
-        # One more than the pool has: there goes what is stored nowhere.
+        self.pool, self.queried = pool, queried
+        # One slot more than the pool has takes the images that are not stored.
         self.buffer = pool.images[0].new_zeros((pool.pool_size + 1, *pool.images[0].shape[1:]))
         self.slots = self.buffer[:-1].split(1)
-        self.plan = torch.zeros(4, count, dtype=torch.int64, device=self.buffer.device)
+        self.table = torch.zeros(4, count, dtype=torch.int64, device=self.buffer.device)  # swap_table's rows
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        """Swap images (N, C, H, W) as the plan says; these operations are recorded."""
-        self.asked.append(self)
-        is_old, slot, image, target = self.plan
+        """Swap images (N, C, H, W) by the table; these operations are recorded."""
+        self.queried.append(self)
+        is_old, slot, image, target = self.table
         out = torch.where(is_old.bool()[:, None, None, None], self.buffer[slot], images[image])
         self.buffer.index_copy_(0, target, images.contiguous())
         return out
 
     def prepare(self) -> None:
-        """Draw what becomes of the next images."""
+        """Draw the swaps of the next images."""
         for k, image in enumerate(self.pool.images):
-            if image is not self.slots[k]:  # a step that was not replayed has put it there
+            if image is not self.slots[k]:  # a step that was not replayed has stored it
                 self.slots[k].copy_(image)
-        swaps = [self.pool.draw() for _ in range(self.plan.shape[1])]
+        swaps = [self.pool.draw() for _ in range(self.table.shape[1])]
         self.pool.images = list(self.slots[: self.pool.num_imgs])
-        # From pageable memory, which is read before this returns: what is pinned might be written over too early.
-        self.plan.copy_(torch.tensor(plan(swaps, len(self.slots))), non_blocking=True)
+        # From pageable memory, which is read before this returns; pinned memory might be overwritten too early.
+        self.table.copy_(torch.tensor(swap_table(swaps, len(self.slots))), non_blocking=True)
 
 
-def plan(swaps: list[Swap], nowhere: int) -> list[list[int]]:
-    """Say for each image of a batch what comes back for it, and where it goes, as if they were swapped one by one.
+def swap_table(swaps: list[Swap], nowhere: int) -> list[list[int]]:
+    """Return for each image of a batch which image is returned and where it is stored, as if swapped one by one.
 
-    Rows: whether an image from before the batch comes back; from which slot; else which image of the batch; and where
-    it is stored, `nowhere` if a later one of the batch replaces it there, or if it is not stored.
+    Rows: whether an image from before the batch is returned; from which slot; else which image of the batch; and where
+    the image is stored, `nowhere` if it is not stored or if a later one of the batch replaces it.
     """
     inside: dict[int, int] = {}  # slot -> the image of the batch that it holds by now
     rows = []

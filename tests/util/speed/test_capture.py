@@ -6,13 +6,12 @@ import random
 
 import pytest
 import torch
-from test_steps import batch, make_model
 from torch.utils._python_dispatch import TorchDispatchMode
+from training_steps import assert_a_bad_batch_is_named_and_skipped, make_model, train
 
 from util.errors import UserError
 from util.image_pool import ImagePool
-from util.monitor.non_finite import Health
-from util.runtime import seeds
+from util.monitor.non_finite import NonFiniteGuard
 from util.speed import cuda_graphs
 
 
@@ -81,28 +80,9 @@ def in_float64(monkeypatch):
     """Compute in float64, and leave out bad steps on the device, as on CUDA."""
     former = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
-    monkeypatch.setattr(Health, "can_skip", lambda self, optimizer, device: True)
+    monkeypatch.setattr(NonFiniteGuard, "can_skip", lambda self, optimizer, device: True)
     yield
     torch.set_default_dtype(former)
-
-
-def images_for(model, size, seed):
-    images = batch(size, seed)
-    channels = {"A": model.opt.input_nc, "B": model.opt.output_nc}
-    return {**images, **{name: images[name][:, :nc].contiguous() for name, nc in channels.items()}}
-
-
-def train(model, sizes):
-    """Take a step on each batch, the learning rate falling; return the losses."""
-    losses = []
-    for number, size in enumerate(sizes):
-        seeds.seed_all(1, "step", number)
-        model.set_input(images_for(model, size, number))
-        model.optimize_parameters()
-        losses.append(model.get_current_losses())
-        if number % 3 == 2:
-            model.update_learning_rate()
-    return losses
 
 
 TINY = "--dataroot nowhere --ngf 2 --ndf 2 --load_size 32 --crop_size 32 --gpu_ids -1 --seed 3 --lr 0.000244140625"
@@ -115,9 +95,9 @@ def pools(model):
 
 def kept_alive(model):
     """Return where all tensors lie that outlive a step: a graph reads from nothing else that it has not made itself."""
-    step = model.optimize_parameters
-    tensors = [*step.images.values(), *(rate.value for rate in step.rates), model.health.first_bad, model.health.count]
-    tensors += [tensor for pool in step.pools for tensor in (pool.buffer, pool.plan)]
+    step = model.captured_step
+    tensors = [*step.images.values(), *(rate.value for rate in step.rates), model.guard.first_bad, model.guard.count]
+    tensors += [tensor for pool in step.pools for tensor in (pool.buffer, pool.table)]
     modules = [*model.networks().values(), *(average.module for average in model.averages.values()), model.criterionGAN]
     tensors += [value for module in modules for value in module.state_dict(keep_vars=True).values()]
     tensors += [value for optimizer in model.optimizers for value in tensors_in(dict(optimizer.state))]
@@ -153,34 +133,20 @@ def assert_same_run(eager, captured):
 def test_replayed_steps_compute_what_eager_ones_do(words, sizes, tmp_path):
     words = f"{TINY} {words} --batch_size {max(sizes)}"
     eager, captured = (make_model(f"{words} --name {name}", tmp_path) for name in ("eager", "captured"))
-    cuda_graphs.install(captured, Recorder)
+    captured.captured_step = cuda_graphs.make_captured_step(captured, Recorder)
     for mine, theirs in zip(train(eager, sizes), train(captured, sizes), strict=True):
         assert mine == pytest.approx(theirs, rel=1e-6)
-    assert captured.optimize_parameters.graph.records == 1
-    assert captured.optimize_parameters.graph.taken <= kept_alive(captured)
+    assert captured.captured_step.graph.records == 1
+    assert captured.captured_step.graph.taken <= kept_alive(captured)
     assert_same_run(eager, captured)
-    assert captured.health.steps == eager.health.steps == 2 * len(sizes)
+    assert captured.guard.steps == eager.guard.steps == 2 * len(sizes)
     assert captured.optimizers[0].param_groups[0]["lr"] == eager.optimizers[0].param_groups[0]["lr"]
-
-
-def assert_a_bad_batch_is_named_and_skipped(model):
-    """Feed a captured model of batch 2 with a value that is not finite."""
-    train(model, [2] * 5)
-    before = [p.detach().clone() for p in model.netG.parameters()]
-    bad = {**batch(2), "A_paths": ["fine.png", "bad.png"]}
-    bad["A"][0, 0, 0, 0] = float("nan")
-    for images in (bad, batch(2)):
-        model.set_input(images)
-        model.optimize_parameters()
-    assert all(torch.equal(p, q) for p, q in zip(model.netG.parameters(), before, strict=True))
-    with pytest.raises(UserError, match=r"'fine\.png', 'bad\.png'"):
-        model.get_current_losses()
 
 
 @pytest.mark.usefixtures("in_float64")
 def test_a_bad_batch_of_a_replayed_step_is_named_and_skipped(tmp_path):
     model = make_model(f"{TINY} --model pix2pix --netG unet_32 --norm instance --batch_size 2 --name bad", tmp_path)
-    cuda_graphs.install(model, Recorder)
+    model.captured_step = cuda_graphs.make_captured_step(model, Recorder)
     assert_a_bad_batch_is_named_and_skipped(model)
 
 
@@ -190,30 +156,30 @@ def test_a_step_that_waits_for_the_device_ends_the_run_with_the_reason_and_advic
     model = make_model(f"{TINY} --model {model_name} --name waits", tmp_path)
     criterion = model.criterionGAN
     model.criterionGAN = lambda *args: criterion(*args) * (1.0 if criterion(*args).item() >= 0 else 2.0)
-    cuda_graphs.install(model, Recorder)
+    model.captured_step = cuda_graphs.make_captured_step(model, Recorder)
     with pytest.raises(UserError, match=r"the device was waited for.*Type --precision fp32 in place of --fast"):
         train(model, [1] * 6)
-    assert not any(pool.recording for pool in pools(model))
-    assert "note_step" not in vars(model.health)
+    assert not any(pool.swap_all for pool in pools(model))
+    assert model.guard.recorded is None
     assert all(isinstance(group["lr"], float) for optimizer in model.optimizers for group in optimizer.param_groups)
 
 
 @pytest.mark.usefixtures("in_float64")
 def test_pools_of_several_sizes_are_left_as_they_were_where_they_can_t_be_recorded(tmp_path):
     model = make_model(f"{TINY} --model cycle_gan --netG resnet_6blocks --pool_size 4 --name pools", tmp_path)
-    cuda_graphs.install(model, Recorder)
+    model.captured_step = cuda_graphs.make_captured_step(model, Recorder)
     train(model, [1] * 3)
     model.fake_B_pool.images[0] = torch.zeros(1, 3, 8, 8)
     with pytest.raises(UserError, match="an image pool holds images of 2 sizes"):
         train(model, [1])
-    assert not any(pool.recording for pool in pools(model))
+    assert not any(pool.swap_all for pool in pools(model))
 
 
 def test_a_subclass_is_not_captured_unless_it_says_so(tmp_path, capsys, monkeypatch):
     model = make_model(f"{TINY} --model pix2pix --netG unet_32 --name sub", tmp_path)
     monkeypatch.setattr(model, "__class__", type("Foreign", (type(model),), {}))
-    cuda_graphs.install(model, Recorder)
-    assert "optimize_parameters" not in vars(model)
+    model.captured_step = cuda_graphs.make_captured_step(model, Recorder)
+    assert model.captured_step is None
     assert "Foreign are not captured" in capsys.readouterr().out
 
 

@@ -8,8 +8,7 @@ import pytest
 import torch
 from conftest import make_aligned, make_unaligned, type_command
 from data_options import data_options
-from test_capture import assert_a_bad_batch_is_named_and_skipped, train
-from test_steps import make_model
+from training_steps import assert_a_bad_batch_is_named_and_skipped, make_model, train
 
 from data import create_dataset
 from util.speed import cuda_graphs
@@ -46,11 +45,11 @@ def test_captured_steps_are_eager_ones(words, sizes, tmp_path):
     words = f"{SMALL} {words} --batch_size {max(sizes)}"
     eager, captured = (make_model(f"{words} --name {name}", tmp_path) for name in ("eager", "captured"))
     torch.backends.cudnn.benchmark = False
-    cuda_graphs.install(captured)
+    captured.captured_step = cuda_graphs.make_captured_step(captured)
     for mine, theirs in zip(train(eager, sizes), train(captured, sizes), strict=True):
         assert mine == pytest.approx(theirs, rel=1e-2, abs=1e-3)
-    assert captured.optimize_parameters.images  # it was recorded
-    assert captured.health.steps == eager.health.steps
+    assert captured.captured_step.images  # it was recorded
+    assert captured.guard.steps == eager.guard.steps
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
@@ -63,7 +62,7 @@ def test_everything_that_fast_does_trains_near_float32(words, sizes, precision, 
     assert first[0] == pytest.approx(first[1], rel=0.03, abs=0.02)
     for mine, theirs in later:
         assert mine == pytest.approx(theirs, rel=0.3, abs=0.1)
-    assert fast.optimize_parameters.images
+    assert fast.captured_step.images
 
 
 @pytest.mark.usefixtures("exact")
@@ -71,7 +70,7 @@ def test_recordings_outlive_freed_memory_and_steps_beside_them(tmp_path):
     """`empty_cache` gives back what a recording must not read from."""
     words = f"{SMALL} --model cycle_gan --netG resnet_6blocks --pool_size 2"
     eager, captured = (make_model(f"{words} --name {name}", tmp_path) for name in ("eager", "captured"))
-    cuda_graphs.install(captured)
+    captured.captured_step = cuda_graphs.make_captured_step(captured)
     for _ in range(4):
         mine, theirs = train(eager, [1] * 4), train(captured, [1] * 4)
         torch.cuda.empty_cache()
@@ -84,7 +83,7 @@ def test_the_second_gpu_is_captured_too(tmp_path):
         "--gpu_ids 0", "--gpu_ids 1"
     )
     model = make_model(words, tmp_path)
-    cuda_graphs.install(model)
+    model.captured_step = cuda_graphs.make_captured_step(model)
     train(model, [1] * 4)
     before = next(model.netG.parameters()).detach().clone()
     train(model, [1] * 2)

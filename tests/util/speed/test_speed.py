@@ -11,14 +11,15 @@ import pytest
 import torch
 from conftest import ROOT, make_aligned, make_unaligned
 from terminal import TINY, equal, type_fast, type_well, weights
-from test_steps import batch, make_model
 from torch import nn
+from training_steps import batch, make_model
 
-from models import layers, networks
+from models import layers, networks, shared_passes
 from models.cycle_gan_model import CycleGANModel
 from util.errors import UserError
 from util.runtime import seeds
 from util.speed import plan
+from util.speed.acceleration import accelerate
 
 SMALL = "--dataroot nowhere --ngf 4 --ndf 4 --load_size 32 --crop_size 32 --gpu_ids -1 --seed 3"
 MODELS = {
@@ -172,7 +173,7 @@ def test_syncbatch_takes_bfloat16_between_processes(monkeypatch):
 
 def test_networks_with_weights_of_five_dimensions_are_left_in_their_layout():
     net = nn.Sequential(nn.Conv3d(1, 2, 3), nn.Conv2d(2, 2, 3))
-    plan.accelerate(net, Namespace(speed="bf16 channels_last"), torch.device("cpu"))
+    accelerate(net, torch.device("cpu"), plan.Speed(torch.bfloat16, channels_last=True))
     assert net[0].weight.is_contiguous()
     assert net[1].weight.is_contiguous(memory_format=torch.channels_last)
 
@@ -249,7 +250,7 @@ def test_shared_passes_train_as_separate_ones_do(words, gan_mode, tmp_path, monk
     calls = count_calls(together)
     losses = train(together)
     assert calls["G_A"] + calls["G_B"] == 4 * (4 if "identity" in words else 3)
-    monkeypatch.setattr(networks, "can_share_a_pass", lambda net, *batches: False)
+    monkeypatch.setattr(shared_passes, "can_share", lambda net, *batches: False)
     calls = count_calls(apart)
     for mine, theirs in zip(losses, train(apart), strict=True):
         assert mine == pytest.approx(theirs, rel=1e-6)
@@ -271,14 +272,14 @@ def test_only_networks_that_treat_images_one_by_one_share_passes(netD):
     A, B = torch.rand(2, 2, 3, 32, 32)
     for norm, dropout in itertools.product(("instance", "batch", "none"), (False, True)):
         G = networks.define_G(3, 3, 4, "resnet_6blocks", norm, dropout)
-        assert networks.can_share_a_pass(G, A, B) == (norm != "batch" and not dropout)
-        assert networks.can_share_a_pass(G.eval(), A, B)
+        assert shared_passes.can_share(G, A, B) == (norm != "batch" and not dropout)
+        assert shared_passes.can_share(G.eval(), A, B)
         D = networks.define_D(3, 4, netD, norm=norm)
-        assert networks.can_share_a_pass(D, A, B) == (norm != "batch")
-        assert not networks.can_share_a_pass(D, A, torch.rand(2, 3, 32, 40))
-        for mine, alone in zip(networks.together(G, A, B), (G(A), G(B)), strict=True):
+        assert shared_passes.can_share(D, A, B) == (norm != "batch")
+        assert not shared_passes.can_share(D, A, torch.rand(2, 3, 32, 40))
+        for mine, alone in zip(shared_passes.run(G, A, B), (G(A), G(B)), strict=True):
             torch.testing.assert_close(mine, alone, rtol=0, atol=1e-5)
-    assert not networks.can_share_a_pass(nn.Sequential(nn.Conv2d(3, 3, 3), nn.GroupNorm(1, 3)), A, B)
+    assert not shared_passes.can_share(nn.Sequential(nn.Conv2d(3, 3, 3), nn.GroupNorm(1, 3)), A, B)
 
 
 def test_a_subclass_that_overrides_forward_or_backward_gets_identities_of_its_own():
@@ -287,7 +288,7 @@ def test_a_subclass_that_overrides_forward_or_backward_gets_identities_of_its_ow
         foreign = type("ForeignModel", (CycleGANModel,), {name: lambda self, method=method: method(self)})
         model = object.__new__(foreign)
         model.isTrain, model.opt = True, Namespace(lambda_identity=0.5)
-        assert not model.identities_come_along()
+        assert not model.can_share_passes()
 
 
 # ---- checkpointed stages ----
