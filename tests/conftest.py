@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from file_server import serving
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -71,3 +72,11 @@ def shared_experiments(tmp_path_factory):
 def run():
     """`run("train.py", "--dataroot", ...)`: the command as a user types it."""
     return type_command
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """A web server on this machine: `server.files["/name"] = Served(...)`, `server.url`."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with serving() as server:
+        yield server

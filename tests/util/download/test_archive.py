@@ -1,0 +1,177 @@
+"""Archives from strangers: sound ones are unpacked whole, hostile ones are refused and leave nothing."""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+import tarfile
+import zipfile
+from functools import partial
+
+import pytest
+
+from util.download.archive import unpack
+from util.download.transfer import ContentError
+
+GOOD = ("d/train/1.png", b"image")
+LINK, HARD = tarfile.SYMTYPE, tarfile.LNKTYPE
+
+
+def write_tar(path, *members):
+    """Write a tar.gz of (name or TarInfo, data); the TarInfo may claim anything."""
+    with tarfile.open(path, "w:gz") as archive:
+        for info, data in members:
+            if isinstance(info, str):
+                info = special(info, tarfile.REGTYPE, size=len(data))
+            archive.fileobj.write(info.tobuf(tarfile.GNU_FORMAT))
+            archive.fileobj.write(data + bytes(-len(data) % 512))
+    return path
+
+
+def special(name, kind, target="", size=0):
+    """A member of a tar that is no plain file, or lies about its size."""
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname, info.size, info.devmajor, info.devminor = kind, target, size, 1, 3
+    return info
+
+
+def write_zip(path, *members):
+    """Write a zip of (name, data[, mode]) files, names as they are."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data, *mode in members:
+            info = zipfile.ZipInfo("placeholder")
+            info.filename = info.orig_filename = name
+            info.external_attr = (mode[0] if mode else 0o100644) << 16
+            archive.writestr(info, data, zipfile.ZIP_DEFLATED)
+    return path
+
+
+def changed_zip(path, offset, value):
+    """Write a zip, and overwrite two bytes (four beyond offset 20) of the last entry in its directory."""
+    data = bytearray(write_zip(path, GOOD, ("d/2.png", b"tick")).read_bytes())
+    struct.pack_into("<i" if offset > 20 else "<H", data, data.rindex(b"PK\x01\x02") + offset, value)
+    path.write_bytes(data)
+
+
+def write_bytes(path, data):
+    path.write_bytes(data)
+
+
+HOSTILE = {
+    f"{write.__name__} of {name}": partial(write, members=[GOOD, (name, b"evil")])
+    for write in (write_tar, write_zip)
+    for name in ("../evil", "../../outside/evil", "d/../../../outside/evil", "/tmp/evil_unpack", "d/" + "n" * 300)
+}
+TARS = {
+    "a device": [(special("d/special", tarfile.CHRTYPE), b"")],
+    "a pipe": [(special("d/special", tarfile.FIFOTYPE), b"")],
+    "a link out of it": [(special("link", LINK, "../../outside/secret"), b"")],
+    "a hard link out of it": [(special("link", HARD, "/etc/hostname"), b"")],
+    "a link to itself": [(special("link", LINK, "link"), b"")],
+    "a file written through a link": [(special("d/out", LINK, "../../outside"), b""), ("d/out/evil", b"evil")],
+    "the same name twice": [("./d//train/./1.png", b"evil")],
+    "a file under a file": [("d/train/1.png/2.png", b"evil")],
+    "a bomb": [("d/bomb", bytes(60_000_000))],
+    "a size beyond all": [(special("d/1.png", tarfile.REGTYPE, size=2**60), b"few")],
+    "a name of 20 MB": [(special("././@LongLink", b"L", size=2 * 10**7), b"n" * 2 * 10**7), GOOD],
+}
+HOSTILE |= {f"a tar with {name}": partial(write_tar, members=[GOOD, *members]) for name, members in TARS.items()}
+HOSTILE |= {
+    "a zip of bombs": partial(write_zip, members=[(f"d/{i}", bytes(9_000_000)) for i in range(4)]),
+    "encrypted": partial(changed_zip, offset=8, value=1),
+    "an unknown compression": partial(changed_zip, offset=10, value=99),
+    "a directory that points before the file": partial(changed_zip, offset=42, value=-9_999),
+    "only folders": partial(write_tar, members=[(special("d", tarfile.DIRTYPE), b"")]),
+    "only empty files": partial(write_zip, members=[("d/1.png", b"")]),
+    "a gzip of no tar": partial(write_bytes, data=b"\x1f\x8b\x08" + bytes(999)),
+    "text": partial(write_bytes, data=b"text"),
+    "nothing": partial(write_bytes, data=b""),
+}
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A folder `home` to unpack into, with a neighbour that must stay as it is."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/secret").write_text("secret")
+    return tmp_path
+
+
+def snapshot(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in folder.rglob("*")}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_a_hostile_archive_is_refused_and_leaves_nothing(place, case):
+    make, archive = HOSTILE[case], place / "home/archive"
+    make.func(archive, *make.keywords["members"]) if "members" in make.keywords else make(archive)
+    before = snapshot(place)
+    with pytest.raises(ContentError):
+        unpack(archive, place / "home/set")
+    assert snapshot(place) == before
+    assert not os.path.lexists("/tmp/evil_unpack")
+
+
+@pytest.mark.parametrize("write", [write_zip, write_tar])
+def test_an_archive_cut_or_changed_anywhere_is_refused(place, write):
+    noise = os.urandom(4_000)
+    archive = write(place / "archive", ("d/1.png", noise), ("d/2.png", noise[:999]))
+    whole = archive.read_bytes()
+    changed = [whole[: len(whole) * part // 20] for part in range(20)]
+    changed += [whole[:at] + bytes([whole[at] ^ 0x55]) + whole[at + 1 :] for at in range(100, 4_000, 197)]
+    for data in changed:
+        archive.write_bytes(data)
+        with pytest.raises(ContentError):
+            unpack(archive, place / "home/set")
+    assert snapshot(place / "home") == {}
+
+
+@pytest.mark.parametrize("write", [write_zip, write_tar])
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["set/train/1.png", "set/val/2.png"], ["train/1.png", "val/2.png"]),
+        (["./other/trainA/1.png", "./other/trainB/a b é.png"], ["trainA/1.png", "trainB/a b é.png"]),
+        (["train/1.png", "train/2.png"], ["train/1.png", "train/2.png"]),
+        (["set/train/1.png", "__MACOSX/set/1.png", "README"], ["train/1.png"]),
+        (["set/..train/1..png", "set/.x"], ["..train/1..png", ".x"]),
+    ],
+)
+def test_the_folder_has_the_same_files_however_the_archive_wraps_them(place, write, names, expected):
+    unpack(write(place / "archive", *((name, name.encode()) for name in names)), place / "home/set")
+    files = {name: data for name, data in snapshot(place / "home/set").items() if data is not None}
+    assert sorted(files) == sorted(expected)
+    assert all(data.decode().endswith(name) for name, data in files.items())
+    assert os.listdir(place / "home") == ["set"]  # noqa: PTH208 (hidden files count)
+
+
+def test_links_become_copies_and_modes_are_ignored(place):
+    links = [(special("d/soft.png", LINK, "train/1.png"), b""), (special("d/hard.png", HARD, "d/train/1.png"), b"")]
+    unpack(write_tar(place / "tar", GOOD, *links), place / "home/tar")
+    for name in ("soft.png", "hard.png"):
+        path = place / "home/tar" / name
+        assert path.read_bytes() == b"image"
+        assert (path.is_symlink(), path.stat().st_nlink) == (False, 1)
+    unpack(write_zip(place / "zip", ("d/1.png", b"x", 0o104777)), place / "home/zip")
+    assert stat.S_IMODE((place / "home/zip/1.png").stat().st_mode) & 0o7111 == 0
+
+
+def test_an_existing_folder_gets_only_the_entries_that_it_lacks(place):
+    (place / "home/set/train").mkdir(parents=True)
+    (place / "home/.set.unpacking/d").mkdir(parents=True)
+    (place / "home/.set.unpacking/d/half").write_text("left by a killed run")
+    unpack(write_tar(place / "archive", GOOD, ("d/val/2.png", b"new")), place / "home/set")
+    assert snapshot(place / "home") == {"set": None, "set/train": None, "set/val": None, "set/val/2.png": b"new"}
+
+
+def test_a_full_disk_is_no_fault_of_the_archive(place, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    archive = write_zip(place / "archive", GOOD)
+    monkeypatch.setattr("util.download.archive.Path.mkdir", full)
+    with pytest.raises(OSError, match="No space left"):
+        unpack(archive, place / "home/set")
+    assert snapshot(place / "home") == {}
