@@ -1,14 +1,13 @@
-"""Measure on this machine what training, loading and translating take, beside what the machine could do.
+"""Measure the speed of training, loading and translating on this machine, in relation to its limits.
 
-    python scripts/benchmark.py                                      # limits, steps, loader, translation, page
-    python scripts/benchmark.py --quick                              # about a minute; not for quoting
+    python scripts/benchmark.py                                      # limits, steps, loader, translation
+    python scripts/benchmark.py --quick                              # about a minute; not for publication
     python scripts/benchmark.py steps --models cycle_gan --batch_sizes 1 4
-    python scripts/benchmark.py schedule --epochs 200                # train.py on 400 made pairs, as for facades
-    python scripts/benchmark.py quality --data datasets/earth128 -- --netG unet_128 --ngf 64
+    python scripts/benchmark.py schedule --epochs 200                # train.py on 400 synthetic pairs, as for facades
 
-Variants take turns (A B C A B C ...), with the same seeds and data. What stands behind `--` goes to train.py's options.
-Every sample is written to benchmark.json, and tables to benchmark.md; so far as they are measured, if the run is cut
-off. scripts/benchmarks/tables.py joins such files, docs/performance.md says what the columns mean.
+Variants alternate (A B C A B C ...), with the same seeds and data. Options after `--` go to train.py. Every sample is
+written to benchmark.json, and tables to benchmark.md; an interrupted run keeps its measurements.
+scripts/benchmarks/tables.py puts the tables into a page, and docs/performance.md explains the columns.
 """
 
 from __future__ import annotations
@@ -29,30 +28,25 @@ try:
     import torch
     import torchvision
 
-    from scripts.benchmarks import commands as runs
-    from scripts.benchmarks import steps
-    from scripts.benchmarks import tables as tables
+    from scripts.benchmarks import commands, steps, tables
     from scripts.benchmarks.common import release, say, train_options
     from util.checkpoint.atomic_files import write_whole
     from util.errors import explained_errors
     from util.runtime.machine import core_count, main_memory
 except (ImportError, RuntimeError) as error:  # a torchvision made for another torch raises RuntimeError
-    sys.exit(f"error: {error}: Python 3.10 or newer is needed, and what scripts/install_deps.sh installs")
+    sys.exit(f"error: {error}: install Python 3.10 or newer and run scripts/install_deps.sh")
 
-SHORT, LONG = ("limits", "steps", "loader", "translation", "page"), ("schedule", "quality")
 PARTS = {
     "limits": steps.limits,
     "steps": steps.steps,
-    "loader": runs.loader,
-    "translation": runs.translation,
-    "page": runs.page,
-    "schedule": runs.schedule,
-    "quality": runs.quality,
+    "loader": commands.loader,
+    "translation": commands.translation,
+    "schedule": commands.schedule,
 }
 
 
 def main(words: list[str]) -> None:
-    """Measure the parts that the command line asks for; write each result as soon as it is there."""
+    """Measure the parts that the command line names; write each result at once."""
     args = parse(words)
     values = {name: value if isinstance(value, (int, list)) else str(value) for name, value in vars(args).items()}
     document = {"machine": machine(args.device), "settings": values, "parts": {}}
@@ -68,40 +62,36 @@ def main(words: list[str]) -> None:
 
 
 def parse(words: list[str]) -> argparse.Namespace:
-    """Read the command line; what stands behind `--` is train.py's."""
-    place = words.index("--") if "--" in words else len(words)
+    """Read the command line; words after `--` are train.py's."""
+    end = words.index("--") if "--" in words else len(words)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("parts", nargs="*", help=f"{', '.join(SHORT)}: all of these by default; {', '.join(LONG)}: only when named")
-    add("--quick", action="store_true", help="about a minute, fewer variants, pix2pix alone; not for quoting")
+    add("parts", nargs="*", help=f"of {', '.join(PARTS)} [all but schedule, which takes long]")
+    add("--quick", action="store_true", help="about a minute, fewer variants, pix2pix alone; not for publication")
     add("--out", type=Path, default=Path("results/benchmark"), help="folder to write to [%(default)s]")
-    add("--models", nargs="+", help="of pix2pix, cycle_gan [both; schedule, quality: pix2pix]")
-    add("--batch_sizes", nargs="+", type=int, help="of steps [1 4 16, on a GPU 64; not those that take too long]")
+    add("--models", nargs="+", help="of pix2pix, cycle_gan [both; schedule: pix2pix]")
+    add("--batch_sizes", nargs="+", type=int, help="of steps [1 4 16, on a GPU 64; without those that take too long]")
     add("--size", type=int, default=256, help="side of the images in pixels [%(default)s]")
-    add("--rounds", type=int, help="how often variants take turns [5, quick 3]")
+    add("--rounds", type=int, help="samples of each variant [5, quick 3]")
     add("--gpu_ids", default="0", help="as train.py's; -1: the CPU [%(default)s]")
-    add("--epochs", type=int, default=30, help="of schedule, 10 or more in fives; 200: the whole of it [%(default)s]")
-    add("--data", type=Path, help="of quality: a folder that datasets/make_earth_dataset.py made")
-    add("--arms", nargs="+", help="of schedule, quality: fp32, bf16, fp16, fast, or words such as 'fp32 capture'")
-    add("--seeds", nargs="+", type=int, default=[1, 2, 3], help="of quality [1 2 3]")
-    args = parser.parse_args(words[:place])
-    args.further, args.parts = words[place + 1 :], args.parts or list(SHORT)
-    if wrong := [part for part in args.parts if part not in SHORT + LONG]:
-        parser.error(f"{wrong[0]}: the parts are {', '.join(SHORT + LONG)}")
+    add("--epochs", type=int, default=30, help="of schedule, 10 or more in fives; 200: all of it [%(default)s]")
+    add("--arms", nargs="+", choices=commands.ARMS, default=["fp32", "fast"], help="of schedule [fp32 fast]")
+    args = parser.parse_args(words[:end])
+    args.further, args.parts = words[end + 1 :], args.parts or [part for part in PARTS if part != "schedule"]
+    if unknown := [part for part in args.parts if part not in PARTS]:
+        parser.error(f"{unknown[0]}: the parts are {', '.join(PARTS)}")
     if args.epochs < 2 * tables.CYCLE or args.epochs % tables.CYCLE:
         parser.error(f"--epochs {args.epochs}: 10, 15, 20 ...; each fifth epoch saves a checkpoint")
-    if "quality" in args.parts and not (args.data and (args.data / "earth.json").is_file()):
-        parser.error("quality needs --data, made by: python datasets/make_earth_dataset.py --size 128 --out FOLDER")
     if "steps" in args.parts and "limits" not in args.parts:
-        args.parts.insert(0, "limits")  # with which the steps are compared
+        args.parts.insert(0, "limits")  # the steps are compared with them
     args.rounds = args.rounds or (3 if args.quick else 5)
-    args.few = min(args.rounds, 2 if args.quick else 3)  # of what takes long
+    args.few = min(args.rounds, 2 if args.quick else 3)  # samples of slow measurements
     args.device = train_options(args, "pix2pix").device
     return args
 
 
 def machine(device: torch.device) -> dict:
-    """Describe the machine, and what of it is used; sizes are bytes."""
+    """Describe the machine and software; sizes are bytes."""
     cpuinfo = Path("/proc/cpuinfo")
     names = re.findall(r"model name\s*: (.*)", cpuinfo.read_text(encoding="utf-8")) if cpuinfo.is_file() else []
     cpu = f"{(names or [platform.processor() or platform.machine()])[0]}, {core_count()} cores"
@@ -126,7 +116,7 @@ def machine(device: torch.device) -> dict:
 
 
 def commit() -> str:
-    """Name the version of this project; empty where git does not know."""
+    """Return the version of this project, empty without git."""
     try:
         command = ["git", "describe", "--always", "--dirty"]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
@@ -135,12 +125,9 @@ def commit() -> str:
 
 
 def write(out: Path, document: dict) -> None:
-    """Write samples, tables and loss curves; each file appears whole."""
-    texts = {"benchmark.json": json.dumps(document, indent=1), "benchmark.md": tables.markdown(document)}
-    if document["parts"].get("quality"):
-        texts["quality.svg"] = tables.curves(document["parts"]["quality"])
-    for name, text in texts.items():
-        write_whole(out / name, text)
+    """Write samples and tables."""
+    write_whole(out / "benchmark.json", json.dumps(document, indent=1))
+    write_whole(out / "benchmark.md", tables.markdown(document))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Parts of scripts/benchmark.py: the machine's limits, and training steps beside them."""
+"""Parts of scripts/benchmark.py: the machine's limits, and training steps in relation to them."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from models import create_model
-from scripts.benchmarks.common import hushed, loading, made_images, models_of, release, say, settle, train_options
+from scripts.benchmarks.common import hushed, loading, make_images, models_of, release, say, synchronise, train_options
 from util.errors import UserError
 from util.runtime import seeds
 from util.speed import plan
 
-TOO_SLOW = 30  # seconds of a step, above which a batch size is left out unless it was asked for
+TOO_SLOW = 30  # seconds per step: slower batch sizes are left out unless --batch_sizes names them
 
 # ---- limits ----
 
 
 def limits(args, work: Path) -> Iterator[dict]:
-    """Measure matrix products by precision, in FLOP/s (multiplying and adding are two), and copying, in bytes/s."""
+    """Measure matrix products in FLOP/s (a multiplication and an addition are two), and copying in bytes/s."""
     cuda, device = args.device.type == "cuda", args.device
     numbers = torch.ones((2**30 if cuda else 2**27) // 4, device=device)  # too many for caches
     target, n = torch.empty_like(numbers), 8192 if cuda else 1024 if args.quick else 2048
     kinds: dict[str, tuple[Callable, int]] = {"memory": (lambda: target.copy_(numbers), 2 * numbers.nbytes)}
-    # CPUs are slow in float16, in which nothing is trained there.
+    # Not float16 on CPUs: it is slow there and nothing trains in it.
     for precision in ("fp32", "tf32", "bf16", "fp16") if cuda else ("fp32", "bf16"):
         matrix = torch.randn(n, n, device=device).to(plan.DTYPES[precision.replace("tf32", "fp32")])
         kinds[precision] = (product(matrix, precision == "tf32"), 2 * n**3)
     samples, count = {kind: [] for kind in kinds}, 20 if cuda else 2
     say(f"limits: {', '.join(kinds)}")
     for turn, (kind, (run, amount)) in itertools.product(range(args.rounds + 1), kinds.items()):
-        settle(device)
+        synchronise(device)
         begin = time.perf_counter()
         for _ in range(count):
             run()
-        settle(device)
+        synchronise(device)
         if turn:  # the first warms up
             samples[kind].append(count * amount / (time.perf_counter() - begin))
     yield from ({"limit": kind, "samples": rates} for kind, rates in samples.items())
@@ -68,7 +68,7 @@ def product(matrix: torch.Tensor, tf32: bool) -> Callable[[], None]:
 
 
 def variants(args) -> dict[str, tuple[list[str], str]]:
-    """Return how training is made fast: name -> options, and words in place of those that follow from options."""
+    """Return the ways to train: name -> options, and the speed words that replace those of the options."""
     cuda = args.device.type == "cuda"
     table = {"default": ([], "fp32"), "bf16": (["--precision", "bf16"], "")}
     if not args.quick:
@@ -80,13 +80,13 @@ def variants(args) -> dict[str, tuple[list[str], str]]:
 
 
 def obstacle(args, model: str, variant: str) -> str:
-    """Say why a variant can't be measured; empty if it can."""
+    """Return why a variant cannot be measured, empty if it can."""
     checks = {"compile": plan.why_not_compile, "capture": plan.why_not_capture}
     return checks[variant](train_options(args, model)) if variant in checks else ""
 
 
 class Arm:
-    """A model that is trained in one way, and what was measured of it."""
+    """A model trained in one way, and its measurements."""
 
     def __init__(self, args, head: dict, variant: str, images: Path):
         words, chosen = variants(args)[variant]
@@ -98,7 +98,7 @@ class Arm:
         with hushed():
             self.model = create_model(self.opt)
             self.model.setup(self.opt)
-        self.batches = [made_batch(self.opt, seed) for seed in range(2)]
+        self.batches = [make_batch(self.opt, seed) for seed in range(2)]
 
     def step(self, batch: dict) -> None:
         """Train on a batch, as train.py does."""
@@ -109,22 +109,22 @@ class Arm:
         self.model.optimize_parameters()
 
     def run(self, count: int) -> float:
-        """Make steps on batches in memory; return seconds per step. The device is waited for once, at the end."""
-        settle(self.device)
+        """Make steps on batches in memory; return seconds per step, with one synchronisation at the end."""
+        synchronise(self.device)
         begin = time.perf_counter()
         for i in range(count):
             self.step(self.batches[i % 2])
-        settle(self.device)
+        synchronise(self.device)
         return (time.perf_counter() - begin) / count
 
     def warm_up(self, before: int) -> None:
-        """Make the first steps, which choose algorithms, compile and capture; count a GPU's bytes beyond `before`."""
+        """Make the first steps, which choose algorithms, compile and capture; note a GPU's bytes beyond `before`."""
         if self.device.type != "cuda":
             self.run(1)
             return
         self.run(3)
         torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(self.device)  # not that of trying out algorithms, but that of capturing
+        torch.cuda.reset_peak_memory_stats(self.device)  # includes capturing, but not the choice of algorithms
         self.run(12)
         if plan.speed_of(self.opt).captured and self.model.captured_step is None:
             raise RuntimeError("steps could not be captured, perhaps out of memory")
@@ -132,27 +132,28 @@ class Arm:
         self.memory = torch.cuda.max_memory_allocated(self.device) - before
 
     def run_fed(self) -> None:
-        """Make steps on what the loader brings for some seconds; note seconds per step and the share of waiting."""
+        """Make steps on loaded batches for some seconds; note seconds per step and the share of waiting."""
         count, waited = max(2, min(100, round(3 / self.seconds[-1]))), 0.0
         with loading(self.opt) as batches:
-            for _ in range(2 * self.opt.num_threads + 1):  # what was loaded in advance would flatter a short run
+            for _ in range(
+                2 * self.opt.num_threads + 1
+            ):  # batches that were loaded in advance would flatter a short run
                 next(batches)
-            # After the fork of the loader's processes the first step copies every page of memory that it writes to.
-            self.step(next(batches))
-            settle(self.device)
+            self.step(next(batches))  # after the workers' fork, the first step copies every page of memory it writes
+            synchronise(self.device)
             begin = time.perf_counter()
             for _ in range(count):
-                asked = time.perf_counter()
+                waiting = time.perf_counter()
                 batch = next(batches)
-                waited += time.perf_counter() - asked
+                waited += time.perf_counter() - waiting
                 self.step(batch)
-            settle(self.device)
+            synchronise(self.device)
             seconds = time.perf_counter() - begin
         self.fed.append(seconds / count)
         self.waiting.append(waited / seconds)
 
     def measured(self) -> dict:
-        """Return what was measured, or that the run did not stay finite."""
+        """Return the measurements, or that the losses are not finite."""
         try:
             losses = dict(self.model.get_current_losses())
         except UserError as error:
@@ -161,7 +162,7 @@ class Arm:
         return {**row, "fed": self.fed, "waiting": self.waiting, "memory": self.memory}
 
 
-def made_batch(opt, seed: int) -> dict:
+def make_batch(opt, seed: int) -> dict:
     """Return a batch of noise in [-1, 1], in main memory; pinned for a GPU."""
     noise, shape = torch.Generator().manual_seed(seed), (opt.batch_size, 3, opt.crop_size, opt.crop_size)
     images = {key: torch.rand(shape, generator=noise).mul_(2).sub_(1) for key in ("A", "B")}
@@ -174,9 +175,9 @@ def steps(args, work: Path) -> Iterator[dict]:
     """Measure training steps: models, batch sizes, variants."""
     cuda = args.device.type == "cuda"
     sizes = args.batch_sizes or ([1] if args.quick else [1, 4, 16] + [64] * cuda)
-    images = made_images(work / "jpg", "jpg", args.size, max(256, 16 * max(sizes)))
+    images = make_images(work / "jpg", "jpg", args.size, max(256, 16 * max(sizes)))
     if cuda:
-        torch._dynamo.config.recompile_limit *= 2  # as two compiled variants are there at a time
+        torch._dynamo.config.recompile_limit *= 2  # two compiled variants exist at a time
     for model in models_of(args):
         cost, each = count_step(args, model), 0.0  # seconds for an image
         reasons = {name: obstacle(args, model, name) for name in variants(args)}
@@ -196,22 +197,22 @@ def steps(args, work: Path) -> Iterator[dict]:
 
 
 def compare(args, head: dict, names: list[str], images: Path) -> list[dict]:
-    """Let variants take turns; one after the other where memory does not hold all. Return a row for each."""
+    """Measure variants in turns, or one by one where memory does not hold all. Return a row for each."""
     try:
         return alternate(args, head, names, images)
     except RuntimeError as error:
         failure = short(error)
-    release()  # only here: the error held what was made
+    release()  # only here: the error kept the models alive
     if len(names) == 1:
         return [{**head, "variant": names[0], "failed": failure}]
     return [{**row, "alone": True} for name in names for row in compare(args, head, [name], images)]
 
 
 def alternate(args, head: dict, names: list[str], images: Path) -> list[dict]:
-    """Measure variants that take turns; RuntimeError where memory does not hold more than one."""
+    """Measure variants in turns; raise RuntimeError where memory does not hold more than one."""
     arms, failed, title = {}, {}, f"steps: {head['model']}, batch {head['batch_size']}"
     for name in names:
-        say(f"{title}: {name} begins")
+        say(f"{title}: {name} starts")
         try:
             arms[name] = prepare(args, head, name, images)
         except (RuntimeError, UserError) as error:
@@ -229,13 +230,13 @@ def alternate(args, head: dict, names: list[str], images: Path) -> list[dict]:
     for name in names:
         row = {"failed": failed[name]} if name in failed else arms.pop(name).measured()
         rows.append({**head, "variant": name, **row})
-    arm = None  # or the last one's memory would not be free
+    arm = None  # frees the memory of the last one
     release()
     return rows
 
 
 def prepare(args, head: dict, name: str, images: Path) -> Arm:
-    """Make an arm and its first steps."""
+    """Return an arm after its first steps."""
     cuda = args.device.type == "cuda"
     release_unused = torch.cuda.empty_cache if cuda else gc.collect
     release_unused()
@@ -248,13 +249,13 @@ def prepare(args, head: dict, name: str, images: Path) -> Arm:
 
 
 def short(error: Exception) -> str:
-    """Say in a table's cell what went wrong."""
+    """Return an error as the cell of a table."""
     full = isinstance(error, torch.OutOfMemoryError)
     return "out of memory" if full else f"{type(error).__name__}: {error}".splitlines()[0][:120]
 
 
 def in_child(function: Callable, *arguments):
-    """Return what a function returns in a process of its own; None if that is killed."""
+    """Return the result of a function that runs in a new process; None if that is killed."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         try:
             return pool.submit(function, *arguments).result()
@@ -263,14 +264,14 @@ def in_child(function: Callable, *arguments):
 
 
 def memory_of_process(args, head: dict, variant: str, images: Path) -> int | None:
-    """Make two steps; return the most bytes of main memory that the process has had, PyTorch's included."""
+    """Make two steps; return the process's peak of main memory in bytes, including PyTorch."""
     Arm(args, head, variant, images).run(2)
-    status = Path("/proc/self/status")  # of this process alone, which getrusage is not
+    status = Path("/proc/self/status")  # getrusage would count the parent, too
     return 1024 * int(re.search(r"VmHWM:\s*(\d+)", status.read_text())[1]) if status.is_file() else None
 
 
 class OpBytes(TorchDispatchMode):
-    """Count the bytes that operations read and write, as if each began and ended in memory."""
+    """Count the bytes that operations read and write, as if none used a cache."""
 
     count = 0
 
@@ -283,9 +284,9 @@ class OpBytes(TorchDispatchMode):
 
 
 def count_step(args, model: str) -> dict:
-    """Count FLOPs (multiplying and adding are two) and bytes of a float32 step on one image. Nothing is computed."""
+    """Count FLOPs and bytes of a float32 step on one image, on the meta device."""
     opt = train_options(args, model, "--batch_size", 1)
-    batch = {key: value.to("meta") if torch.is_tensor(value) else value for key, value in made_batch(opt, 0).items()}
+    batch = {key: value.to("meta") if torch.is_tensor(value) else value for key, value in make_batch(opt, 0).items()}
     opt.device, opt.gpu_ids, opt.speed = torch.device("meta"), [], "fp32"
     with hushed(), opt.device:
         net = create_model(opt)

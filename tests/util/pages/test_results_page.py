@@ -515,17 +515,6 @@ def test_a_list_longer_than_browsers_lay_out_is_scrolled_to_its_end(driver, tmp_
     complaints(driver)
 
 
-def test_the_benchmark_of_pages_tells_its_figures(tmp_path, capsys):
-    with open_browser(tmp_path):  # skips without one
-        pass
-    from scripts.benchmarks.results_page import main
-
-    main(["--rows", "30", "--side", "256"])
-    figures = dict(line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines())
-    assert re.fullmatch(r"\d+ ms", figures["30 rows, opened"])
-    assert 3 <= int(figures["rows in the document then"]) < 30
-
-
 # ---- several runs ----
 
 
