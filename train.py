@@ -14,7 +14,7 @@ from data import create_dataset
 from models import create_model
 from options.saved import record
 from options.train_options import TrainOptions, in_validation, nothing_left
-from util.checkpoint.training_state import Saver
+from util.checkpoint.saver import Saver
 from util.errors import UserError, explained_errors
 from util.monitor.forecast import check_disk
 from util.monitor.validation import Validation

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from util.checkpoint.atomic_files import replacing
+
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".tif", ".tiff", ".webp")
 # What Pillow raises on a file that it cannot read or write.
 BROKEN = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
@@ -43,14 +46,9 @@ def side_by_side(left: Image.Image, right: Image.Image) -> Image.Image:
 
 
 def write(image: Image.Image, path: Path, **options) -> None:
-    """Write a picture beside `path` and rename it, so that no half of one is ever there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    work = path.with_name(f".{path.name}.new")
-    try:
-        image.save(work, format=Image.registered_extensions()[path.suffix.lower()], **options)
-        work.replace(path)
-    finally:
-        work.unlink(missing_ok=True)
+    """Write an image that appears whole or not at all."""
+    with replacing(path) as new:
+        image.save(new, format=Image.registered_extensions()[path.suffix.lower()], **options)
 
 
 def progress(done: int, total: int, what: str) -> None:

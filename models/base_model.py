@@ -11,8 +11,10 @@ import torch
 
 from models import gradients, layers, losses, schedulers
 from models.model_files import ModelFiles
-from util.checkpoint import ema, training_state
-from util.checkpoint.checkpointer import Checkpointer, unwrap
+from util.checkpoint import ema
+from util.checkpoint.checkpointer import Checkpointer
+from util.checkpoint.progress import Best, Progress
+from util.checkpoint.weights import unwrap
 from util.monitor.non_finite import NonFiniteGuard
 from util.runtime import processes
 from util.runtime.device import choose_algorithms, choose_device
@@ -47,9 +49,9 @@ class BaseModel(ModelFiles, ABC):
         choose_algorithms(plan.sizes_repeat(opt), getattr(opt, "deterministic", False))
         self.model_names, self.optimizers, self.loss_names, self.visual_names = [], [], [], []
         self.schedulers, self.image_paths = [], []
-        self.progress = training_state.Progress(epoch=getattr(opt, "epoch_count", 1))
+        self.progress = Progress(epoch=getattr(opt, "epoch_count", 1))
         self.averages: dict[str, ema.AveragedNetwork] = {}  # of the generators (--ema)
-        self.best_so_far: training_state.Best | None = None  # set by util.monitor.validation
+        self.best_so_far: Best | None = None  # set by util.monitor.validation
         self.scale: GradientScale | None = None  # for float16
         self.guard = NonFiniteGuard(self)
         self.checkpoints = Checkpointer(self.save_dir)

@@ -7,9 +7,11 @@ from functools import partial
 from models import architecture
 from models.schedulers import get_scheduler
 from util.checkpoint import training_state
-from util.checkpoint.checkpointer import Checkpointer, load_weights, prefix_of, read
+from util.checkpoint.checkpointer import Checkpointer, prefix_of
 from util.checkpoint.ema import AveragedNetwork, load_averages
+from util.checkpoint.safe_reader import read
 from util.checkpoint.sources import sources
+from util.checkpoint.weights import load_weights
 from util.runtime import processes
 
 
@@ -25,7 +27,7 @@ class ModelFiles:
         Raises SaveError in the main process if that fails; earlier checkpoints stay intact.
         """
         self.guard.check()
-        state = training_state.collect(self)
+        state = training_state.get_training_state(self)
         if processes.is_main():
             averages = {f"{name}_ema": average.module for name, average in self.averages.items()}
             self.checkpoints.save(str(prefix), {**self.networks(), **averages}, state)
@@ -41,7 +43,7 @@ class ModelFiles:
         prefix = prefix_of(self.opt)
         if resume:
             if processes.is_main():
-                self.checkpoints.complete_earlier()
+                self.checkpoints.finish_interrupted_save()
             processes.from_main(None)  # the other processes wait for that
         if resume or not self.isTrain:
             self.load_networks(prefix)
@@ -50,9 +52,9 @@ class ModelFiles:
 
     def _restore_training_state(self, resume):
         """Make the schedulers; when resuming, restore counters, optimizers, image pools and averages first."""
-        state = training_state.restore(self, prefix_of(self.opt)) if resume else {}
+        state = training_state.restore_training_state(self, prefix_of(self.opt)) if resume else {}
         self.schedulers = [get_scheduler(optimizer, self.opt) for optimizer in self.optimizers]
-        training_state.restore_plateaus(self.schedulers, state.get("plateaus", []))
+        training_state.restore_plateau_schedulers(self.schedulers, state.get("plateaus", []))
         if resume and self.averages:
             load_averages(self.averages, self.checkpoints, prefix_of(self.opt))
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from models import layers, networks
-from util.checkpoint.checkpointer import unwrap
+from util.checkpoint.weights import unwrap
 from util.speed.acceleration import PrecisionBoundary
 
 # Layers that treat each image of a batch by itself in any mode; batch norm and dropout do so in evaluation only.

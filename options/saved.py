@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import os
 from pathlib import Path
 
+from util.checkpoint.atomic_files import write_whole
 from util.errors import UserError, warn
 from util.runtime import processes
 
@@ -35,17 +34,9 @@ def record(opt) -> None:
 
 def write_text(path: Path, text: str, needed: bool) -> None:
     """Write a file that appears whole. Where it can't be written that is an error, or only a warning."""
-    new = path.with_name(path.name + ".new")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with new.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())  # or a power cut may leave an empty file
-        new.replace(path)
+        write_whole(path, text, durable=True)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            new.unlink()
         message = f"the options can't be saved as {path}: {error.strerror}"
         if needed:
             raise UserError(message) from error

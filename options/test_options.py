@@ -67,10 +67,10 @@ class TestOptions(BaseOptions):
             return Shown({}, {})
         prefix, ema = prefix_of(opt), "_ema" * opt.ema
         names = [name for name in NETWORKS.get(opt.model, ("G",)) if name.startswith("G")]
-        files = {name: checkpoints.there(prefix, name + ema) for name in names}
+        files = {name: checkpoints.existing_net_path(prefix, name + ema) for name in names}
         if opt.model == "test":
             suffix = opt.model_suffix or self._side_of_cyclegan(opt, checkpoints, prefix, ema)
-            files = {"G": checkpoints.there(prefix, f"G{suffix}{ema}")}
+            files = {"G": checkpoints.existing_net_path(prefix, f"G{suffix}{ema}")}
             if suffix == "_B" and {"input_nc", "output_nc"} <= self.saved.keys():  # from training's output to its input
                 swapped = {"input_nc": self.saved["output_nc"], "output_nc": self.saved["input_nc"]}
                 self.saved = {**self.saved, **swapped}
@@ -80,7 +80,7 @@ class TestOptions(BaseOptions):
 
     def _side_of_cyclegan(self, opt, checkpoints, prefix, ema) -> str:
         """Choose `_A` or `_B` by --direction, where there is no G but a CycleGAN's generators."""
-        there = [name for name in ("G", "G_A", "G_B") if checkpoints.there(prefix, name + ema)]
+        there = [name for name in ("G", "G_A", "G_B") if checkpoints.existing_net_path(prefix, name + ema)]
         if not there or "G" in there:
             return ""
         name = generator_of(checkpoints.folder, opt.direction)

@@ -106,7 +106,7 @@ class TrainOptions(BaseOptions):
         if not opt.continue_train or opt.model not in models.BUILT_IN:
             return Shown({}, {})
         names = NETWORKS.get(opt.model, PIX2PIX)
-        shown = shown_by({name: checkpoints.there(prefix_of(opt), name) for name in names})
+        shown = shown_by({name: checkpoints.existing_net_path(prefix_of(opt), name) for name in names})
         self.compare_with_saved(shown)
         return shown
 

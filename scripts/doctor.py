@@ -214,7 +214,9 @@ def make_model(opt):
             with quiet() as said:
                 with device:
                     model = models.create_model(changed)
-                model.checkpoints.complete_earlier = lambda: None  # would mend the folder, which is not ours to touch
+                model.checkpoints.finish_interrupted_save = lambda: (
+                    None
+                )  # would mend the folder, which is not ours to touch
                 model.setup(changed)
             return model, said.getvalue()
         except UserError:
@@ -242,7 +244,7 @@ def about_epochs(case: Case) -> Iterator[Finding]:
         text += f"; {case.data.count} images, {-(-case.data.count // opt.batch_size)} batches in each"
     yield Finding("ok", "epochs", text)
     if not opt.continue_train and any(there.folder.glob("*_net_*.pth")):
-        text = f"{there.contents()}, over which this run would write its own"
+        text = f"{there.describe_contents()}, over which this run would write its own"
         yield Finding("warn", "epochs", text, "--continue_train to go on, or another --name")
 
 

@@ -18,7 +18,7 @@ import train as program
 from models.pix2pix_model import Pix2PixModel
 from options.train_options import TrainOptions
 from util.checkpoint.checkpointer import Checkpointer
-from util.checkpoint.training_state import Progress
+from util.checkpoint.progress import Progress
 from util.errors import UserError
 
 TINY = (
@@ -304,7 +304,7 @@ def test_a_save_that_fails_is_told_and_training_goes_on(train, monkeypatch, caps
     full_disk(monkeypatch, {1})  # after 2 images; the saves after 4, and of the epoch, succeed
     folder = train("x", more="--n_epochs 1 --n_epochs_decay 0 --save_latest_freq 2")
     assert "latest can't be saved" in (message := capsys.readouterr().err)
-    assert "No space left on device. What was saved before is intact. Training goes on" in message
+    assert "No space left on device. What was saved before is intact. Training continues" in message
     assert equal(weights(folder), whole)
 
 
@@ -327,7 +327,7 @@ def test_an_unreadable_image_stops_training_after_saving_it(train, capsys, threa
     image.write_bytes(content[:200])
     with pytest.raises(UserError, match=r"cannot read .*03\.png"):
         train("x", more=more)
-    assert "training was saved as it is" in capsys.readouterr().err
+    assert "training was saved; fix the data" in capsys.readouterr().err
     image.write_bytes(content)
     folder = train("x", more=more + " --continue_train")
     assert equal(weights(folder), whole)
@@ -340,17 +340,17 @@ def test_a_save_that_was_cut_after_its_commit_is_completed(train, monkeypatch):
     more = "--n_epochs 1 --n_epochs_decay 0"
     folder = train("x", more=more)
     before = (folder / "latest_net_G.pth").read_bytes()
-    original = checkpointer._rename
+    original = checkpointer.publish
 
     def rename(path):
         if path.name != "latest_state.pth":
             raise KeyboardInterrupt
         original(path)
 
-    monkeypatch.setattr(checkpointer, "_rename", rename)
+    monkeypatch.setattr(checkpointer, "publish", rename)
     with pytest.raises(KeyboardInterrupt):
         train("x", more="--n_epochs 2 --n_epochs_decay 0 --continue_train")
-    monkeypatch.setattr(checkpointer, "_rename", original)
+    monkeypatch.setattr(checkpointer, "publish", original)
     assert (folder / "latest_net_G.pth").read_bytes() == before
     train("x", more="--n_epochs 3 --n_epochs_decay 0 --continue_train")
     assert torch.load(folder / "latest_state.pth", weights_only=True)["progress"] == [4, 0, 15]

@@ -367,7 +367,7 @@ def test_a_full_disk_stops_the_run_with_a_whole_page_and_the_usual_words(tmp_pat
     began = time.monotonic()
     with pytest.raises(SystemExit) as stop, explained_errors():
         add_rows(tmp_path, 1000, 0.01)
-    assert str(stop.value) == "error: No space left on device: what was written before is as it was"
+    assert str(stop.value) == "error: No space left on device: the files written before are intact"
     assert time.monotonic() - began < 5
     rows, left = rows_and_files(tmp_path)
     assert rows[:5] == ["0", "1", "2", "3", "4"]

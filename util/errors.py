@@ -1,4 +1,4 @@
-"""Errors and warnings that a user reads, and the words they are made of."""
+"""Errors and warnings for users, and helpers that format them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from collections.abc import Iterable
 
 import torch
 
-# Of a write, which names no file.
+# Errors of a write, which name no file.
 DISK_ERRORS = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EIO") if hasattr(errno, name)}
 
 
 class UserError(Exception):
-    """A mistake that its user can mend: shown as one message, without a traceback, with a non-zero exit status."""
+    """A mistake that the user can fix: printed as one message without a traceback, with exit status 1."""
 
 
 class DataError(UserError):
@@ -26,8 +26,8 @@ class DataError(UserError):
 
 @contextlib.contextmanager
 def explained_errors():
-    """Turn what a user can mend into one message on stderr and exit status 1, and Ctrl-C into status 130."""
-    if hasattr(sys.stdout, "reconfigure"):  # names of files need not be text that the terminal can show
+    """Turn errors that a user can fix into one message on stderr and exit status 1, and Ctrl-C into status 130."""
+    if hasattr(sys.stdout, "reconfigure"):  # a file's name need not be text that the terminal can show
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         yield
@@ -37,7 +37,7 @@ def explained_errors():
         if error.filename is None:
             if error.errno not in DISK_ERRORS:
                 raise
-            sys.exit(f"error: {error.strerror}: what was written before is as it was")
+            sys.exit(f"error: {error.strerror}: the files written before are intact")
         sys.exit(f"error: {error.filename}: {error.strerror}")
     except (RuntimeError, MemoryError) as error:
         if not _out_of_memory(error):
@@ -48,31 +48,36 @@ def explained_errors():
         sys.exit(130)
 
 
-OUT_OF_MEMORY = """out of memory. What helps, in this order:
-  --batch_size 1, with --grad_accum N where a step is to have N times as many images
-  --grad_checkpoint, slower steps with the same result; --precision bf16, where the device has it
+OUT_OF_MEMORY = """out of memory. Try, in this order:
+  --batch_size 1, with --grad_accum N for steps of N times as many images
+  --grad_checkpoint, slower steps with the same result; --precision bf16, if the device supports it
   a smaller --crop_size (and --load_size): half the side takes a quarter of the memory; the network still translates
     images of any size
   a smaller network: --netG resnet_6blocks or unet_256, --ngf 32, --ndf 32
-  no --cache and fewer --num_threads, if it is the computer's own memory that is short
-python scripts/doctor.py with the same arguments says what is needed; --continue_train goes on from the last save."""
+  no --cache and fewer --num_threads, if the computer's memory is short, not the GPU's
+python scripts/doctor.py with the same arguments estimates the need; --continue_train resumes from the last save."""
 
 
 def _out_of_memory(error: Exception) -> bool:
-    """Tell a device's or the computer's lack of memory from other errors; not all of them have a type."""
+    """Whether an error means that a device or the computer lacks memory; not all of them have a type."""
     texts = ("can't allocate memory", "out of memory", "not enough memory")
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(text in str(error) for text in texts)
 
 
 def warn(message: str) -> None:
-    """Tell the user, on stderr, of something that does not stop the run; under torchrun the main process alone does."""
+    """Print a warning to stderr; under torchrun only the main process prints."""
     if os.environ.get("RANK", "0") == "0":
         print(f"warning: {message}", file=sys.stderr)
 
 
 def printable(text: object) -> str:
-    """Make a name fit for a line of a message: control characters, and bytes that are no UTF-8, are escaped."""
+    """Escape control characters, and bytes that are no UTF-8, in a name for a message."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
+
+
+def printable_name(name: object) -> str:
+    """Return a name from a file, escaped and shortened so that it can't fill or steer a terminal."""
+    return printable(name if len(str(name)) <= 80 else f"{str(name)[:60]}...")
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -82,7 +87,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def need(module: str, package: str, what: str):
-    """Import a package that not all need; where it is missing, raise UserError with the command that installs it."""
+    """Import an optional package; if it is missing, raise UserError with the command that installs it."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
@@ -90,7 +95,7 @@ def need(module: str, package: str, what: str):
 
 
 def format_bytes(count: float) -> str:
-    """Write a number of bytes for people: `228 MB`."""
+    """Format a number of bytes: `228 MB`."""
     for unit, one in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= one:
             return f"{count / one:.1f} {unit}" if count < 10 * one else f"{count / one:.0f} {unit}"

@@ -1,4 +1,4 @@
-"""Small things that many need: errors for users, tensors to pictures, folders."""
+"""The names of the reference's util.util: tensors to images, folders, statistics, torchrun."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from util.runtime.device import choose_device
 
 
 def tensor2im(input_image, imtype=np.uint8):
-    """Turn the first image of a batch into an array (H, W, C) of `imtype`, 0 to 255.
+    """Convert the first image of a batch to an array (H, W, C) of `imtype`, 0 to 255.
 
     A tensor (N, C, H, W) in [-1, 1] is clamped and truncated; one channel becomes three. An array is only cast;
-    anything else is returned as it is.
+    any other value is returned as it is.
     """
     if isinstance(input_image, np.ndarray):
         return input_image.astype(imtype)
@@ -30,7 +30,7 @@ def tensor2im(input_image, imtype=np.uint8):
 
 
 def save_image(image_numpy, image_path, aspect_ratio=1.0):
-    """Write an array (H, W, C) or (H, W) as a picture; `aspect_ratio` r > 1 makes it taller, < 1 wider."""
+    """Write an array (H, W, C) or (H, W) as an image; `aspect_ratio` r > 1 makes it taller, < 1 wider."""
     image = Image.fromarray(np.squeeze(image_numpy, axis=2) if image_numpy.shape[2:] == (1,) else image_numpy)
     if aspect_ratio > 1.0:
         image = image.resize((image.width, int(image.height * aspect_ratio)), Image.Resampling.BICUBIC)
@@ -71,7 +71,7 @@ def mkdir(path):
 
 
 def init_ddp():
-    """Start torchrun's process group and return this process's device (a name that scripts import from here)."""
+    """Start torchrun's process group and return this process's device."""
     processes.start_processes()
     return choose_device()
 

@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from util.errors import UserError, printable
+from util.runtime.file_kinds import HEAD, kind_of
 
 # What Pillow has to remark on a file it either copes with or raises as an error, too, which says the same.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -36,18 +37,13 @@ MOST_SCANS = 100  # of a progressive JPEG: each goes over the whole image again,
 ENOUGH = 12
 DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")  # grey with more than 8 bits
 ORIENTATION = 0x0112  # EXIF's tag; 1 is upright
-# How files begin that are found under images' names.
-OTHERS = {
-    rb"\s*(<!--.*?-->\s*)?<(!doctype html|html|head|body)": "a web page, not an image: what a failed download leaves",
-    rb"\s*(<\?xml.*)?<svg": "an SVG drawing, not an image of pixels",
-    rb"version https://git-lfs": "a pointer of Git LFS, not the image itself: type git lfs pull",
-    rb"....ftyp(hei|hev|mif1|msf1)": "a HEIC image, which Pillow cannot read: convert it to JPEG or PNG",
-    rb"....ftyp": "a video or an image of a kind that Pillow cannot read",
-    rb"%!PS|\xc5\xd0\xd3\xc6": "a PostScript file, not an image of pixels",
-    rb"%PDF": "a PDF document, not an image",
-    rb"PK\x03\x04|\x1f\x8b": "an archive, not an image: unpack it",
-    rb"8BPS|\0\0\0\x0cjP  |\xff\x4f\xff\x51|\0\0[\1\2]\0|DDS |qoif": "of a format that is not read here",
-    rb"\x93NUMPY": "a NumPy array, not an image",
+# Advice for files of other kinds that are found under images' names.
+ADVICE = {
+    "a web page": ", as a failed download leaves it",
+    "a Git LFS pointer": ": type git lfs pull",
+    "a HEIC image": ": convert it to JPEG or PNG",
+    "a zip archive": ": unpack it",
+    "a gzip archive": ": unpack it",
 }
 
 # One byte a subject, in memory that forked workers share, so that four of them do not say a thing four times.
@@ -174,17 +170,18 @@ def _reason(error: Exception, path: str | Path) -> str:
         return "memory is too short to decode it"
     if isinstance(error, UnidentifiedImageError):
         with contextlib.suppress(OSError), Path(path).open("rb") as file:
-            return _kind(file.read(512))
+            return _kind(file.read(HEAD))
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def _kind(head: bytes) -> str:
+    kind = kind_of(head)
     if not head:
         return "it is empty"
-    for pattern, words in OTHERS.items():
-        if re.match(pattern, head, re.IGNORECASE | re.DOTALL):
-            return f"it is {words}"
-    return f"it is damaged, or none of {', '.join(FORMATS)}, or of an uncommon kind of these"
+    if kind in ("", "an image", "an AVIF image", "text"):
+        return f"it is damaged, or none of {', '.join(FORMATS)}, or of an uncommon kind of these"
+    problem = "which can't be read" if "image" in kind else "not an image"
+    return f"it is {kind}, {problem}{ADVICE.get(kind, '')}"
 
 
 def to_8_bits(image: Image.Image, path: str | Path) -> Image.Image:

@@ -9,7 +9,7 @@ import sys
 import threading
 
 from util.errors import DataError
-from util.runtime.signals import SIGNALS, held_back
+from util.runtime.signals import SIGNALS, signals_blocked
 
 
 def batches(dataloader):
@@ -17,7 +17,7 @@ def batches(dataloader):
     sigchld = getattr(signal, "SIGCHLD", None)
     former = signal.getsignal(sigchld) if sigchld else None
     try:
-        with held_back():  # a signal from torchrun also reaches a worker that has just started
+        with signals_blocked():  # a signal from torchrun also reaches a worker that has just started
             iterator = iter(dataloader)
         if former is not None and threading.current_thread() is threading.main_thread():
             signal.signal(sigchld, former)  # replaces the loader's handler, which raises wherever the program is

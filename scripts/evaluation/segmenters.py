@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from util.checkpoint import safe_reader
 from util.checkpoint.atomic_files import replacing, sha256
 from util.checkpoint.weights import load_weights
-from util.errors import UserError, did_you_mean, printable
+from util.errors import UserError, did_you_mean, printable, printable_name
 
 FILES = "a TorchScript file (.pt), a torch.export file (.pt2), or with --weights FILE a name of torchvision's"
 
@@ -135,7 +135,7 @@ def _differences(net: nn.Module, given: dict) -> str:
         if key in given and theirs != shape:
             return f": {key} is {theirs} in the file, {shape} here"
     lonely = sorted(own.keys() ^ given.keys())
-    return f": {safe_reader.shown(lonely[0])} is {'missing' if lonely[0] in own else 'too much'}" if lonely else ""
+    return f": {printable_name(lonely[0])} is {'missing' if lonely[0] in own else 'too much'}" if lonely else ""
 
 
 # ---- a small network of our own ----

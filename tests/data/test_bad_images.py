@@ -183,7 +183,7 @@ FILES |= {
     "bomb_digits.ppm": (b"P6 " + b"9" * 5000 + b" 9 255\n\1\2\3", ".+"),
     "bomb.webp": (webp(16383, 16383), LARGE),
     "bomb_within_pillows_limit.webp": (webp(12000, 12000), "it has 144 megapixels, and at most 63 of WEBP, RGB"),
-    "bomb.ico.png": (b"\0\0\1\0\1\0\0\0\0\0\1\0\x20\0\xff\xff\xff\x7f\x16\0\0\0" + png(30000, 30000), "not read here"),
+    "bomb.ico": (b"\0\0\1\0\1\0\0\0\0\0\1\0\x20\0\xff\xff\xff\x7f\x16\0\0\0" + png(30000, 30000), "of a rare format"),
     # What is small, and swells.
     "swelling_text.png": (
         png(1, 1, (b"zTXt", b"k\0\0" + zlib.compress(bytes(2 * 10**7))), idat(4)),
@@ -250,14 +250,14 @@ FILES |= {
     "page_with_comment.jpg": (b"<!-- saved -->\n<html>", "it is a web page, not an image"),
     "drawing.png": (b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>', "it is an SVG drawing"),
     "pointer.png": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "type git lfs pull"),
-    "photo.jpg": (HEIC, "it is a HEIC image, which Pillow cannot read: convert it"),
+    "photo.jpg": (HEIC, "it is a HEIC image, which can't be read: convert it"),
     "clip.jpg": (b"\0\0\0\x18ftypisom", "it is a video"),
     "document.jpg": (b"%PDF-1.7", "it is a PDF document"),
-    "archive.png": (b"PK\3\4", "it is an archive, not an image: unpack it"),
+    "archive.png": (b"PK\3\4", "it is a zip archive, not an image: unpack it"),
     "array.tif": (b"\x93NUMPY\1\0", "it is a NumPy array"),
     "program.jpg": (encoded(RGB, "EPS"), "it is a PostScript file"),
-    "layers.tif": (b"8BPS\0\1", "of a format that is not read here"),
-    "other.png": (encoded(RGB, "TGA"), "of a format that is not read here"),
+    "layers.tif": (b"8BPS\0\1", "it is an image of a rare format, which can't be read"),
+    "other.png": (encoded(RGB, "TGA"), "it is an image of a rare format, which can't be read"),
     # What is no file.
     "missing.png": (lambda path: None, "No such file or directory"),
     "folder.png": (Path.mkdir, "it is not a file"),

@@ -37,9 +37,14 @@ from faults.images import Outcome, read_all  # noqa: E402
 
 from models import networks  # noqa: E402
 from models.architecture import shown_by  # noqa: E402
-from util.checkpoint import training_state  # noqa: E402
 from util.checkpoint.checkpointer import Checkpointer  # noqa: E402
+from util.checkpoint.progress import Progress  # noqa: E402
 from util.checkpoint.safe_reader import read  # noqa: E402
+from util.checkpoint.training_state import (  # noqa: E402
+    get_training_state,
+    restore_plateau_schedulers,
+    restore_training_state,
+)
 from util.errors import UserError  # noqa: E402
 from util.image_pool import ImagePool  # noqa: E402
 
@@ -58,7 +63,7 @@ class Run:
 
     def __init__(self, folder: Path, parts: str = "net state"):
         self.opt = Namespace(epoch_count=1, given=frozenset())
-        self.device, self.progress = torch.device("cpu"), training_state.Progress()
+        self.device, self.progress = torch.device("cpu"), Progress()
         self.parts = parts
         self.net = network()
         self.net.zero_grad()
@@ -73,8 +78,8 @@ class Run:
         if "net" in self.parts:
             self.checkpoints.load_networks("latest", {"G": self.net})
         if "state" in self.parts:
-            state = training_state.restore(self, "latest")
-            training_state.restore_plateaus(self.schedulers, state.get("plateaus", []))
+            state = restore_training_state(self, "latest")
+            restore_plateau_schedulers(self.schedulers, state.get("plateaus", []))
 
     def step(self) -> None:
         """Make one step of a training."""
@@ -87,7 +92,7 @@ class Run:
 
     def save(self) -> None:
         """Save networks and state."""
-        self.checkpoints.save("latest", {"G": self.net}, training_state.collect(self))
+        self.checkpoints.save("latest", {"G": self.net}, get_training_state(self))
 
 
 @functools.cache

@@ -300,14 +300,14 @@ def tensors() -> Iterator[tuple[str, bytes, str]]:
     data = {
         "more data than there are": (storage(count=5), "fewer than its shape says"),
         "2^60 data": (storage(count=2**60), "fewer than its shape says"),
-        "fewer data than none": (storage(count=-4), "are none: storage of -4"),
+        "fewer data than none": (storage(count=-4), "are invalid: storage of -4"),
         "data that are missing": (storage(key=word("7")), "data at 0.weight are missing"),
         "data outside of the archive": (storage(key=word("../../../../etc/passwd")), "are missing"),
         "data named by a number": (storage(key=number(0)), OTHER),
         "data of a type that is none": (storage("Storage"), REFUSED.format(r"torch\.Storage")),
         "quantized data": (storage("QInt8Storage"), REFUSED.format(r"torch\.QInt8Storage")),
-        "a view outside of its data": (view(3, 2), "outside of what they are a part of"),
-        "a view before its data": (view(-1, 2), "outside of what they are a part of"),
+        "a view outside of its data": (view(3, 2), "outside of the data that they are a part of"),
+        "a view before its data": (view(-1, 2), "outside of the data that they are a part of"),
     }
     for title, (made, pattern) in data.items():
         yield title, archive(in_dict(tensor(made))), pattern
@@ -509,7 +509,7 @@ def archives() -> Iterator[tuple[str, bytes, str]]:
     )
     yield "an alignment that is none", archive(good, ("archive/.storage_alignment", b"-1")), "another|does not fit"
     yield "no folder", _zipped({"data.pkl": good, "data/0": bytes(16), "version": b"3\n"}), "damaged|zip archive"
-    yield "an empty archive", b"PK\x05\x06" + bytes(18), "damaged"
+    yield "an empty archive", b"PK\x05\x06" + bytes(18), "zip archive"
     yield "an archive without a directory", b"PK\x03\x04" + bytes(26), "damaged, cut short"
     many = _zipped({f"archive/data/{i}": b"" for i in range(20_000)} | {"archive/data.pkl": good})
     yield "20,000 entries", many, "fewer than its shape says"
@@ -552,24 +552,28 @@ def other_kinds() -> Iterator[tuple[str, bytes, str]]:
         b'\n\n <html><head><title>Google Drive - Virus scan warning</title></head><form action="/uc?export=download">'
     )
     yield "Google Drive's warning", drive, "web page.*download it again"
-    yield "an XML error of a bucket", b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "web page"
+    yield (
+        "an XML error of a bucket",
+        b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>',
+        "XML file.*download it again",
+    )
     yield "a JSON error", b'{"error": "file not found", "status": 404}', "it is text.*download it again"
     pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 45575747\n"
     yield "a pointer of Git LFS", pointer, r"Git LFS.*git lfs pull"
-    yield "gzip", gzip.compress(weights, mtime=0), "packed archive; unpack it"
-    yield "tar.gz", _tarred({"latest_net_G.pth": weights}, "w:gz"), "packed archive; unpack it"
-    yield "tar", _tarred({"latest_net_G.pth": weights}), "packed archive; unpack it"
+    yield "gzip", gzip.compress(weights, mtime=0), "archive.*unpack it"
+    yield "tar.gz", _tarred({"latest_net_G.pth": weights}, "w:gz"), "archive.*unpack it"
+    yield "tar", _tarred({"latest_net_G.pth": weights}), "archive.*unpack it"
     old = {"storages": pickle.dumps(0, 2) + pickle.dumps([], 2), "tensors": pickle.dumps(0, 2), "pickle": evil}
     yield "tar as PyTorch of 2016 wrote it", _tarred(old), "PyTorch of 2016"
-    yield "tar that leaves its folder", _tarred({"../../storages": b"", "/storages": evil}), "packed archive"
-    yield "zip of a network", _zipped({"latest_net_G.pth": weights}), "packed archive; unpack it.*pth"
+    yield "tar that leaves its folder", _tarred({"../../storages": b"", "/storages": evil}), "archive.*unpack it"
+    yield "zip of a network", _zipped({"latest_net_G.pth": weights}), "zip archive.*unpack it.*pth"
     yield "zip of other things", _zipped({"photo.jpg": b"\xff\xd8"}), r"a zip archive \(of photo.jpg\)"
     deflated = _zipped({"a/data.pkl": in_dict(tensor()), "a/data/0": bytes(16)}, zipfile.ZIP_DEFLATED)
     yield "a network zipped again", deflated, "compressed or encrypted.*unpack and save it again"
-    yield "bzip2", b"BZh91AY&SY" + bytes(30), "packed archive"
-    yield "xz", b"\xfd7zXZ\0" + bytes(30), "packed archive"
-    yield "7z", b"7z\xbc\xaf\x27\x1c" + bytes(30), "packed archive"
-    yield "rar", b"Rar!\x1a\x07\x01" + bytes(30), "packed archive"
+    yield "bzip2", b"BZh91AY&SY" + bytes(30), "archive.*unpack it"
+    yield "xz", b"\xfd7zXZ\0" + bytes(30), "archive.*unpack it"
+    yield "7z", b"7z\xbc\xaf\x27\x1c" + bytes(30), "archive.*unpack it"
+    yield "rar", b"Rar!\x1a\x07\x01" + bytes(30), "archive.*unpack it"
     script = {"net/code/__torch__.py": PYTHON.encode(), "net/data.pkl": evil, "net/constants.pkl": evil}
     yield "TorchScript", _zipped(script), r"TorchScript program.*net.state_dict\(\)"
     yield "torch.export", _zipped({"net/archive_format": b"pt2", "net/models/model.json": b"{}"}), "a zip archive"
@@ -586,8 +590,8 @@ def other_kinds() -> Iterator[tuple[str, bytes, str]]:
     yield "an array of objects", objects.getvalue(), "NumPy array"
     yield "arrays", arrays.getvalue(), r"a zip archive \(of a.npy\)"
     yield "GGUF", b"GGUF\x03" + bytes(40), "GGUF"
-    yield "a picture", b"\x89PNG\r\n\x1a\n" + bytes(40), "picture"
-    yield "a photo", b"\xff\xd8\xff\xe0\0\x10JFIF" + bytes(40), "picture"
+    yield "a picture", b"\x89PNG\r\n\x1a\n" + bytes(40), "it is an image, not a network"
+    yield "a photo", b"\xff\xd8\xff\xe0\0\x10JFIF" + bytes(40), "it is an image, not a network"
     yield "a pickle of plain values", pickle.dumps({"a": 1}, 2), "no file that torch.save wrote"
     yield "a pickle of an object", pickle.dumps(OrderedDict(a=Calls()), 2), REFUSED.format(r"posix\.system")
     yield "zeros", bytes(10_000), "damaged, cut short"

@@ -40,8 +40,9 @@ from faults import power_cuts, shim
 from faults.power_cuts import MOUNTS
 from faults.shim import FAIL, FAIL_DONE, HALF, KILL_BEFORE, KILL_WITHIN, LOSE
 
-from options.saved import write_text
-from util.checkpoint.checkpointer import Checkpointer, SaveError, weights
+from util.checkpoint.atomic_files import write_whole
+from util.checkpoint.checkpointer import Checkpointer, SaveError
+from util.checkpoint.weights import cpu_state_dict
 from util.loggers.log_files import LogFiles
 
 BESIDE = ".new"
@@ -120,7 +121,7 @@ def begin(story: Story, folder: Path) -> dict[str, int]:
     if not story.downloaded:
         return {}
     for name, net in generation(story.networks, 0).networks.items():
-        torch.save(weights(net), folder / f"latest_net_{name}.pth")
+        torch.save(cpu_state_dict(net), folder / f"latest_net_{name}.pth")
     os.sync()
     return {"latest": 0}
 
@@ -144,7 +145,7 @@ class InPlace(Checkpointer):
     def save(self, prefix: str, networks: dict[str, nn.Module], state: dict) -> None:
         """Write the files."""
         for name, net in networks.items():
-            torch.save(weights(net), self.net_path(prefix, name))
+            torch.save(cpu_state_dict(net), self.net_path(prefix, name))
         torch.save(state, self.state_path(prefix))
 
 
@@ -438,7 +439,7 @@ def cut_image(story: Story, options: str, every: int = 1, make=Checkpointer) -> 
 def write_options(folder: Path) -> None:
     """Write train_opt.json thrice, as three starts of a training do."""
     for number in (1, 2, 3):
-        write_text(folder / "train_opt.json", json.dumps({"version": number, "text": "x" * 20_000}), needed=True)
+        write_whole(folder / "train_opt.json", json.dumps({"version": number, "text": "x" * 20_000}), durable=True)
         shim.control.returned += 1
 
 

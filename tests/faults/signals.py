@@ -356,14 +356,16 @@ def whole(folder: Path, prefix: str = "latest") -> int | None:
     """Return how many images a checkpoint has seen, None if there is none; complain if its files don't fit."""
     import torch
 
-    from util.checkpoint.checkpointer import _digest
+    from util.checkpoint.checkpointer import hash_if_exists
 
     if not (folder / f"{prefix}_state.pth").exists():
         return None
     state = torch.load(folder / f"{prefix}_state.pth", weights_only=True)
     for name, digest in state["networks"].items():
         path = folder / f"{prefix}_net_{name}.pth"
-        assert digest in (_digest(path), _digest(path.with_name(path.name + ".new"))), f"{path} is not whole"
+        assert digest in (hash_if_exists(path), hash_if_exists(path.with_name(path.name + ".new"))), (
+            f"{path} is not whole"
+        )
     return state["progress"][2]
 
 

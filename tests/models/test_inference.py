@@ -17,8 +17,9 @@ from models import create_model, networks
 from models.architecture import explain_misfit, infer_D, infer_G
 from options.test_options import TestOptions as TestingOptions
 from options.train_options import TrainOptions
-from util.checkpoint.checkpointer import Checkpointer, load_weights
+from util.checkpoint.checkpointer import Checkpointer
 from util.checkpoint.sources import sources
+from util.checkpoint.weights import load_weights
 from util.errors import UserError
 
 CHANNELS = list(itertools.product((1, 2, 3), repeat=2))

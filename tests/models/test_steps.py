@@ -12,7 +12,7 @@ from training_steps import batch, make_model
 
 from models import create_model
 from options.test_options import TestOptions
-from util.checkpoint.training_state import Progress
+from util.checkpoint.progress import Progress
 from util.errors import UserError, explained_errors
 from util.monitor.non_finite import NonFiniteGuard
 from util.runtime.step_part import StepPart

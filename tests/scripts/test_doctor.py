@@ -357,14 +357,14 @@ def runs(tmp_path_factory):
         line = f"--dataroot {folder} --name {name} --checkpoints_dir {folder} {TINY} {words} --no_html"
         line += " --n_epochs 3 --n_epochs_decay 2 --save_epoch_freq 2"
         opt = TrainOptions(line).parse()
-        most, rename = [], util.checkpoint.checkpointer._rename
+        most, rename = [], util.checkpoint.checkpointer.publish
 
         def watch(path, rename=rename, most=most):
             most.append(disk_used(path.parent))
             rename(path)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(util.checkpoint.checkpointer, "_rename", watch)
+            patch.setattr(util.checkpoint.checkpointer, "publish", watch)
             program.train(opt)
         results[name] = SimpleNamespace(line=line, opt=opt, end=disk_used(folder / name), most=max(most))
     return results

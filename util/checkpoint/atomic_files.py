@@ -1,40 +1,139 @@
-"""Files that appear whole or not at all, and their checksums."""
+"""Files that appear whole or not at all, and their checksums. Needs Python's standard library alone.
+
+Two ways to write: `replacing` and `write_whole` for one file; for several files that belong together, `stage` each one
+under a name beside its own (`.new`), then `publish` them in the order that commits them (util.checkpoint.checkpointer).
+"""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+# ---- one file ----
 
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a name beside `path` to write to, which takes its place when the body ends, and is removed if it fails.
 
-    The folder is made if it is not there.
+@contextlib.contextmanager
+def replacing(path: Path, durable: bool = False) -> Iterator[Path]:
+    """Yield a name to write to. The file replaces `path` when the body ends, and is removed if the body fails.
+
+    Makes the folder if it is missing. `durable` syncs the file first; without it a power cut may leave an empty file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{os.getpid()}-{threading.get_ident()}.{path.name}")
+    new = path.with_name(f".{os.getpid()}-{threading.get_ident()}.new{path.suffix}")
     try:
         yield new
+        if durable:
+            _sync(new)
         new.replace(path)
+    except OSError as error:
+        if error.filename == str(new):
+            error.filename, error.filename2 = str(path), None  # the name that the user knows
+        raise
     finally:
-        new.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            new.unlink(missing_ok=True)
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file that appears whole, or not at all; what is no UTF-8 becomes question marks."""
-    with replacing(path) as new:
-        new.write_text(text, encoding="utf-8", errors="replace")
+def write_whole(path: Path, text: str, durable: bool = False) -> None:
+    """Write a text file that appears whole or not at all; characters that UTF-8 lacks become question marks."""
+    with replacing(path, durable) as new:
+        new.write_text(text, encoding="utf-8", errors="replace", newline="\n")
 
 
 def sha256(path: Path) -> str:
-    """Return a file's SHA-256, in hexadecimal digits."""
+    """Return a file's SHA-256 in hexadecimal digits."""
     sha = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             sha.update(block)
     return sha.hexdigest()
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+# ---- several files ----
+
+
+def staged(path: Path) -> Path:
+    """Return the name under which the next content of `path` is written."""
+    return path.with_name(path.name + ".new")
+
+
+def stage(path: Path, write: Callable[[_HashingWriter], None]) -> str:
+    """Have `write(file)` fill the staged file of `path`, sync it to the disk, and return its SHA-256."""
+    staged(path).unlink(missing_ok=True)  # never overwritten: it may be a hard link to a committed file
+    with staged(path).open("xb") as file:
+        hashing = _HashingWriter(file)
+        write(hashing)
+        if hashing.error:
+            raise hashing.error
+        file.flush()
+        os.fsync(file.fileno())
+        if (size := os.fstat(file.fileno()).st_size) != hashing.size:
+            raise OSError(errno.EIO, f"{hashing.size:,} bytes were written and the disk holds {size:,}")
+    return hashing.sha.hexdigest()
+
+
+def publish(path: Path) -> None:
+    """Rename the staged file of `path` to its final name."""
+    staged(path).replace(path)
+    if staged(path).exists():  # both were hard links to one file, so renaming did nothing
+        staged(path).unlink()
+
+
+def discard_staged(paths: Iterable[Path]) -> None:
+    """Remove staged files, as far as the system allows."""
+    for path in paths:
+        with contextlib.suppress(OSError):
+            staged(path).unlink()
+
+
+def sync_folder(folder: Path) -> None:
+    """Make new names and renames in a folder durable, where the system can sync a folder."""
+    if os.name == "posix":
+        try:
+            _sync(folder)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP):  # the file system does not support it
+                raise
+
+
+def hash_of(write: Callable[[_HashingWriter], None]) -> str:
+    """Return the SHA-256 of the file that `write(file)` would write."""
+    hashing = _HashingWriter(None)
+    write(hashing)
+    return hashing.sha.hexdigest()
+
+
+class _HashingWriter:
+    """A file to write to that hashes what it is given, before the disk can change it.
+
+    It keeps its error for later: raised inside torch.save, the error would come out as another one.
+    """
+
+    def __init__(self, file):
+        self.file, self.sha, self.size, self.error = file, hashlib.sha256(), 0, None
+
+    def write(self, data) -> int:
+        self.sha.update(data)
+        self.size += len(data)
+        try:
+            if self.file and not self.error:
+                self.file.write(data)
+        except OSError as error:
+            self.error = error
+        return len(data)
+
+    def flush(self) -> None:
+        pass

@@ -7,37 +7,37 @@ import copy
 import torch
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from util.checkpoint.checkpointer import unwrap
+from util.checkpoint.weights import unwrap
 from util.errors import warn
 
 
 class AveragedNetwork:
     """A copy of a network whose weights w follow the network's: w <- decay * w + (1 - decay) * network's.
 
-    It begins with those that the network has after its first step. PyTorch's own AveragedModel counts its steps in a
-    tensor and waits for the device to read it, which a captured step can't do.
+    The average starts with the weights after the first step. PyTorch's AveragedModel counts steps in a tensor and waits
+    for the device to read it, which a captured step can't do.
     """
 
     def __init__(self, net: torch.nn.Module, decay: float):
         self.module = copy.deepcopy(net)
         self.mix = get_ema_multi_avg_fn(decay)
-        self.begun = False
+        self.started = False
 
     @torch.no_grad()
     def update(self, net: torch.nn.Module) -> None:
-        """Follow the network, whose buffers (running statistics) are taken as they are."""
+        """Follow the network; its buffers (running statistics) are copied."""
         mine, theirs = list(self.module.parameters()), list(net.parameters())
-        if self.begun:
+        if self.started:
             self.mix(mine, theirs, None)
         else:
             torch._foreach_copy_(mine, theirs)
-        self.begun = True
+        self.started = True
         for own, other in zip(self.module.buffers(), net.buffers(), strict=True):
             own.copy_(other)
 
 
 def update_after_steps(averages: dict[str, AveragedNetwork], networks: dict, optimizer: torch.optim.Optimizer) -> None:
-    """Have the averages of the networks that an optimizer trains follow each of its steps."""
+    """Update the averages of the networks that an optimizer trains after each of its steps."""
     trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
     pairs = [(averaged, unwrap(networks[name])) for name, averaged in averages.items()]
     pairs = [(averaged, net) for averaged, net in pairs if any(id(p) in trained for p in net.parameters())]
@@ -50,12 +50,12 @@ def update_after_steps(averages: dict[str, AveragedNetwork], networks: dict, opt
 
 
 def load_averages(averages: dict[str, AveragedNetwork], checkpoints, prefix: str) -> None:
-    """Go on with the saved averages; without saved ones they begin with the weights as they are."""
+    """Resume from the saved averages; without them the averages start with the weights as they are."""
     modules = {f"{name}_ema": average.module for name, average in averages.items()}
     missing = [name for name in modules if not checkpoints.net_path(prefix, name).is_file()]
     if missing:
-        warn(f"{prefix}: no averages were saved ({', '.join(missing)}); they begin with the weights as they are")
+        warn(f"{prefix}: no averages were saved ({', '.join(missing)}); they start with the weights as they are")
     else:
         checkpoints.load_networks(prefix, modules)
     for average in averages.values():
-        average.begun = True
+        average.started = True

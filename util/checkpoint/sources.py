@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from util.checkpoint.checkpointer import Checkpointer, warn_of_foreign
+from util.checkpoint.checkpointer import Checkpointer, warn_of_foreign_file
 from util.errors import UserError, did_you_mean
 
 MAX_OPTIONS = 1 << 20  # bytes of train_opt.json
@@ -45,8 +45,8 @@ def find_source(where: str, checkpoints_dir: str) -> Path:
         folder = next((f.parent for f in (path, experiment) if f.parent.is_dir()), path.parent)
         files = [file.name for file in folder.glob("*.pth")]
         hint = did_you_mean(path.name, files)
-        raise UserError(f"--init_from {where}: there is no such file.{hint} {Checkpointer(folder).contents()}")
-    raise UserError(f"--init_from {where}: {Checkpointer(experiment).contents()}")
+        raise UserError(f"--init_from {where}: there is no such file.{hint} {Checkpointer(folder).describe_contents()}")
+    raise UserError(f"--init_from {where}: {Checkpointer(experiment).describe_contents()}")
 
 
 def sources(where: Path | str, prefix: str, names: list[str], direction: str = "AtoB") -> dict[str, Path]:
@@ -66,12 +66,12 @@ def sources(where: Path | str, prefix: str, names: list[str], direction: str = "
         same = saved_options(where).get("direction", direction) == direction
         other = {"G": generator_of(where, direction), "G_A" if same else "G_B": "G"}
         for name in names:
-            there = [n for n in (name, other.get(name)) if n and checkpoints.there(prefix, n)]
-            if there and (path := checkpoints.find(prefix, there[0], sums)).is_file():
+            there = [n for n in (name, other.get(name)) if n and checkpoints.existing_net_path(prefix, n)]
+            if there and (path := checkpoints.committed_net_path(prefix, there[0], sums)).is_file():
                 files[name] = path
     if not files:
-        held = f"; {Checkpointer(where).contents()}" if where.is_dir() else ""
+        held = f"; {Checkpointer(where).describe_contents()}" if where.is_dir() else ""
         raise UserError(f"{where} fills none of the networks {', '.join(names)} ({prefix}){held}")
     if not sums:
-        warn_of_foreign(where)
+        warn_of_foreign_file(where)
     return files

@@ -1,58 +1,23 @@
-"""What a run needs to go on, besides its networks: counters, optimizers, plateaus, image pools."""
+"""The training state: everything besides the networks that resuming needs."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from util.checkpoint.checkpointer import SaveError
-from util.errors import DataError, UserError, warn
+from util.checkpoint.progress import Best, Progress
+from util.errors import UserError, warn
 from util.image_pool import ImagePool
 from util.runtime import processes
 
-FORMAT = 1  # of the state; a greater one is refused
+FORMAT = 1  # of the state; loading refuses a greater one
 
 
-@dataclass
-class Progress:
-    """How far training is. All counts are over all processes."""
-
-    epoch: int = 1  # the epoch in training
-    epoch_iter: int = 0  # its images trained on so far
-    total_iters: int = 0  # images trained on since the first epoch
-    step: int = 0  # images of the last step
-
-    def advance(self, images: int, begins: bool = True) -> None:
-        """Count the images of one batch, which begins a step of the optimizers or belongs to one (`--grad_accum`)."""
-        self.step = images + (0 if begins else self.step)
-        self.epoch_iter += images
-        self.total_iters += images
-
-    def passed(self, every: int) -> bool:
-        """Whether the last step reached or passed a multiple of `every` images, so that no batch size skips one."""
-        return every > 0 and self.total_iters // every > (self.total_iters - self.step) // every
-
-    def next_epoch(self) -> None:
-        """Stand at the beginning of the next epoch."""
-        self.epoch, self.epoch_iter = self.epoch + 1, 0
-
-
-class Best(NamedTuple):
-    """The best epoch so far (util.monitor.validation)."""
-
-    metric: str
-    value: float
-    epoch: int
-
-
-def collect(model) -> dict:
+def get_training_state(model) -> dict:
     """Return counters, optimizers, plateaus and all processes' pools as plain values and CPU tensors.
 
     The learning rate needs no state: it follows from the epoch's number. Every process calls this.
@@ -75,31 +40,32 @@ def collect(model) -> dict:
     }
 
 
-def restore(model, prefix: str) -> dict:
-    """Bring a model's counters, optimizers and pools to where a set was saved; return the set's state.
+def restore_training_state(model, prefix: str) -> dict:
+    """Set a model's counters, optimizers and pools to those of a checkpoint; return the checkpoint's state.
 
-    With `--epoch_count N` training goes on as epoch N. The rates and betas of this run's flags win over the saved ones.
-    Raises UserError when the set does not tell its epoch and no `--epoch_count` does.
+    With `--epoch_count N` training continues as epoch N. This run's learning rates and betas win over the saved ones.
+    Raises UserError when neither the checkpoint nor `--epoch_count` gives the epoch.
     """
     opt, given = model.opt, "epoch_count" in getattr(model.opt, "given", ())
     state = model.checkpoints.load_state(prefix)
+    path = model.checkpoints.state_path(prefix)
     if state is None and not given:
         newest = model.checkpoints.newest_epoch()
+        hint = f" (the newest numbered networks are of epoch {newest}: --epoch_count {newest + 1})" if newest else ""
         raise UserError(
-            f"{model.checkpoints.state_path(prefix)} does not exist, so nothing tells where training stopped. "
-            f"Add --epoch_count N, the number of the first epoch to train"
-            + (f" (the newest numbered networks are of epoch {newest}: --epoch_count {newest + 1})" if newest else "")
+            f"{path} does not exist, so the epoch to resume from is unknown. "
+            f"Add --epoch_count N, the number of the first epoch to train{hint}"
         )
     if state is not None:
-        _check(state, model.checkpoints.state_path(prefix))
+        _check(state, path)
     if state is None or state.get("slim"):
-        warn(f"{prefix}: only weights were saved; the optimizers' moments and the image pools start afresh")
+        warn(f"{prefix}: only weights were saved; the optimizers' moments and the image pools start empty")
     state = state or {"progress": [opt.epoch_count, 0, 0]}
     epoch, epoch_iter, total_iters = state["progress"]
     model.progress = Progress(opt.epoch_count, 0, total_iters) if given else Progress(epoch, epoch_iter, total_iters)
-    opt.epoch_count = model.progress.epoch  # where the learning rate stands
+    opt.epoch_count = model.progress.epoch  # the schedulers start there
     if saved := state.get("optimizers"):
-        _restore_optimizers(model.optimizers, saved, model.checkpoints.state_path(prefix))
+        _restore_optimizers(model.optimizers, saved, path)
     if pools := state.get("pools"):
         _restore_pools(_pools(model), pools, model.device)
     if state.get("metric") is not None:
@@ -139,7 +105,7 @@ def _listed(fits, value) -> bool:
 
 
 PLATEAU = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch", "_last_lr")  # what changes in its scheduler
-# What `collect` writes, as far as it could otherwise go wrong long after it was loaded.
+# Checks of the values that would otherwise fail long after loading.
 PARTS = {
     "progress": lambda value: _listed(_is_count, value) and len(value) == 3 and value[0] > 0,
     "optimizers": lambda value: _listed(lambda saved: all(isinstance(v, dict) for v in saved["state"].values()), value),
@@ -153,9 +119,9 @@ PARTS = {
 
 
 def _check(state: dict, path: Path) -> None:
-    """Refuse a state that no run of this program saved."""
+    """Raise UserError for a state that no run of this program saved."""
     if type(state.get("format")) is int and state["format"] > FORMAT:
-        raise UserError(f"{path} was written by a newer version of this program; update it to go on with this training")
+        raise UserError(f"{path} was written by a newer version of this program; update the program to resume")
     wrong = [] if "progress" in state else ["progress"]
     for name in PARTS.keys() & state.keys():
         with contextlib.suppress(KeyError, TypeError, AttributeError):
@@ -164,15 +130,15 @@ def _check(state: dict, path: Path) -> None:
         wrong.append(name)
     if wrong:
         raise UserError(
-            f"{path} is no training state of this program: {', '.join(wrong)} can't be made sense of. "
-            "Delete it, and add --epoch_count N to go on with the weights alone"
+            f"{path} is no training state of this program: {', '.join(wrong)} can't be used. "
+            "Delete it, and add --epoch_count N to resume with the weights alone"
         )
 
 
 def _restore_optimizers(optimizers: list, saved: list[dict], path: Path) -> None:
     try:
         for optimizer, old in zip(optimizers, saved, strict=True):
-            # A new run's flags (lr, betas, fused, capturable) win; the moments are the old run's.
+            # This run's options win (lr, betas, fused, capturable); the moments come from the file.
             _check_moments(optimizer, old["state"])
             fresh = optimizer.state_dict()["param_groups"]
             optimizer.load_state_dict({"state": old["state"], "param_groups": fresh})
@@ -184,7 +150,7 @@ def _restore_optimizers(optimizers: list, saved: list[dict], path: Path) -> None
 
 
 def _check_moments(optimizer: torch.optim.Optimizer, state: dict) -> None:
-    """Raise an error if Adam's moments are not of their parameters' shapes, which its steps take for granted."""
+    """Raise an error if Adam's moments differ in shape from their parameters, which its steps do not check."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for index, values in state.items() if isinstance(optimizer, (torch.optim.Adam, torch.optim.AdamW)) else ():
         shapes = {values[name].shape for name in ("exp_avg", "exp_avg_sq")}
@@ -193,15 +159,15 @@ def _check_moments(optimizer: torch.optim.Optimizer, state: dict) -> None:
 
 
 def _lay_out_moments(optimizer: torch.optim.Optimizer) -> None:
-    """Give moments the memory layout of their parameters; a fused optimizer on a CPU takes that for granted."""
+    """Give moments the memory layout of their parameters, which a fused optimizer on a CPU expects."""
     for p, values in optimizer.state.items():
         for name, value in values.items():
             if isinstance(value, torch.Tensor) and value.shape == p.shape and value.stride() != p.stride():
                 values[name] = torch.empty_like(p, dtype=value.dtype, requires_grad=False).copy_(value)
 
 
-def restore_plateaus(schedulers: list, saved: list[dict]) -> None:
-    """Bring plateau schedulers to where they were; others, and a policy that has changed since, are left alone."""
+def restore_plateau_schedulers(schedulers: list, saved: list[dict]) -> None:
+    """Restore plateau schedulers; leave other schedulers alone, and all of them if the policy has changed."""
     if len(saved) == len(schedulers):
         for scheduler, old in zip(schedulers, saved, strict=True):
             if isinstance(scheduler, ReduceLROnPlateau) and len(old["lr"]) == len(scheduler.optimizer.param_groups):
@@ -215,7 +181,7 @@ def _pools(model) -> dict[str, ImagePool]:
 
 
 def _restore_pools(pools: dict[str, ImagePool], saved: list[dict], device: torch.device) -> None:
-    """Give each process its own pool back; another number of processes deals all images out anew."""
+    """Give each process its own pool back; another number of processes redistributes all images."""
     rank, size = processes.rank(), processes.world_size()
     for name, pool in pools.items():
         if len(saved) == size:
@@ -226,7 +192,7 @@ def _restore_pools(pools: dict[str, ImagePool], saved: list[dict], device: torch
 
 
 def _plain(value):
-    """Turn a state dict into what `weights_only` loads: plain values, and tensors on the CPU with their own storage."""
+    """Copy a state dict into what `weights_only` loads: plain values, and CPU tensors with their own storage."""
     if isinstance(value, torch.Tensor):
         return value.detach().cpu().clone().contiguous()
     if isinstance(value, dict):
@@ -236,41 +202,3 @@ def _plain(value):
     if isinstance(value, (np.generic, np.ndarray)):
         return value.tolist()
     return value
-
-
-class Saver:
-    """Save a model while it trains. A save that fails is told and training goes on; the next one may succeed.
-
-    `with Saver(model) as save:` ... `save("latest")`. At the end a failure that no later save has made good is raised.
-    If an image can't be read, what was trained until then is saved.
-    """
-
-    def __init__(self, model, before: Callable[[], None] = lambda: None):
-        """Save `model`; `before` is called first, to have on disk what would not come again."""
-        self.model, self.before = model, before
-        self.failed: SaveError | None = None  # the last save's error
-        self.done: tuple | None = None  # what was saved last
-
-    def __call__(self, prefix: str | int) -> None:
-        """Save networks and training state under a prefix, once for the same progress; every process calls this."""
-        this = (prefix, self.model.progress.epoch, self.model.progress.total_iters)
-        if this == self.done:
-            return
-        self.before()
-        try:
-            self.model.save_networks(prefix)
-            self.failed, self.done = None, this
-        except SaveError as error:
-            self.failed = error
-            warn(f"{error}. Training goes on, and the next save will try again")
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, *_):
-        if kind and issubclass(kind, DataError) and processes.world_size() == 1 and self.model.step_part.last:
-            self("latest")
-            if not self.failed:
-                warn("training was saved as it is; with the data mended, --continue_train goes on from here")
-        if self.failed and kind in (None, SystemExit):
-            raise self.failed

@@ -1,4 +1,4 @@
-"""Weights into a network, whoever saved them, and what to say where they do not fit."""
+"""Weights into and out of networks, whoever saved them, and messages for weights that do not fit."""
 
 from __future__ import annotations
 
@@ -7,13 +7,31 @@ from pathlib import Path
 import torch
 import torch.nn as nn
 
-from util.checkpoint.safe_reader import shown
+from util.checkpoint.safe_reader import printable_name
 from util.errors import UserError, warn
+
+
+def unwrap(net: nn.Module) -> nn.Module:
+    """Return the network inside DistributedDataParallel, DataParallel or torch.compile."""
+    while True:
+        inner = getattr(net, "_orig_mod", None) or (net.module if "Parallel" in type(net).__name__ else None)
+        if inner is None:
+            return net
+        net = inner
+
+
+def cpu_state_dict(net: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the state dict of a network, without wrappers, on the CPU."""
+    state = unwrap(net).state_dict()
+    for key, value in state.items():
+        if isinstance(value, torch.Tensor):  # a plug-in's network may hold other values
+            state[key] = value.detach().cpu().contiguous()  # whatever the layout on the device
+    return state
 
 
 def without_wrappers(state: dict, own=()) -> dict:
     """Return a state dict without the prefixes of DataParallel and torch.compile, until it has some of `own` keys."""
-    for _ in range(4):  # wrappers in each other; a file may have keys that are nothing but prefixes
+    for _ in range(4):  # wrappers may be nested; a file may have keys that are nothing but prefixes
         prefix = next((p for p in ("module.", "_orig_mod.") if all(key.startswith(p) for key in state)), None)
         if not state or prefix is None or not state.keys().isdisjoint(own):
             break
@@ -22,16 +40,16 @@ def without_wrappers(state: dict, own=()) -> dict:
 
 
 def load_weights(net: nn.Module, state: dict, path: Path | str, explain=None) -> None:
-    """Load a state dict of any age into a network: `module.` prefixes and old instance norms' statistics are removed.
+    """Load a state dict of any age into a network, without `module.` prefixes and old instance norms' statistics.
 
-    Raises UserError when the architecture differs, with what `explain(net, state)` says of it, or None.
+    Raises UserError when the architecture differs, with the reason that `explain(net, state)` returns, if any.
     """
     values = list(state.values()) if isinstance(state, dict) else []
     named = bool(values) and all(isinstance(key, str) for key in state)
     if not named or any(isinstance(v, dict) for v in values) or not any(isinstance(v, torch.Tensor) for v in values):
-        raise UserError(f"{path} holds no state dict (names with tensors){_held(state)}")
+        raise UserError(f"{path} holds no state dict (names with tensors){_describe_content(state)}")
     given, state = state, without_wrappers(state, own=net.state_dict())
-    state = dict(state)  # and no _metadata, whose versions would have torch skip the counters of norms
+    state = dict(state)  # without _metadata: its versions would let torch skip the counters of norms
     for name, module in net.named_modules():
         if type(module).__name__.startswith("InstanceNorm"):  # written before PyTorch 0.4
             for stat in ("running_mean", "running_var"):
@@ -50,30 +68,32 @@ def load_weights(net: nn.Module, state: dict, path: Path | str, explain=None) ->
             break
 
 
-def _held(state) -> str:
-    """Say what a file holds instead of a state dict, and how to get at one that is inside."""
+def _describe_content(state) -> str:
+    """Say what a file holds instead of a state dict, and how to extract one that is inside."""
     if not isinstance(state, dict) or not state:
         return f"; it holds {'nothing' if state == {} else f'a {type(state).__name__}'}"
     nets = [key for key, value in state.items() if isinstance(value, dict) and isinstance(key, str)]
     nets = [key for key in nets if any(isinstance(value, torch.Tensor) for value in state[key].values())]
-    hint = f". torch.save(torch.load(THIS, map_location='cpu')[{shown(nets[0])!r}], FILE) takes it out" if nets else ""
-    return f"; it holds {', '.join(map(shown, list(state)[:5]))}{', ...' * (len(state) > 5)}{hint}"
+    keys = f"{', '.join(map(printable_name, list(state)[:5]))}{', ...' * (len(state) > 5)}"
+    if not nets:
+        return f"; it holds {keys}"
+    inner = printable_name(nets[0])
+    return f"; it holds {keys}. torch.save(torch.load(THIS, map_location='cpu')[{inner!r}], FILE) extracts it"
 
 
 def _explain_mismatch(net: nn.Module, state: dict, path: Path | str) -> str:
     mine = {key: tuple(getattr(value, "shape", ())) for key, value in net.state_dict().items()}
     theirs = {key: tuple(getattr(value, "shape", ())) for key, value in state.items()}
-    lines = [f"{path} is of another architecture than the network it should fill:"]
+    lines = [f"{path} is of another architecture than the network that loads it:"]
     shapes = [f"{k}: {theirs[k]} in the file, {mine[k]} here" for k in mine if k in theirs and mine[k] != theirs[k]]
     for title, found in (
         ("of another shape", shapes),
-        ("only in the file", [shown(key) for key in theirs if key not in mine]),
+        ("only in the file", [printable_name(key) for key in theirs if key not in mine]),
         ("only here", [key for key in mine if key not in theirs]),
     ):
         if found:
-            lines.append(
-                f"  {title}: {'; '.join(found[:3])}" + (f" and {len(found) - 3} more" if len(found) > 3 else "")
-            )
+            more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+            lines.append(f"  {title}: {'; '.join(found[:3])}{more}")
     lines.append(
         "Give the flags that it was trained with: --netG, --netD, --norm, --ngf, --ndf, --input_nc, --output_nc, "
         "and --no_dropout if it has no dropout (CycleGAN's have none)"

@@ -61,4 +61,4 @@ class LogFiles:
         writer = csv.DictWriter(text, self.columns, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        write_whole(self.table, text.getvalue())
+        write_whole(self.table, text.getvalue(), durable=True)  # or a power cut may leave an empty table

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import torch
 
-from util.checkpoint.training_state import Best
+from util.checkpoint.progress import Best
 from util.errors import UserError
 from util.loggers.base import Pictures
 from util.loggers.visuals import to_bytes, to_pictures

@@ -8,6 +8,8 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from util.checkpoint.atomic_files import replacing
+
 ROOM = 64 * 2**10  # bytes of a file, behind which the next one begins: an open page reads only the newest again
 MARKS = ("begin", "next")  # the first line of every file, and the last one of all but the newest
 Line = tuple[str, list]  # the function that a line calls, and its arguments
@@ -89,9 +91,8 @@ class PageData:
         """Let a file hold these lines, and be the last one."""
         for later in range(len(self._files()) - 1, number, -1):
             self.path(later).unlink()
-        new = self.folder / "data.js.new"
-        new.write_bytes(as_text(lines))
-        os.replace(new, self.path(number))  # noqa: PTH105
+        with replacing(self.path(number)) as new:
+            new.write_bytes(as_text(lines))
         self.number = number
 
     def _write(self, path: Path, call: str, *values: object) -> None:

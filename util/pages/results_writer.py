@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import threading
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from util.checkpoint.atomic_files import replacing
 from util.errors import UserError, need
 from util.loggers.base import Guard, Pictures
 from util.loggers.visuals import file_label, stretched, three_channels, to_bytes, to_pictures
@@ -70,18 +70,9 @@ def write_picture(folder: Path, row: Row, label: str, aspect_ratio: float = 1.0)
 
 
 def write_png(image: Image.Image, path: Path) -> None:
-    """Write a picture that appears whole, under its name, or not at all."""
-    new = path.with_name(f".{os.getpid()}-{threading.get_ident()}.new")
-    try:
-        with new.open("wb") as file:
-            image.save(file, "PNG", compress_level=LEVEL)
-        new.replace(path)
-    except BaseException as error:
-        if isinstance(error, OSError) and error.filename is not None:
-            error.filename, error.filename2 = str(path), None  # what its reader knows
-        with contextlib.suppress(OSError):
-            new.unlink(missing_ok=True)
-        raise
+    """Write an image that appears whole or not at all."""
+    with replacing(path) as new:
+        image.save(new, "PNG", compress_level=LEVEL)
 
 
 def show_row(webpage: HTML, row: Row, width: int) -> None:

@@ -1,1 +1,1 @@
-"""The process and its machine: device, torchrun's processes, seeds, signals, the run's lock."""
+"""The process and its machine: device, torchrun's processes, seeds, signals, lock, kinds of files, plug-ins."""

@@ -13,7 +13,7 @@ from util.runtime.processes import local_rank
 def choose_device(gpu_ids: list[int] | None = None) -> torch.device:
     """Choose where to compute: torchrun's local GPU, the first of `gpu_ids`, Apple's GPU, or the CPU.
 
-    `gpu_ids` empty means the CPU; None means whatever is there.
+    `gpu_ids` empty means the CPU, None the best device of the machine.
     """
     if gpu_ids is not None and not gpu_ids:
         return torch.device("cpu")
@@ -27,15 +27,15 @@ def choose_device(gpu_ids: list[int] | None = None) -> torch.device:
 
 
 def choose_algorithms(sizes_repeat: bool, deterministic: bool) -> None:
-    """Let cuDNN try out its algorithms where image sizes repeat, or take only those that always give the same bits."""
+    """Let cuDNN benchmark its algorithms when image sizes repeat, or use only algorithms that give equal bits."""
     torch.backends.cudnn.benchmark = sizes_repeat and not deterministic
     if deterministic:
         torch.use_deterministic_algorithms(True)
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
 
 
 def device_of(gpu_ids: str | None) -> torch.device:
-    """Return what a script's `--gpu_ids` names: the first GPU of a list, -1 the CPU, None whatever is there."""
+    """Return the device for a script's `--gpu_ids`: a list's first GPU, -1 the CPU, None the best of the machine."""
     try:
         ids = None if gpu_ids is None else [int(i) for i in gpu_ids.split(",") if i.strip() and int(i) >= 0]
     except ValueError:

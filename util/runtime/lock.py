@@ -21,10 +21,10 @@ _held: dict[Path, int] = {}  # folder -> descriptor of its lock file
 
 
 def claim(folder: Path | str) -> None:
-    """Keep other processes from training in `folder` until this one ends, however it ends.
+    """Keep other runs from training in `folder` until this process ends, however it ends.
 
-    Every process calls this, the main one holds the lock (`.lock` in the folder). Raises UserError in all of them when
-    another run holds it. Where files can't be locked that is only a warning.
+    Every process calls this; the main one holds the lock (`.lock` in the folder). Raises UserError in all of them when
+    another run holds it. A file system without locks costs only a warning.
     """
     holder = processes.from_main(_claim(Path(folder)) if processes.is_main() else None)
     if holder is not None:
@@ -34,7 +34,7 @@ def claim(folder: Path | str) -> None:
 
 
 def _claim(folder: Path) -> str | None:
-    """Take the lock; return None, or what is known of the run that has it."""
+    """Take the lock; return None, or a description of the run that holds it."""
     folder = folder.resolve()
     if folder in _held:
         return None
@@ -42,7 +42,7 @@ def _claim(folder: Path) -> str | None:
         folder.mkdir(parents=True, exist_ok=True)
         file = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
     except OSError:
-        return None  # nothing can be saved there either, and whoever tries first will say so
+        return None  # nothing can be saved there either; the first save reports it
     try:
         if fcntl is None:
             raise OSError("not on this system")
@@ -55,22 +55,22 @@ def _claim(folder: Path) -> str | None:
         return None
     _held[folder] = file
     this = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-    with contextlib.suppress(OSError):  # a full disk; the lock itself is held
+    with contextlib.suppress(OSError):  # a full disk does not matter: the lock is held
         os.ftruncate(file, 0)
         os.write(file, json.dumps(this).encode())
     return None
 
 
 def _holder(file: int) -> str:
-    """Say who holds a lock, as far as its file tells; close the file."""
+    """Describe the run that holds a lock, as far as the lock file says; close the file."""
     with os.fdopen(file) as text, contextlib.suppress(ValueError, KeyError, TypeError):
-        it = json.load(text)
-        return f": process {it['pid']} on {it['host']}, since {it['since']}"
+        run = json.load(text)
+        return f": process {run['pid']} on {run['host']}, since {run['since']}"
     return ""
 
 
 def _forget() -> None:
-    """Close in a forked child what its parent holds: a worker must not keep a lock when its run was killed."""
+    """Close the parent's locks in a forked child: a worker must not keep the lock of a killed run."""
     for file in _held.values():
         os.close(file)
     _held.clear()

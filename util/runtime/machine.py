@@ -15,16 +15,16 @@ def core_count() -> int:
 
 
 def free_space(folder: Path | str) -> int:
-    """Return the bytes free for a folder that need not be there yet; UserError where it can't be made or written."""
+    """Return the free bytes for a folder that need not exist yet; UserError if it can't be made or written."""
     folder = Path(folder).absolute()
-    there = next(f for f in (folder, *folder.parents) if f.exists())
-    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
-        raise UserError(f"{folder} can't be written: {there} is {'read-only' if there.is_dir() else 'no folder'}")
-    return shutil.disk_usage(there).free
+    parent = next(f for f in (folder, *folder.parents) if f.exists())
+    if not (parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)):
+        raise UserError(f"{folder} can't be written: {parent} is {'read-only' if parent.is_dir() else 'no folder'}")
+    return shutil.disk_usage(parent).free
 
 
 def main_memory() -> tuple[int, int]:
-    """Return the machine's memory, total and available, or the container's where that is less; 0, 0 if unknown."""
+    """Return the total and available memory of the machine, or of the container if less; 0, 0 if unknown."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         amounts = {line.partition(":")[0]: int(line.split()[1]) * 1024 for line in lines}

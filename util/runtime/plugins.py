@@ -1,4 +1,4 @@
-"""Find a model or a data set by its name: one file, one class."""
+"""Find a model or a dataset by its name: one file, one class."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from util.errors import UserError, did_you_mean
 
 
 def find_class(package: str, name: str, base: type) -> type:
-    """Return the subclass of `base` that `--{model or dataset_mode} name` means.
+    """Return the subclass of `base` that `--model NAME` or `--dataset_mode NAME` selects.
 
     For package `models` and name `foo_bar`: class FooBarModel, in any case, in models/foo_bar_model.py.
-    Raises UserError saying what was looked for and what was found; an error inside the file shows itself.
+    Raises UserError that lists the known names or classes; an error inside the file is raised as it is.
     """
     kind, flag = {"models": ("model", "--model"), "data": ("dataset", "--dataset_mode")}[package]
     module_name, file = f"{package}.{name}_{kind}", f"{package}/{name}_{kind}.py"
@@ -37,7 +37,7 @@ def find_class(package: str, name: str, base: type) -> type:
 
 
 def available(package: str, kind: str) -> list[str]:
-    """List the names whose files lie in a package."""
+    """List the names that a package has files for."""
     files = [module.name for module in pkgutil.iter_modules(importlib.import_module(package).__path__)]
     return sorted(
         file.removesuffix(f"_{kind}") for file in files if file.endswith(f"_{kind}") and file != f"base_{kind}"

@@ -15,17 +15,17 @@ from torch.nn.parallel import DistributedDataParallel
 
 
 def rank() -> int:
-    """This process's number among torchrun's processes, 0 without torchrun."""
+    """Return this process's number among torchrun's processes, 0 without torchrun."""
     return int(os.environ.get("RANK", 0))
 
 
 def local_rank() -> int:
-    """This process's number on its machine."""
+    """Return this process's number on its machine."""
     return int(os.environ.get("LOCAL_RANK", 0))
 
 
 def world_size() -> int:
-    """How many processes train together."""
+    """Return the number of processes that train together."""
     return int(os.environ.get("WORLD_SIZE", 1))
 
 
@@ -35,9 +35,9 @@ def is_main() -> bool:
 
 
 def start_processes() -> None:
-    """Join torchrun's process group (NCCL with a CUDA device each, else gloo); nothing to do without torchrun.
+    """Join torchrun's process group (NCCL with one CUDA device each, else gloo); without torchrun do nothing.
 
-    From then on only the main process prints; errors of the others still reach stderr.
+    After that only the main process prints; errors of the others still reach stderr.
     """
     if world_size() > 1 and not dist.is_initialized():
         cuda, local = torch.cuda.device_count(), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
@@ -47,7 +47,7 @@ def start_processes() -> None:
             )
         if cuda:
             torch.cuda.set_device(local_rank())
-        dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")  # by the tensors' device: --gpu_ids -1
+        dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")  # both, for --gpu_ids -1
         if not is_main():
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - for the rest of the process
 
@@ -55,14 +55,14 @@ def start_processes() -> None:
 def stop_processes() -> None:
     """Leave the process group, if there is one."""
     if dist.is_initialized():
-        # What is left of networks holds the group, whose threads call Python: they must end before Python does.
+        # Networks not yet collected hold the group, whose threads call Python: they must end before Python does.
         gc.collect()
         dist.destroy_process_group()
 
 
 @contextlib.contextmanager
 def processes():
-    """Belong to torchrun's process group while the body runs."""
+    """Join torchrun's process group while the body runs."""
     start_processes()
     try:
         yield
@@ -75,7 +75,7 @@ def processes():
 
 
 def from_main(value):
-    """Give every process the main process's `value` (any picklable object)."""
+    """Return the main process's `value` (any picklable object) in every process."""
     if not dist.is_initialized():
         return value
     box = [value]
@@ -93,7 +93,7 @@ def gather(value) -> list:
 
 
 def greatest(value: int) -> int:
-    """Return the greatest of all processes' values, in every process. Takes no time of a GPU."""
+    """Return the greatest of all processes' values, in every process. Uses the CPU only."""
     if not dist.is_initialized():
         return value
     number = torch.tensor(value)  # on the CPU: over gloo

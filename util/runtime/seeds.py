@@ -11,7 +11,7 @@ import torch
 
 
 def draw_seed() -> int:
-    """Draw a seed from the operating system, for a run that names none."""
+    """Draw a seed from the operating system, for a run without `--seed`."""
     return secrets.randbelow(2**31)
 
 
@@ -22,5 +22,5 @@ def seed_all(*key: int | str) -> None:
     np.random.seed(number % 2**32)
     if torch.cuda.is_initialized() or torch.backends.mps.is_available():
         torch.manual_seed(number % 2**63)
-    else:  # which would note down the seed for GPUs that may yet come, traceback and all: a millisecond
+    else:  # manual_seed would queue the seed for CUDA's later start, with a traceback: a millisecond
         torch.default_generator.manual_seed(number % 2**63)

@@ -133,7 +133,7 @@ CASES = {
     "another program's checkpoint": r"holds epoch, state_dict, optimizer. torch.save\(torch.load\(.*\['state_dict'\]",
     "a page of HTML": "a web page, not a network; download it again",
     "a pointer of Git LFS": "`git lfs pull` fetches the file",
-    "zip of a network": "a packed archive; unpack it",
+    "zip of a network": "not a network; unpack it",
     "a zip bomb of 10 GB": "its entries are compressed",
     "nothing in it": "it is empty",
 }

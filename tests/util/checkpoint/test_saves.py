@@ -109,15 +109,15 @@ def test_a_save_that_is_not_renamed_to_the_end_says_so_and_loads(tmp_path, monke
     checkpoints = Checkpointer(tmp_path)
     checkpoints.save("latest", networks(1), state(1))
     with monkeypatch.context() as patch:
-        original = checkpointer._rename
+        original = checkpointer.publish
 
         def rename(path):
             if "_net_" in path.name:
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
             original(path)
 
-        patch.setattr(checkpointer, "_rename", rename)
-        with pytest.raises(SaveError, match=re.escape(f"latest was saved in {tmp_path}, but not all of its files")):
+        patch.setattr(checkpointer, "publish", rename)
+        with pytest.raises(SaveError, match=re.escape(f"latest was saved in {tmp_path}, but not all files")):
             checkpoints.save("latest", networks(2), state(2))
     assert loaded(tmp_path) == 2
     assert (tmp_path / "latest_net_G.pth.new").exists()
@@ -162,7 +162,7 @@ def test_an_older_set_that_cannot_be_slimmed_is_kept_whole(tmp_path, monkeypatch
     checkpoints.save("1", networks(1), state(1) | large)
     refuse(monkeypatch, "replace", errno.ENOSPC, lambda *paths: "1_state" in str(paths[0]))
     checkpoints.save("2", networks(2), state(2) | large)
-    assert "an older set in" in (warning := capsys.readouterr().err)
+    assert "an older checkpoint in" in (warning := capsys.readouterr().err)
     assert "No space left on device" in warning
     assert len(Checkpointer(tmp_path).load_state("1")["pools"]) == 1
     assert (loaded(tmp_path, "1"), loaded(tmp_path, "2")) == (1, 2)

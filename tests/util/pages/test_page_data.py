@@ -147,7 +147,7 @@ def test_who_brings_more_than_there_is_room_for_waits_and_loses_nothing():
 def test_an_error_is_raised_by_the_next_call_which_does_its_own_work():
     done, soon = [], Background("test")
     soon(0, [].pop)
-    while soon.jobs:
+    while not soon.jobs[0][1].done():
         time.sleep(0.01)
     with pytest.raises(IndexError):
         soon(0, done.append, 1)

@@ -79,7 +79,7 @@ def test_a_signal_finishes_the_step_and_saves_and_training_goes_on_as_if_never_s
     assert run.statuses == [128 + number]
     assert run.errors.splitlines() == [
         f"{name}: finishing the step and saving; again to stop at once",
-        f"stopped by {name} after the step; --continue_train goes on from the last save",
+        f"stopped by {name} after the step; --continue_train resumes from the last save",
     ]
     assert run.seconds < 10
     assert whole(folder) == 2 * count
@@ -264,7 +264,7 @@ def test_a_closed_stdout_does_not_end_training_nor_testing(trainer):
     cwd = trainer.terminal.cwd
     done = subprocess.run(["bash", "-c", script], cwd=cwd, env=env, capture_output=True, text=True, check=False)
     assert [line for line in done.stdout.splitlines() if "status" in line] == ["status 0", "status 0"]
-    assert done.stderr.splitlines() == ["warning: stdout can't be written (Broken pipe); going on without it"]
+    assert done.stderr.splitlines() == ["warning: stdout can't be written (Broken pipe); continuing without it"]
     folder = trainer.folder / "pipe"
     assert equal(weights(folder), weights(trainer.folder / "reference0"))
     assert len((folder / "metrics.csv").read_text().splitlines()) == STEPS + 1
@@ -282,7 +282,7 @@ def test_a_stream_that_breaks_leads_nowhere_and_says_so_once(monkeypatch, capfd)
     for _ in range(3):
         print("unheard" * 10_000, flush=True)
     sys.stdout.close()
-    assert capfd.readouterr().err == "warning: stdout can't be written (Broken pipe); going on without it\n"
+    assert capfd.readouterr().err == "warning: stdout can't be written (Broken pipe); continuing without it\n"
 
 
 # ---- the lock ----
