@@ -1,22 +1,22 @@
 "use strict";
 // The study is JSON in the page: {id, name, seconds, in_turn, jpeg, rounds: {practice, test, vigilance}, type, pairs:
-// [{name, use, images: [fake, real]}]}, images in base64. What is fake is told there alone: the page shows canvases,
-// which have no name, address or size in bytes.
+// [{name, use, images: [fake, real]}]}, images in base64. Only this JSON says which image is fake: the page shows
+// canvases, which have no name, address or size in bytes.
 const STUDY = JSON.parse(document.getElementById("study").textContent);
-const LEAST = 256; // pixels: smaller images are shown as wide as that
+const LEAST = 256; // pixels: the least width on the screen
 const PAUSE = 600; // ms without images between an answer and the next round
-const SIDES = ["first", "second"]; // left and right, or upper and lower on a screen that is upright
+const SIDES = ["first", "second"]; // left and right, or upper and lower on an upright screen
 const KEYS = { ArrowLeft: "first", ArrowUp: "first", ArrowRight: "second", ArrowDown: "second" };
 const at = (id) => document.getElementById(id);
 let state, plan, answering = null, wait = null;
 
-// ---- who takes part, and what they see ----
+// ---- participants and their rounds ----
 
 function hex(count) {
   return [...crypto.getRandomValues(new Uint8Array(count))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-// Numbers in [0, 1) that follow from 32 hexadecimal digits: Marsaglia's xorshift with a period of 2^128 - 1.
+// Random numbers in [0, 1) from 32 hexadecimal digits: Marsaglia's xorshift with a period of 2^128 - 1.
 function generator(seed) {
   let [x, y, z, w] = seed.match(/.{8}/g).map((word) => parseInt(word, 16));
   return () => {
@@ -36,8 +36,7 @@ function shuffled(items, random) {
   return all;
 }
 
-// Rounds of practice, then of the test, with the pairs whose fakes are to be spotted for certain among them. Every
-// participant has another choice, order and sides.
+// Practice rounds, then test rounds with the vigilance pairs among them. Choice, order and sides follow from the seed.
 function draw(seed) {
   const random = generator(seed), of = (use) => shuffled(STUDY.pairs.filter((pair) => pair.use === use), random);
   const { practice, test } = STUDY.rounds;
@@ -45,7 +44,7 @@ function draw(seed) {
   return [...of("practice").slice(0, practice), ...tested].map((pair) => ({ pair, fake: SIDES[Number(random() < 0.5)] }));
 }
 
-// A page that is loaded again in the same tab goes on; a round that was being shown then stays without an answer.
+// A page that is reloaded in the same tab resumes; a round that was being shown keeps no answer.
 function resume() {
   try {
     state = JSON.parse(sessionStorage.getItem(STUDY.id));
@@ -58,7 +57,7 @@ function resume() {
 function keep() {
   try {
     sessionStorage.setItem(STUDY.id, JSON.stringify(state));
-  } catch { /* then a reload begins anew */ }
+  } catch { /* then a reload starts anew */ }
 }
 
 function record(answer) {
@@ -69,7 +68,7 @@ function record(answer) {
 
 // ---- one round ----
 
-const decoded = new Map(); // round -> promise of its two images, ready to be drawn
+const decoded = new Map(); // round -> promise of its two images, decoded
 
 function images(number) {
   if (number >= plan.length) return null;
@@ -101,7 +100,7 @@ function reveal(side, bitmap) {
   at(side).classList.add("shown");
 }
 
-// Show sides from one frame of the screen to the first that is due, and return how long they were visible, in ms.
+// Show sides from one frame of the screen to the first that is due; return for how many ms they were visible.
 async function show(sides, bitmaps) {
   let refresh = Infinity, now = await frame();
   for (const side of sides) reveal(side, bitmaps[SIDES.indexOf(side)]);
@@ -111,14 +110,14 @@ async function show(sides, bitmaps) {
     if (next === undefined) break;
     refresh = Math.min(refresh, next - now);
     now = next;
-    if (now - begin >= length - refresh / 2) break; // nearer to it than the next frame will be
+    if (now - begin >= length - refresh / 2) break; // nearer than the next frame will be
   }
   const end = document.hidden ? performance.now() : now;
   clear();
   return Math.round(10 * (end - begin)) / 10;
 }
 
-// Resolved when the page is covered, or no longer so: a covered page gets no frames.
+// Resolved when the page is covered or uncovered: a covered page gets no frames.
 let cover, covered = new Promise((resolve) => { cover = resolve; });
 document.addEventListener("visibilitychange", () => {
   cover();
@@ -227,15 +226,6 @@ function end() {
     sessionStorage.removeItem(STUDY.id);
     location.reload();
   };
-  at("copy").onclick = async () => {
-    at("answers").select();
-    try {
-      await navigator.clipboard.writeText(text);
-    } catch {
-      document.execCommand("copy"); // pages of files have no clipboard in some browsers
-    }
-    at("copy").textContent = "Copied";
-  };
 }
 
 for (const side of SIDES) at(side).addEventListener("click", (event) => answering?.(side, event.detail ? "pointer" : "key"));
@@ -251,7 +241,7 @@ document.addEventListener("keydown", (event) => {
 });
 addEventListener("unhandledrejection", ({ reason }) => {
   screen("broken");
-  at("reason").textContent = `${reason} – a newer browser may do.`;
+  at("reason").textContent = `${reason} – a newer browser may work.`;
 });
 
 resume();
@@ -259,6 +249,6 @@ images(state.answers.length);
 if (state.answers.length === plan.length) end();
 else if (state.answers.length && state.answers.length === STUDY.rounds.practice) goOn("between", "go_on");
 else {
-  if (state.answers.length) at("begin").textContent = "Go on";
+  if (state.answers.length) at("begin").textContent = "Continue";
   goOn("start", "begin");
 }
