@@ -6,7 +6,6 @@
 Results go to {results_dir}/{name}/{phase}_{epoch}/. docs/options.md describes every option.
 """
 
-import argparse
 import time
 from itertools import islice
 from pathlib import Path
@@ -20,6 +19,7 @@ from util.loggers.wandb import start_wandb
 from util.pages.results_page import compared, page_of
 from util.pages.results_writer import Results
 from util.runtime import seeds
+from util.runtime.run_facts import with_values
 from util.runtime.signals import unbreakable_output
 from util.speed.batching import batch_size, in_batches
 
@@ -36,8 +36,8 @@ def translate(opt) -> Translation:
     """Translate up to `num_test` images; others are loaded and written while the network runs."""
     folder = f"{opt.phase}_{opt.epoch}" + (f"_iter{opt.load_iter}" if opt.load_iter > 0 else "")
     web_dir = Path(opt.results_dir) / opt.name / folder
-    about = compared(web_dir, getattr(opt, "compare", None) or ())
-    one_by_one = argparse.Namespace(**{**vars(opt), "batch_size": 1, "num_threads": loading_processes(opt)})
+    about = compared(web_dir, opt.compare or ())
+    one_by_one = with_values(opt, batch_size=1, num_threads=loading_processes(opt))
     dataset = create_dataset(one_by_one)
     model = create_model(opt)
     model.setup(opt)

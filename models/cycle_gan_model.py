@@ -28,12 +28,12 @@ class CycleGANModel(BaseModel):
     def modify_commandline_options(parser, is_train=True):
         parser.set_defaults(no_dropout=True)
         if is_train:
-            add = parser.add_argument
-            add("--lambda_A", type=float, default=10.0, help="weight of the cycle A -> B -> A")
-            add("--lambda_B", type=float, default=10.0, help="weight of the cycle B -> A -> B")
-            add("--lambda_GAN", type=float, default=1.0, help="weight of both GAN losses; 0: none, the Ds still learn")
-            add("--lambda_identity", type=float, default=0.5, help="identity loss, relative to the cycle's; 0: none")
-            add("--lambda_gp", type=float, default=10.0, help="gradient penalty's weight in wgangp")
+            add = parser.option
+            add("--lambda_A", 10.0, "weight of the cycle A -> B -> A")
+            add("--lambda_B", 10.0, "weight of the cycle B -> A -> B")
+            add("--lambda_GAN", 1.0, "weight of both GAN losses; 0: none, the Ds still learn", new=True)
+            add("--lambda_identity", 0.5, "identity loss, relative to the cycle's; 0: none")
+            add("--lambda_gp", 10.0, "gradient penalty's weight in wgangp", new=True)
         return parser
 
     def __init__(self, opt):

@@ -22,14 +22,11 @@ class Pix2PixModel(BaseModel):
         parser.set_defaults(norm="batch", netG="unet_256", dataset_mode="aligned")
         if is_train:
             parser.set_defaults(pool_size=0, gan_mode="vanilla")
-            parser.add_argument("--lambda_L1", type=float, default=100.0, help="weight of the L1 loss; 0: GAN alone")
-            parser.add_argument(
-                "--lambda_GAN", type=float, default=1.0, help="weight of the GAN loss; 0: L1 alone (D learns beside)"
-            )
-            parser.add_argument("--lambda_gp", type=float, default=10.0, help="gradient penalty's weight in wgangp")
-            parser.add_argument(
-                "--unconditional_D", action="store_true", help="D sees the image without the input (the paper's 'GAN')"
-            )
+            add = parser.option
+            add("--lambda_L1", 100.0, "weight of the L1 loss; 0: GAN alone")
+            add("--lambda_GAN", 1.0, "weight of the GAN loss; 0: L1 alone (D still trains)", new=True)
+            add("--lambda_gp", 10.0, "gradient penalty's weight in wgangp", new=True)
+            add("--unconditional_D", False, "D sees the image without the input (the paper's 'GAN')", new=True)
         return parser
 
     def __init__(self, opt):

@@ -20,12 +20,8 @@ class TestModel(BaseModel):
         if is_train:
             raise UserError("--model test only translates; train with --model pix2pix or cycle_gan, or type test.py")
         parser.set_defaults(dataset_mode="single")
-        parser.add_argument(
-            "--model_suffix",
-            type=str,
-            default="",
-            help="load [epoch]_net_G[model_suffix].pth; if not given, --direction takes a CycleGAN's _A or _B",
-        )
+        suffix = "load [epoch]_net_G[model_suffix].pth; if not typed, --direction takes a CycleGAN's _A or _B"
+        parser.option("--model_suffix", "", suffix)
         return parser
 
     def __init__(self, opt):

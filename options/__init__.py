@@ -1,1 +1,1 @@
-"""What a user may say."""
+"""The options of the command line: one row each, where it is added."""

@@ -1,6 +1,6 @@
-"""Names of earlier years, turned into today's before parsing.
+"""Option names of earlier years, rewritten to today's before parsing.
 
-They are not registered as options: they would make prefixes ambiguous, and fill the help.
+They are not registered as options: they would make prefixes ambiguous and lengthen the help.
 """
 
 from __future__ import annotations
@@ -28,24 +28,12 @@ VALUES = {
     ("max_dataset_size", "infinity"): "inf",
 }
 
-# The options of the reference project: a prefix means one of these before it means one of ours.
-REFERENCE = {
-    "aspect_ratio", "batch_size", "beta1", "checkpoints_dir", "continue_train", "crop_size", "dataroot",
-    "dataset_mode", "direction", "display_env", "display_freq", "display_id", "display_ncols", "display_port",
-    "display_server", "display_winsize", "epoch", "epoch_count", "eval", "gan_mode", "gpu_ids", "init_gain",
-    "init_type", "input_nc", "lambda_A", "lambda_B", "lambda_L1", "lambda_identity", "lambda_regression", "load_iter",
-    "load_size", "lr", "lr_decay_iters", "lr_policy", "max_dataset_size", "model", "model_suffix", "n_epochs",
-    "n_epochs_decay", "n_layers_D", "name", "ndf", "netD", "netG", "new_dataset_option", "ngf", "no_dropout",
-    "no_flip", "no_html", "norm", "num_test", "num_threads", "output_nc", "phase", "pool_size", "preprocess",
-    "print_freq", "results_dir", "save_by_iter", "save_epoch_freq", "save_latest_freq", "serial_batches", "suffix",
-    "update_html_freq", "use_wandb", "verbose", "wandb_project_name",
-}  # fmt: skip
 
+def modernise(argv: list[str], known: set[str], preferred: set[str]) -> list[str]:
+    """Rewrite old names, old values and unique prefixes in `argv`; `known` are the options of the parser.
 
-def modernise(argv: list[str], known: set[str]) -> list[str]:
-    """Rewrite old names, old values and unique prefixes in `argv`; `known` are the options of the parser at hand.
-
-    What is not known, or is a prefix of several options, is left as it is.
+    A prefix means one of the `preferred` options before it means another. An unknown word, or a prefix of several
+    options, stays as it is.
     """
     words, result = list(argv), []
     while words:
@@ -62,7 +50,7 @@ def modernise(argv: list[str], known: set[str]) -> list[str]:
             result += FLAGS[name]
             continue
         if name not in known:
-            name = RENAMED.get(name) or _complete(name, known) or name
+            name = RENAMED.get(name) or _complete(name, known & preferred, known) or name
         if equals:
             result.append(f"--{name}={VALUES.get((name, value), value)}")
         else:
@@ -72,9 +60,9 @@ def modernise(argv: list[str], known: set[str]) -> list[str]:
     return _pix2pix_lambda(result, known)
 
 
-def _complete(prefix: str, known: set[str]) -> str | None:
-    """Return the one option that begins with `prefix`, the reference's before ours."""
-    for names in (known & REFERENCE, known):
+def _complete(prefix: str, *tables: set[str]) -> str | None:
+    """Return the one option that begins with `prefix`, of the first table that has any."""
+    for names in tables:
         fitting = [name for name in names if name.startswith(prefix)]
         if fitting:
             return fitting[0] if len(fitting) == 1 else None
@@ -82,7 +70,7 @@ def _complete(prefix: str, known: set[str]) -> str | None:
 
 
 def _pix2pix_lambda(argv: list[str], known: set[str]) -> list[str]:
-    """In 2017 pix2pix called its --lambda_L1 --lambda_A."""
+    """Rewrite --lambda_A, the name of pix2pix's --lambda_L1 in 2017."""
     if "lambda_L1" in known and "lambda_A" not in known:
         return ["--lambda_L1" + word[10:] if word.split("=")[0] == "--lambda_A" else word for word in argv]
     return argv

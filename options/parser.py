@@ -1,23 +1,58 @@
-"""argparse as the options use it, and how they read and leave out words."""
+"""From rows of options to argparse: a row holds an option's default, type, allowed values, help and reach."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
 import math
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+
+import data
+import models
+from options.legacy import modernise
+from util.errors import did_you_mean
+
+
+@dataclass(frozen=True)
+class Row:
+    """The facts about an option of this project that argparse does not store. `free_for`: "model" or "dataset"."""
+
+    action: argparse.Action
+    values: Iterable[str] | None = None  # a closed list
+    at_least: float = -math.inf
+    at_most: float = math.inf
+    below: float = math.nan
+    free_for: str = ""  # `values` and `at_most` do not bind plug-ins of this kind
+    network: str = ""  # G or D: its architecture depends on the option, so its file may show the value
+    test: bool = False  # test.py takes the value from the training run, as it does for `network`
+    resume: bool = True  # a resumed run keeps the value
+    new: bool = False  # the reference lacks the option; abbreviations mean its options first
+
+    def obstacle(self, value, is_free: bool) -> str:
+        """Return why a value is not allowed, empty if it is; `is_free`: for a plug-in that `free_for` names."""
+        if self.values is not None and not is_free and value is not None and value not in self.values:
+            return f"allowed: {', '.join(self.values)}.{did_you_mean(value, self.values)}"
+        at_most = math.inf if is_free else self.at_most
+        if not isinstance(value, (int, float)) or not (value < self.at_least or value > at_most or value >= self.below):
+            return ""
+        limits = (("at least", self.at_least), ("at most", at_most), ("below", self.below))
+        return "must be " + " and ".join(f"{word} {limit}" for word, limit in limits if math.isfinite(limit))
+
+
+ROW = {field.name for field in fields(Row)} - {"action"}
 
 
 class Formatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Add defaults to the help, but those that say nothing."""
+    """Add defaults to the help, except those that say nothing."""
 
     def _get_help_string(self, action):
-        return action.help if action.default in (None, False, True, "") else super()._get_help_string(action)
+        says_nothing = action.default in (None, "") or isinstance(action.default, bool)
+        return action.help if says_nothing else super()._get_help_string(action)
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that lists what a plug-in adds under a title of its own (`section`)."""
-
-    section: str | None = None
+    """argparse with rows. Plug-ins add options by argparse's own methods; those have no row."""
 
     def __init__(self):
         super().__init__(
@@ -25,15 +60,98 @@ class Parser(argparse.ArgumentParser):
             formatter_class=Formatter,
             add_help=False,
             allow_abbrev=False,  # options.legacy completes prefixes
-            conflict_handler="resolve",  # a plug-in that defines one of our options means its own
+            conflict_handler="resolve",  # a plug-in that defines an existing option means its own
         )
+        self.rows: dict[str, Row] = {}
+        self.group = None
+
+    # ---- adding ----
+
+    def section(self, title: str, description: str | None = None):
+        """List the options that follow under a title; return `option`, which adds them."""
+        same = [group for group in self._action_groups if group.title == title]
+        self.group = same[0] if same else self.add_argument_group(title, description)
+        return self.option
+
+    def option(self, flag: str, default, help: str, **keywords) -> None:
+        """Add a row, with keywords of argparse and of Row. The default gives the type; a bool is a switch."""
+        row = {key: keywords.pop(key) for key in ROW & keywords.keys()}
+        if isinstance(default, bool):
+            keywords["action"] = "store_true"
+        else:
+            keywords.setdefault("type", str if default is None else type(default))
+        if row.get("values"):
+            help = f"{help}: {' | '.join(row['values'])}".removeprefix(": ")
+        action = self.add_argument(flag, default=default, help=help, **keywords)
+        self.rows[action.dest] = Row(action, **row)
 
     def add_argument(self, *args, **kwargs):
-        if self.section is None:
-            return super().add_argument(*args, **kwargs)
-        titled = [group for group in self._action_groups if group.title == self.section]
-        group = titled[0] if titled else self.add_argument_group(self.section)
-        return group.add_argument(*args, **kwargs)
+        """Add an option, under the title of the section."""
+        return super().add_argument(*args, **kwargs) if self.group is None else self.group.add_argument(*args, **kwargs)
+
+    def row(self, action: argparse.Action) -> Row | None:
+        """Return an option's row; None for an option of a plug-in, which may have replaced one of the project."""
+        row = self.rows.get(action.dest)
+        return row if row and row.action is action else None
+
+    def add_chosen(self, option: str, words: list[str], is_train: bool) -> Parser:
+        """Add the options of the model or dataset that the words name by `--model` or `--dataset_mode`."""
+        name = self.peek(option, words)
+        self.section(f"{option} {name}")
+        find = models.find_model_using_name if option == "model" else data.find_dataset_using_name
+        parser = find(name).modify_commandline_options(self, is_train) or self
+        parser.group = None
+        return parser
+
+    # ---- reading ----
+
+    def defaults(self) -> dict[str, object]:
+        """Return the defaults by name."""
+        return {action.dest: self.get_default(action.dest) for action in self._actions}
+
+    def todays_words(self, words: list[str]) -> list[str]:
+        """Return a command line in today's names, without abbreviations."""
+        known = {option[2:] for option in self._option_string_actions}
+        words = modernise(words, known, {name for name, row in self.rows.items() if not row.new})
+        for word in words:
+            if word.startswith("--") and word.endswith("=--"):  # argparse makes an empty list of it
+                self.error(f"{word}: a value is needed")
+        return words
+
+    def peek(self, name: str, words: list[str]):
+        """Return the value of one option while others are not yet known, nor required."""
+        parser = argparse.ArgumentParser(usage=self.usage, add_help=False, allow_abbrev=False)
+        parser.add_argument(f"--{name}", default=self.get_default(name))
+        return getattr(parser.parse_known_args(self.todays_words(words))[0], name)
+
+    def parse_leniently(self, words: list[str]) -> argparse.Namespace:
+        """Parse while options may be unknown or missing."""
+        required = [action for action in self._actions if action.required]
+        for action in required:
+            action.required = False
+        opt = self.parse_known_args(self.todays_words(words))[0]
+        for action in required:
+            action.required = True
+        return opt
+
+    def typed(self, words: list[str]) -> frozenset[str]:
+        """Return the names of the options in a command line that parses."""
+        missing = object()
+        names = [action.dest for action in self._actions]
+        opt = self.parse_args(self.todays_words(words), argparse.Namespace(**dict.fromkeys(names, missing)))
+        return frozenset(name for name, value in vars(opt).items() if value is not missing)
+
+    def check(self, opt, typed: frozenset[str], plugins: set[str]) -> None:
+        """End with a message if a row does not allow its value; `plugins`: "model", "dataset", both or none."""
+        for action in self._actions:
+            name, value, row = action.dest, getattr(opt, action.dest, None), self.row(action)
+            if name in typed and (name in self.rows or not plugins):
+                if action.type is float and isinstance(value, float) and not math.isfinite(value):
+                    self.error(f"--{name} {value}: a finite number is needed")
+                if action.type is int and isinstance(value, int) and abs(value) >= 2**63:
+                    self.error(f"--{name} {value}: too large a number")
+            if row and (obstacle := row.obstacle(value, row.free_for in plugins)):
+                self.error(f"--{name} {value}: {obstacle}")
 
 
 def size_or_inf(text: str) -> float:
@@ -45,12 +163,12 @@ def size_or_inf(text: str) -> float:
     raise argparse.ArgumentTypeError(f"{text!r} is neither a whole number from 1 nor inf")
 
 
-def without(words: list[str], *flags: str) -> list[str]:
-    """Return what was typed, without some flags and their values."""
+def without(words: list[str], *options: str) -> list[str]:
+    """Return a command line without some options and their values."""
     kept, skip = [], False
     for word in words:
         if word.startswith("--"):
-            skip = word.split("=")[0] in flags
+            skip = word.split("=")[0] in options
         if not skip:
             kept.append(word)
     return kept

@@ -9,126 +9,128 @@ from pathlib import Path
 
 import data
 import models
-from models.architecture import NETWORKS, Shown, shown_by
+from models.architecture import NETWORKS, Architecture, read_architecture
 from options.base_options import BaseOptions
 from options.parser import size_or_inf
-from util.checkpoint.checkpointer import prefix_of
+from util.checkpoint.checkpointer import Checkpointer, prefix_of
 from util.checkpoint.sources import generator_of
 from util.runtime.machine import core_count
+from util.runtime.run_facts import run_facts
 
 WHOLE = {"scale_width_and_crop": "scale_width", "crop": "none"}  # without the random crop
 
 
 class TestOptions(BaseOptions):
-    """Options of test.py. What training saved gives the defaults, so that `--name` is enough for an experiment."""
+    """Options of test.py. The saved options of the training run are the defaults, so that `--name` is enough."""
 
     __test__ = False  # not a test, whatever pytest makes of the name
-    suffix = ""  # of the generator that --model test takes of a CycleGAN
+    forced = ("num_threads", "seed", "serial_batches", "no_flip")
 
     def initialize(self, parser):
         parser = super().initialize(parser)
-        g = parser.add_argument_group("testing")
-        g.add_argument(
-            "--phase", type=str, default="test", help="sub-folder of the data, and part of the results' folder"
-        )
-        g.add_argument("--results_dir", type=str, default="./results/", help="results go here")
-        g.add_argument("--num_test", type=size_or_inf, default=50, help="translate this many images at most; inf: all")
-        g.add_argument("--eval", action="store_true", help="batch norm by training's statistics, no dropout")
-        g.add_argument("--ema", action="store_true", help="use the averaged weights that training's --ema saved")
-        g.add_argument("--aspect_ratio", type=float, default=1.0, help="stretch results: > 1 taller, < 1 wider")
+        add = parser.section("testing")
+        add("--phase", "test", "sub-folder of the data, and part of the results' folder")
+        add("--results_dir", "./results/", "folder of the results")
+        add("--num_test", 50, "translate this many images at most; inf: all", type=size_or_inf)
+        add("--eval", False, "batch norm with the statistics of training, no dropout")
+        add("--ema", False, "use the averaged weights that training's --ema saved", new=True)
+        add("--aspect_ratio", 1.0, "stretch results: > 1 taller, < 1 wider", at_least=0.01, at_most=100)
         others = "folders of other results, shown beside these"
-        g.add_argument("--compare", type=str, nargs="+", metavar="FOLDER", help=others)
-        g.add_argument("--display_id", type=int, default=-1, help=argparse.SUPPRESS)  # 2018's test.py took it
+        add("--compare", None, others, nargs="+", metavar="FOLDER", new=True)
+        add("--display_id", -1, argparse.SUPPRESS)  # an option of test.py in 2018
+        parser.group = None
         parser.set_defaults(model="test", load_size=parser.get_default("crop_size"))
         return parser
 
+    # ---- values from files ----
+
+    def takes(self, row):
+        """Take the architecture, direction, preprocessing and the options of plug-ins."""
+        return row is None or row.test or bool(row.network)
+
     def read_saved(self, opt, folder):
         saved = super().read_saved(opt, folder)
-        if saved.get("model") == "colorization" and "--model" in self._arguments(self.parser) and opt.model == "test":
+        typed = "--model" in self.parser.todays_words(self.words)
+        if typed and opt.model == "test" and saved.get("model") == "colorization":
             self.parser.error(f"--model test: {folder} colours photographs; --model colorization does that")
         return saved
 
-    def defaults_from_saved(self, parser) -> dict:
-        """Take architecture, direction, preprocessing and plug-ins' own options from training."""
-        names = {"netG", "netD", "n_layers_D", "ngf", "ndf", "input_nc", "output_nc", "norm", "no_dropout", "direction"}
-        names |= {action.dest for action in parser._actions} - self.own_names
-        names |= {"crop_size", "load_size", "preprocess"}
-        if self._look(parser, "model") == self.saved["model"]:
-            names.add("dataset_mode")
-        defaults = {name: self.saved[name] for name in names if self.saved.get(name) is not None}
-        preprocess = defaults.get("preprocess", parser.get_default("preprocess"))
-        if "resize" in preprocess and "crop_size" in defaults:
-            defaults["load_size"] = defaults["crop_size"]
-        return {**defaults, "preprocess": WHOLE.get(preprocess, preprocess)}
+    def defaults_from_saved(self, saved):
+        """Load whole images, and those of the training's dataset unless another model is typed."""
+        if self.parser.peek("model", self.words) != self.saved["model"]:
+            saved.pop("dataset_mode", None)
+        preprocess = saved.get("preprocess", self.parser.get_default("preprocess"))
+        if "resize" in preprocess and "crop_size" in saved:
+            saved["load_size"] = saved["crop_size"]
+        return {**saved, "preprocess": WHOLE.get(preprocess, preprocess)}
 
     def read_networks(self, opt, checkpoints):
-        self.suffix = ""
         if opt.model not in models.BUILT_IN:
-            return Shown({}, {})
+            return Architecture()
         prefix, ema = prefix_of(opt), "_ema" * opt.ema
         names = [name for name in NETWORKS.get(opt.model, ("G",)) if name.startswith("G")]
         files = {name: checkpoints.existing_net_path(prefix, name + ema) for name in names}
         if opt.model == "test":
-            suffix = opt.model_suffix or self._side_of_cyclegan(opt, checkpoints, prefix, ema)
+            suffix = opt.model_suffix or self._choose_side(opt, checkpoints, prefix, ema)
             files = {"G": checkpoints.existing_net_path(prefix, f"G{suffix}{ema}")}
             if suffix == "_B" and {"input_nc", "output_nc"} <= self.saved.keys():  # from training's output to its input
                 swapped = {"input_nc": self.saved["output_nc"], "output_nc": self.saved["input_nc"]}
-                self.saved = {**self.saved, **swapped}
-        shown = shown_by(files)
-        self.compare_with_saved(shown)
-        return shown
+                self.saved.update(swapped)
+                self.parser.set_defaults(**swapped)
+        return read_architecture(files)
 
-    def _side_of_cyclegan(self, opt, checkpoints, prefix, ema) -> str:
-        """Choose `_A` or `_B` by --direction, where there is no G but a CycleGAN's generators."""
-        there = [name for name in ("G", "G_A", "G_B") if checkpoints.existing_net_path(prefix, name + ema)]
-        if not there or "G" in there:
+    def _choose_side(self, opt, checkpoints: Checkpointer, prefix: str, ema: str) -> str:
+        """Choose `_A` or `_B` by --direction if the checkpoint holds a CycleGAN's generators and no G."""
+        found = [name for name in ("G", "G_A", "G_B") if checkpoints.existing_net_path(prefix, name + ema)]
+        if not found or "G" in found:
             return ""
         name = generator_of(checkpoints.folder, opt.direction)
         path = checkpoints.net_path(prefix, name + ema)
-        if name not in there:
+        if name not in found:
             other = "AtoB" if opt.direction == "BtoA" else "BtoA"
             self.parser.error(
-                f"--direction {opt.direction} takes {path}, which is not there; --direction {other} takes {there[0]}"
+                f"--direction {opt.direction} takes {path}, which does not exist; --direction {other} takes {found[0]}"
             )
-        self.suffix = name[1:]
         self.notes.append(f"--direction {opt.direction} takes {path}")
-        return self.suffix
+        self.parser.set_defaults(model_suffix=name[1:])
+        return name[1:]
 
-    def defaults_from_networks(self, parser):
-        suffix = {"model_suffix": self.suffix} if self.suffix else {}
-        return {**super().defaults_from_networks(parser), **suffix}
+    # ---- checking ----
+
+    def check(self, opt):
+        super().check(opt)
+        names = sorted(self.saved.keys() & self.usual.keys() - self.parser.rows.keys() - run_facts(opt).typed)
+        taken = [f"{name} {getattr(opt, name)}" for name in names if getattr(opt, name) != self.usual[name]]
+        if taken:  # options of plug-ins: one that is meant for the training set must not pass unseen
+            self.notes.append(f"taken from the training run: {', '.join(taken)}")
 
     def finish(self, opt):
-        """Translate images in order, as they are, and one by one unless a batch is asked for."""
-        if "crop_size" in opt.given and "load_size" not in opt.given and "resize" in opt.preprocess:
+        """Translate images in order, unchanged, and one by one unless --batch_size is typed."""
+        typed = run_facts(opt).typed
+        if "crop_size" in typed and "load_size" not in typed and "resize" in opt.preprocess:
             opt.load_size = opt.crop_size
         if opt.seed is None:
             opt.seed = 0
         for name, value in {"num_threads": 0, "batch_size": 1}.items():
-            if name not in opt.given:  # what a model or a data set sets as its default is for training
+            if name not in typed:  # the defaults of a model or a dataset are for training
                 setattr(opt, name, value)
         opt.serial_batches, opt.no_flip, opt.display_id = True, True, -1
 
-    def check(self, opt):
-        super().check(opt)
-        if not 0.01 <= opt.aspect_ratio <= 100:
-            self.parser.error(f"--aspect_ratio {opt.aspect_ratio}: from 0.01 to 100; results are stretched by it")
-
 
 def loading_processes(opt) -> int:
-    """Return how many processes load test images: as many as typed, or what pays for the time that they need to start.
+    """Return how many processes load test images: the number typed, or as many as repay the time of their start.
 
-    None on a CPU: they would take from the network's cores. A data set that is not ours may count on being asked in one
-    process, in order: it is, unless more are typed.
+    None on a CPU, whose cores the network needs. A plug-in's dataset may rely on a single process that asks in order:
+    it gets that unless more are typed.
     """
-    if "num_threads" in getattr(opt, "given", ("num_threads",)) or opt.dataset_mode not in data.BUILT_IN:
+    if "num_threads" in run_facts(opt).typed or opt.dataset_mode not in data.BUILT_IN:
         return opt.num_threads
     if opt.device.type == "cpu":
         return 0
     method = multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
-    enough = 8 if method == "fork" else 250  # images for each; elsewhere a process imports PyTorch, for seconds
-    side = 4096 if opt.preprocess in ("none", "scale_width") else max(opt.load_size, opt.crop_size)  # a guess at most
-    pair = 2 * 3 * 4 * side**2  # bytes of A and B; of each process two pairs wait and one is being made
-    shared = Path("/dev/shm")  # through which they pass; a container may have 64 MiB
+    enough = 8 if method == "fork" else 250  # images for each; a spawned process imports PyTorch, which takes seconds
+    side = 4096 if opt.preprocess in ("none", "scale_width") else max(opt.load_size, opt.crop_size)  # at most, a guess
+    pair = 2 * 3 * 4 * side**2  # bytes of A and B; each process has two finished pairs and one in the making
+    shared = Path("/dev/shm")  # pairs pass through it; a container may have 64 MiB
     room = shutil.disk_usage(shared).free // (3 * pair) if shared.is_dir() else 8
     return int(min(8, max(1, core_count() // 2), min(opt.num_test, 10_000) // enough, room))

@@ -17,7 +17,6 @@ if __name__ == "__main__" and {"-h", "--help"} & set(sys.argv):  # before import
     print(__doc__.strip())
     sys.exit()
 
-import argparse
 import contextlib
 import io
 import os
@@ -46,6 +45,7 @@ try:
     from util.monitor import forecast
     from util.monitor.forecast import Finding, quiet
     from util.runtime import seeds
+    from util.runtime.run_facts import with_values
 except (ImportError, RuntimeError) as error:  # a torchvision made for another torch raises RuntimeError
     sys.exit(f"FAIL  packages    {error}: Python 3.10 or newer is needed, and what scripts/install_deps.sh installs")
 
@@ -209,7 +209,7 @@ def about_networks(case: Case) -> Iterator[Finding]:
 def make_model(opt):
     """Return a model that is set up, and what that said; on the CPU where the meta device will not do."""
     for device in (torch.device("meta"), torch.device("cpu")):
-        changed = argparse.Namespace(**{**vars(opt), "device": device, "gpu_ids": []})
+        changed = with_values(opt, device=device, gpu_ids=[])
         try:
             with quiet() as said:
                 with device:

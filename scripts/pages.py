@@ -117,7 +117,7 @@ def defaults(model: str, mode: str) -> dict[str, str]:
 
     words = ["--dataroot", ""]
     words += ["--model", model] * (model in models.BUILT_IN) + ["--dataset_mode", mode] * (mode in data.BUILT_IN)
-    return {name: as_text(value) for name, value in vars(TrainOptions(words)._parse(strict=False)).items()}
+    return {name: as_text(value) for name, value in vars(TrainOptions(words).gather_options()).items()}
 
 
 def differing(found: list) -> tuple[list[str], dict[str, str], list[list[str]]]:

@@ -19,6 +19,7 @@ from terminal import TINY, copy_tree, loss_lines, shown_rows, type_fast, type_we
 from models import networks
 from options.test_options import TestOptions
 from options.train_options import TrainOptions
+from util.runtime.run_facts import run_facts
 from util.util import tensor2im
 
 SMALL = "--ngf 4 --load_size 32 --crop_size 32 --gpu_ids -1"
@@ -358,7 +359,7 @@ def test_the_example_scripts_say_what_they_said_and_are_understood(tree, tmp_pat
     monkeypatch.setattr(sys, "argv", [program, *words])
     opt = (TrainOptions if program == "train.py" else TestOptions)().parse()
     assert {name: getattr(opt, name) for name in meant} == meant
-    assert opt.given == frozenset(meant)
+    assert run_facts(opt).typed == frozenset(meant)
 
 
 @pytest.mark.parametrize("kind", ["cyclegan", "pix2pix", "colorization"])

@@ -22,6 +22,7 @@ from models import create_model
 from scripts.benchmarks.common import hushed, loading, make_images, models_of, release, say, synchronise, train_options
 from util.errors import UserError
 from util.runtime import seeds
+from util.runtime.run_facts import run_facts, set_facts
 from util.speed import plan
 
 TOO_SLOW = 30  # seconds per step: slower batch sizes are left out unless --batch_sizes names them
@@ -92,7 +93,7 @@ class Arm:
         words, chosen = variants(args)[variant]
         mine = ["--batch_size", head["batch_size"], "--dataroot", images, *words]
         self.opt = train_options(args, head["model"], *mine)
-        self.opt.speed = chosen or self.opt.speed
+        set_facts(self.opt, speed=chosen or run_facts(self.opt).speed)
         self.device, self.count, self.block = self.opt.device, 0, 1
         self.seconds, self.fed, self.waiting, self.memory = [], [], [], 0
         with hushed():
@@ -158,7 +159,7 @@ class Arm:
             losses = dict(self.model.get_current_losses())
         except UserError as error:
             return {"failed": short(error)}
-        row = {"speed": self.opt.speed, "samples": self.seconds, "steps_each": self.block, "losses": losses}
+        row = {"speed": run_facts(self.opt).speed, "samples": self.seconds, "steps_each": self.block, "losses": losses}
         return {**row, "fed": self.fed, "waiting": self.waiting, "memory": self.memory}
 
 
@@ -287,7 +288,8 @@ def count_step(args, model: str) -> dict:
     """Count FLOPs and bytes of a float32 step on one image, on the meta device."""
     opt = train_options(args, model, "--batch_size", 1)
     batch = {key: value.to("meta") if torch.is_tensor(value) else value for key, value in make_batch(opt, 0).items()}
-    opt.device, opt.gpu_ids, opt.speed = torch.device("meta"), [], "fp32"
+    opt.device, opt.gpu_ids = torch.device("meta"), []
+    set_facts(opt, speed="fp32")
     with hushed(), opt.device:
         net = create_model(opt)
         net.setup(opt)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import math
 import os
 import re
@@ -24,6 +23,7 @@ from util.loggers.visuals import stretched, to_pictures
 from util.pages.document import HTML
 from util.pages.results_writer import name_rows
 from util.runtime import seeds
+from util.runtime.run_facts import run_facts, with_values
 from util.speed.batching import batch_size, in_batches
 
 LABEL = re.compile(r"(.*)_((?:fake|real)(?:_[A-Za-z0-9]+)?(?:_rgb)?)\.png", re.DOTALL)
@@ -157,7 +157,7 @@ def side(folder: Path, label: str | None, kind: str) -> tuple[dict[str, Path], s
 
 def of_experiment(opt, args) -> Task:
     """Prepare to translate a data set as test.py does, without writing the results."""
-    if "num_test" not in opt.given:
+    if "num_test" not in run_facts(opt).typed:
         opt.num_test = math.inf
     if not (Path(opt.checkpoints_dir) / opt.name).is_dir():
         raise UserError(
@@ -165,7 +165,7 @@ def of_experiment(opt, args) -> Task:
         )
     if opt.dataset_mode == "single":
         raise UserError(f"--model {opt.model} --dataset_mode single: there is no truth; give the training's --model")
-    one_by_one = argparse.Namespace(**{**vars(opt), "batch_size": 1, "num_threads": loading_processes(opt)})
+    one_by_one = with_values(opt, batch_size=1, num_threads=loading_processes(opt))
     dataset, model = create_dataset(one_by_one), create_model(opt)
     model.setup(opt)
     if opt.eval:

@@ -36,7 +36,7 @@ from faults import hostile  # noqa: E402
 from faults.images import Outcome, read_all  # noqa: E402
 
 from models import networks  # noqa: E402
-from models.architecture import shown_by  # noqa: E402
+from models.architecture import read_architecture  # noqa: E402
 from util.checkpoint.checkpointer import Checkpointer  # noqa: E402
 from util.checkpoint.progress import Progress  # noqa: E402
 from util.checkpoint.safe_reader import read  # noqa: E402
@@ -62,7 +62,7 @@ class Run:
     """What a training has that a checkpoint restores: a network, Adam, a pool, a plateau."""
 
     def __init__(self, folder: Path, parts: str = "net state"):
-        self.opt = Namespace(epoch_count=1, given=frozenset())
+        self.opt = Namespace(epoch_count=1)
         self.device, self.progress = torch.device("cpu"), Progress()
         self.parts = parts
         self.net = network()
@@ -74,7 +74,7 @@ class Run:
 
     def load(self) -> None:
         """Load the networks, and go on from the state."""
-        shown_by({"G": self.checkpoints.net_path("latest", "G")})
+        read_architecture({"G": self.checkpoints.net_path("latest", "G")})
         if "net" in self.parts:
             self.checkpoints.load_networks("latest", {"G": self.net})
         if "state" in self.parts:

@@ -186,7 +186,7 @@ def test_a_discriminator_that_does_not_fit_names_the_flags_too():
     assert explain_misfit(net, discriminator(ndf=8).state_dict()) == (
         "it was trained with --netD basic --ndf 8 --n_layers_D 3: type that"
     )
-    assert "it judges 6 channels, and 3 are judged here" in explain_misfit(
+    assert "it takes 6 channels, this run's discriminator 3" in explain_misfit(
         discriminator(), discriminator(channels=6).state_dict()
     )
     assert explain_misfit(net, generator().state_dict()) == "it holds a generator"
@@ -298,7 +298,7 @@ def test_direction_takes_one_side_of_a_cyclegan(away, capsys, trained):
         create_model(opt).setup(opt)
         out = capsys.readouterr().out
         assert f"--direction {opt.direction} takes checkpoints/x/latest_net_G{opt.model_suffix}.pth\n" in out
-        assert "goes before" not in out
+        assert "wins over" not in out
     opt = parse_test("--name x --model test --model_suffix _B --direction " + (trained or "AtoB"))
     assert (opt.model_suffix, opt.input_nc, opt.output_nc) == ("_B", 3, 1)
     put(away / "checkpoints/x", G=generator(channels=(3, 3), device="cpu"))
@@ -308,7 +308,7 @@ def test_direction_takes_one_side_of_a_cyclegan(away, capsys, trained):
 def test_a_side_that_is_not_there_names_the_direction_that_is(away, capsys):
     put(away / "checkpoints/x", G_B=generator(device="cpu"))
     error = refused(capsys, parse_test, "--name x")
-    assert "--direction AtoB takes checkpoints/x/latest_net_G_A.pth, which is not there" in error
+    assert "--direction AtoB takes checkpoints/x/latest_net_G_A.pth, which does not exist" in error
     assert "--direction BtoA takes G_B" in error
     assert parse_test("--name x --direction BtoA").model_suffix == "_B"
 
@@ -361,7 +361,7 @@ def test_a_flag_that_contradicts_the_file_is_refused_with_the_value_that_fits(aw
         assert refused(capsys, parse_test, f"--name x --model {model} {typed}").endswith(f"error: {expected}")
         opt = parse_test(f"--name x --model {model} {right}")
         assert (opt.netG, opt.norm, opt.ngf, opt.input_nc, opt.output_nc) == ("unet_32", "batch", 4, 1, 3)
-        assert (f"{path} goes before train_opt.json" in capsys.readouterr().out) == saved
+        assert (f"{path} wins over train_opt.json" in capsys.readouterr().out) == saved
     both = refused(capsys, parse_test, "--name x --model pix2pix --ngf 64 --norm none")
     assert "--ngf 64 does not fit" in both
     assert "--norm none does not fit" in both
@@ -539,7 +539,7 @@ def results(tree, name, folder="results"):
 def test_testing_needs_the_name_alone_for_every_model(tree, model):
     out = type_well(f"test.py --name {model} --dataroot {data_of(model)}", tree)
     assert "inferred" not in out  # it is known
-    assert "goes before" not in out
+    assert "wins over" not in out
     assert len(results(tree, model)) == {"cycle_gan": 6}.get(model, 3)
 
 

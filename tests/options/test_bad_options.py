@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from terminal import TINY, copy_tree, type_fast
 
 import data
-from options.base_options import CHOICES
 from options.parser import size_or_inf
 from options.test_options import TestOptions
 from options.train_options import TrainOptions
@@ -160,12 +159,12 @@ OWN = {
 }
 
 
-def values(action) -> list[str]:
+def values(action, row) -> list[str]:
     """The words that may follow an option."""
     if action.dest in OWN:
         return OWN[action.dest]
-    if action.dest in CHOICES:
-        return [*CHOICES[action.dest], "nope", "", str(next(iter(CHOICES[action.dest]))).upper()]
+    if row and row.values:
+        return [*row.values, "nope", "", str(next(iter(row.values))).upper()]
     return {int: WHOLE, float: REAL, size_or_inf: SIZE}.get(action.type, TEXT)
 
 
@@ -175,7 +174,7 @@ def flags(options, base: str):
     options.gather_options()
     actions = [action for action in options.parser._actions if action.dest != "help"]
     assert len(actions) > 40
-    with_value = {a.option_strings[0]: values(a) for a in actions if a.nargs != 0}
+    with_value = {a.option_strings[0]: values(a, options.parser.row(a)) for a in actions if a.nargs != 0}
     elsewhere = ("--use_wandb", "--use_tensorboard")  # start services, or need what may not be installed
     alone = [a.option_strings[0] for a in actions if a.nargs == 0 and a.option_strings[0] not in elsewhere]
     typed = st.sampled_from(sorted(with_value)).flatmap(

@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from options.legacy import REFERENCE, modernise
+from options.legacy import modernise
 from options.test_options import TestOptions as TestingOptions
 from options.train_options import TrainOptions
 
@@ -101,7 +101,7 @@ def test_the_whole_count_of_options_stays_below_95():
         names |= set(raw(TrainOptions, f"--model {model}"))
     for model in ("test", "pix2pix"):
         names |= set(raw(TestingOptions, f"--model {model}"))
-    assert names >= REFERENCE - {"new_dataset_option"}
+    assert names >= {*BASE, *TRAIN, *TEST}
     assert len(names) < 95
 
 
@@ -155,7 +155,7 @@ def test_old_names_of_testing_work_and_are_hidden_from_help(capsys):
 
 
 def test_an_option_of_a_plugin_is_not_taken_for_an_old_name():
-    assert modernise(["--niter", "3", "--no_lsgan"], {"niter", "no_lsgan", "n_epochs"}) == [
+    assert modernise(["--niter", "3", "--no_lsgan"], {"niter", "no_lsgan", "n_epochs"}, set()) == [
         "--niter",
         "3",
         "--no_lsgan",
@@ -204,7 +204,7 @@ def test_a_bad_value_is_refused_with_the_allowed_ones(line, hint, capsys):
         ("--save_epoch_freq 0", "at least 1"),
         ("--max_dataset_size -3", "--max_dataset_size"),
         ("--max_dataset_size 0", "--max_dataset_size"),
-        ("--lr -1", "--lr -1.0: at least 0"),
+        ("--lr -1", "--lr -1.0: must be at least 0"),
         ("--beta1 2", "--beta1 2.0"),
         ("--pool_size -1", "--pool_size -1"),
         ("--n_epochs_decay -5", "--n_epochs_decay -5"),
@@ -326,7 +326,7 @@ def test_a_continued_run_keeps_its_options_and_what_is_typed_wins():
     first = vars(train(f"--name x {typed} --n_epochs 7 --load_iter 3"))
     again = vars(train("--name x --continue_train --lambda_L1 60"))
     changed = {name for name in first if first[name] != again[name]}
-    assert changed == {"lambda_L1", "continue_train", "load_iter", "given", "typed", "differing"}
+    assert changed == {"lambda_L1", "continue_train", "load_iter"}
 
 
 def test_a_start_that_fails_leaves_the_options_of_trained_networks_alone(tmp_path):

@@ -13,6 +13,7 @@ from util.checkpoint.progress import Best, Progress
 from util.errors import UserError, warn
 from util.image_pool import ImagePool
 from util.runtime import processes
+from util.runtime.run_facts import run_facts
 
 FORMAT = 1  # of the state; loading refuses a greater one
 
@@ -46,7 +47,7 @@ def restore_training_state(model, prefix: str) -> dict:
     With `--epoch_count N` training continues as epoch N. This run's learning rates and betas win over the saved ones.
     Raises UserError when neither the checkpoint nor `--epoch_count` gives the epoch.
     """
-    opt, given = model.opt, "epoch_count" in getattr(model.opt, "given", ())
+    opt, given = model.opt, "epoch_count" in run_facts(model.opt).typed
     state = model.checkpoints.load_state(prefix)
     path = model.checkpoints.state_path(prefix)
     if state is None and not given:

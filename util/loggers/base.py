@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from util.errors import UserError
+from util.runtime.run_facts import run_facts
 
 Say = Callable[[str], None]
 Pictures = dict[str, list[np.ndarray]]  # label -> one uint8 array (H, W, 3) per item of the batch
@@ -71,8 +72,8 @@ class Guard:
 def plain_options(opt: argparse.Namespace) -> dict[str, object]:
     """Return the options as values that every logger takes."""
     plain = (bool, int, float, str, type(None))
-    options = {key: value for key, value in sorted(vars(opt).items()) if key not in ("given", "typed", "differing")}
-    return {key: value if isinstance(value, plain) else str(value) for key, value in options.items()}
+    options = {**vars(opt), "speed": run_facts(opt).speed}
+    return {key: value if isinstance(value, plain) else str(value) for key, value in sorted(options.items())}
 
 
 def scalars(step: Step, losses: dict[str, float]) -> dict[str, float]:

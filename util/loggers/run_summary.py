@@ -11,13 +11,14 @@ from pathlib import Path
 import torch
 
 from util.runtime import processes
+from util.runtime.run_facts import run_facts
 
 SHOWN = ("name", "model", "gpu_ids")  # shown in other places
 
 
 def command(opt) -> str:
     """Return the command line, as typed if that is known."""
-    typed = [str(word) for word in getattr(opt, "typed", ())]
+    typed = [str(word) for word in run_facts(opt).words]
     program = Path(sys.argv[0]).name if typed == sys.argv[1:] else ""
     if not program.endswith(".py"):  # a notebook
         program = "train.py" if getattr(opt, "isTrain", True) else "test.py"
@@ -28,7 +29,7 @@ def command(opt) -> str:
 
 def given(opt) -> dict[str, object]:
     """Return the options of the command line by name."""
-    names = sorted(set(getattr(opt, "given", ())) - {*SHOWN})
+    names = sorted(run_facts(opt).typed - {*SHOWN})
     plain = (bool, int, float, str, type(None))
     values = {name: getattr(opt, name) for name in names if hasattr(opt, name)}
     return {name: value if isinstance(value, plain) else str(value) for name, value in values.items()}

@@ -19,6 +19,7 @@ import numpy as np
 from util.loggers.base import Pictures, Say, Sink, Step
 from util.loggers.run_summary import run_header
 from util.loggers.visuals import contact_sheet
+from util.runtime.run_facts import run_facts
 
 TIMEOUT = 1.0  # seconds, of every request to the server
 Cells = list[tuple[str, np.ndarray]]
@@ -51,7 +52,7 @@ class VisdomSink(Sink):
         self.thread = threading.Thread(target=self._work, name="visdom", daemon=True)
         self.thread.start()
         atexit.register(self.close)
-        differing = {name: value for name, (value, _) in getattr(opt, "differing", {}).items()}
+        differing = {name: value for name, (value, _) in run_facts(opt).differing.items()}
         header = run_header(opt)
         self._put(self._draw_header, header, {**header["options"], **differing})
 

@@ -25,10 +25,10 @@ from util.loggers.visuals import file_label, stretched, three_channels
 from util.monitor.validation import is_paired
 from util.pages.data_file import PageData
 from util.pages.document import HTML, script, shown, unbroken
+from util.runtime.run_facts import run_facts
 
 ROOT = Path(__file__).resolve().parents[2]
 THUMB = 128  # pixels, the height of thumbnails
-SET = ("num_threads", "seed", "serial_batches", "no_flip", "compare")  # by test.py itself, or no matter of results
 FILE = re.compile(r"(.+)_((?:real|fake|rec|idt)(?:_\w+)?)\.png")
 
 
@@ -222,7 +222,8 @@ def list_pictures(folder: Path, target: Path) -> str:
 
 def page_of(opt, web_dir: Path, about: dict, count: int, total: int) -> ResultsPage:
     """Begin the page of `count` of `total` images; `about` is what `compared` returned."""
-    about = {"paired": is_paired(opt), "width": opt.display_winsize if "display_winsize" in opt.given else 0, **about}
+    width = opt.display_winsize if "display_winsize" in run_facts(opt).typed else 0
+    about = {"paired": is_paired(opt), "width": width, **about}
     roots = [Path(opt.dataroot) / f"{opt.phase}{domain}" for domain in ("", "A", "B")]
     title = f"Experiment = {opt.name}, Phase = {opt.phase}, Epoch = {opt.epoch}"
     return ResultsPage(
@@ -238,12 +239,9 @@ def head_of(opt, web_dir: Path, count: int, total: int) -> tags.header:
         "Checkpoint": checkpoint_of(opt),
     }
     made = f"Made {time.strftime('%Y-%m-%d %H:%M')} on {run_summary.device_name(opt)} with {versions()}."
-    chosen = {
-        name: both for name, both in getattr(opt, "differing", {}).items() if name in opt.given or name not in SET
-    }
     rows = [
         tags.tr(tags.th(f"--{name}", scope="row"), tags.td(shown(value)), tags.td(shown(default)))
-        for name, (value, default) in chosen.items()
+        for name, (value, default) in run_facts(opt).differing.items()
     ]
     header = tags.header(tags.h1(shown(opt.name), tags.small(f" {shown(opt.phase)}, epoch {shown(opt.epoch)}")))
     terms = header.add(tags.dl(cls="facts"))

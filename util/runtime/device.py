@@ -34,13 +34,18 @@ def choose_algorithms(sizes_repeat: bool, deterministic: bool) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
 
 
-def device_of(gpu_ids: str | None) -> torch.device:
-    """Return the device for a script's `--gpu_ids`: a list's first GPU, -1 the CPU, None the best of the machine."""
+def read_gpu_ids(text: str) -> list[int]:
+    """Read the numbers of GPUs in `--gpu_ids`; negative ones mean the CPU. Raise UserError for others."""
     try:
-        ids = None if gpu_ids is None else [int(i) for i in gpu_ids.split(",") if i.strip() and int(i) >= 0]
+        ids = [int(i) for i in text.split(",") if i.strip() and int(i) >= 0]
     except ValueError:
-        raise UserError(f"--gpu_ids {printable(gpu_ids)}: a GPU's number, or -1 for the CPU") from None
+        raise UserError(f"--gpu_ids {printable(text)}: a GPU's number, or -1 for the CPU") from None
     count = torch.cuda.device_count()
     if ids and count and ids[0] >= count:
-        raise UserError(f"--gpu_ids {gpu_ids}: this machine has {count} GPU(s), numbered from 0")
-    return choose_device(ids)
+        raise UserError(f"--gpu_ids {text}: this machine has {count} GPU(s), numbered from 0")
+    return ids
+
+
+def device_of(gpu_ids: str | None) -> torch.device:
+    """Return the device of a script's `--gpu_ids`: the first GPU of the list; -1: the CPU; None: whatever exists."""
+    return choose_device(None if gpu_ids is None else read_gpu_ids(gpu_ids))

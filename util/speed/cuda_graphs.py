@@ -15,6 +15,7 @@ import torch
 
 from util.errors import UserError
 from util.image_pool import ImagePool, Swap
+from util.runtime.run_facts import run_facts
 from util.runtime.step_part import StepPart
 
 WARM_UP = 3  # steps before the recording: kernels are chosen and compiled in them, Adam's moments made
@@ -121,9 +122,10 @@ class CapturedStep:
                 self.graph.record(step)
         except RuntimeError as error:
             reasons = [str(reason).splitlines()[0] for reason in (error.__context__, error) if reason]
+            precision = run_facts(model.opt).speed.split()[0]
             raise UserError(
                 f"--fast: the training step can't be captured ({'; '.join(reasons)}). Type --precision "
-                f"{model.opt.speed.split()[0]} in place of --fast. Nothing was lost: it was step {WARM_UP + 1}"
+                f"{precision} in place of --fast. Nothing was lost: it was step {WARM_UP + 1}"
             ) from error
         self.images = images
         self.results = {name: value for name, value in vars(model).items() if before.get(name) is not value}

@@ -11,11 +11,12 @@ from typing import NamedTuple
 import torch
 
 from util.runtime import processes
+from util.runtime.run_facts import run_facts
 from util.speed.precision import DTYPES, best_precision, why_not_fp16, why_slow
 
 
 class Speed(NamedTuple):
-    """The ingredients of a run; `opt.speed` holds them as words, such as `bf16 channels_last compile capture cuda`."""
+    """The ingredients of a run; words name them, such as `bf16 channels_last compile capture cuda`."""
 
     dtype: torch.dtype = torch.float32  # inside the networks
     channels_last: bool = False
@@ -24,23 +25,24 @@ class Speed(NamedTuple):
 
 
 def speed_of(opt) -> Speed:
-    """Return the ingredients that a run's options hold; plain float32 if none were chosen."""
-    words = (getattr(opt, "speed", "") or "fp32").split()
+    """Return the ingredients of a run; options that were not parsed have their precision alone."""
+    precision = getattr(opt, "precision", "fp32")
+    words = (run_facts(opt).speed or (precision if precision in DTYPES else "fp32")).split()
     return Speed(DTYPES[words[0]], "channels_last" in words, "compile" in words, "capture" in words)
 
 
 def choose(opt, device: torch.device, saved: object = None) -> tuple[str, list[str]]:
-    """Return the words of `opt.speed` (precision, ingredients, device), and the lines to print about them.
+    """Return the words of a run (precision, ingredients, device), and the lines to print about them.
 
     A resumed run keeps its `saved` words, as long as it has the same kind of device and its options allow them.
     """
     if opt.precision not in DTYPES:  # a plug-in's own option of that name
         return "fp32", []
-    typed = getattr(opt, "given", ())
+    typed = run_facts(opt).typed
     if opt.fast is not True:
         return opt.precision, why_slow(opt.precision, device)
     before = saved.split() if isinstance(saved, str) else []
-    if before[-1:] != [device.type] or {"fast", "precision"} & set(typed) or ("fp16" in before and why_not_fp16(opt)):
+    if before[-1:] != [device.type] or {"fast", "precision"} & typed or ("fp16" in before and why_not_fp16(opt)):
         before = []
     precision, reason = best_precision(opt, device)
     if before or "precision" in typed:

@@ -26,6 +26,7 @@ from PIL import Image
 from util.errors import UserError
 from util.loggers import visdom
 from util.loggers.base import Step
+from util.runtime.run_facts import set_facts
 from util.visualizer import Visualizer
 
 SERVER = "from visdom.server.run_server import main; main()"  # `python -m visdom.server` would need a network
@@ -143,9 +144,8 @@ def test_visdom_shows_each_image_in_its_own_window_on_demand(tmp_path, server):
 def test_visdom_tells_what_the_run_is_and_nothing_of_it_runs(tmp_path, server):
     hostile = "<img src=x onerror=alert(1)>"
     words = ["--name", hostile, "--ngf", "8"]
-    opt = options(tmp_path, display_port=server, display_id=50, name=hostile, model="pix2pix", ngf=8, typed=words)
-    opt.differing = {"ngf": (8, 64)}
-    opt.given = frozenset(["name", "ngf"])
+    opt = options(tmp_path, display_port=server, display_id=50, name=hostile, model="pix2pix", ngf=8)
+    set_facts(opt, words=tuple(words), typed=frozenset(["name", "ngf"]), differing={"ngf": (8, 64)})
     Visualizer(opt).close()
     shown = window(server, "50 run")
     assert shown["title"] == f"{hostile} run"

@@ -271,19 +271,19 @@ def test_a_better_value_is_a_loss_that_fell_by_more_than_a_hundredth(metric, wor
         (
             "--best_metric psnr",
             "pix2pix",
-            r"--best_metric psnr goes by what is measured on the split `val`: add --val_freq 1",
+            r"--best_metric psnr needs measurements on the split `val`: add --val_freq 1",
         ),
-        ("--early_stop 3", "pix2pix", r"--early_stop 3 goes by .* add --val_freq 1"),
-        ("--lr_policy plateau", "pix2pix", r"--lr_policy plateau goes by .* add --val_freq 1"),
-        ("--lr_policy plateau --val_freq 2", "pix2pix", r"looks at every epoch: --val_freq 1, not 2"),
-        ("--val_freq 1 --best_metric pnsr", "pix2pix", r"allowed are l1, psnr.* Did you mean 'psnr'"),
+        ("--early_stop 3", "pix2pix", r"--early_stop 3 needs .* add --val_freq 1"),
+        ("--lr_policy plateau", "pix2pix", r"--lr_policy plateau needs .* add --val_freq 1"),
+        ("--lr_policy plateau --val_freq 2", "pix2pix", r"needs a measurement each epoch: --val_freq 1, not 2"),
+        ("--val_freq 1 --best_metric pnsr", "pix2pix", r"allowed: l1, psnr.* Did you mean 'psnr'"),
         (
             "--val_freq 1 --best_metric psnr",
             "cycle_gan",
-            r"compares each image with its truth, .* choose one of fid, kid",
+            r"compares each image with its ground truth, .* choose one of fid, kid",
         ),
-        ("--val_freq -1", "pix2pix", r"--val_freq -1: at least 0 is needed"),
-        ("--early_stop -2", "pix2pix", r"--early_stop -2: at least 0 is needed"),
+        ("--val_freq -1", "pix2pix", r"--val_freq -1: must be at least 0"),
+        ("--early_stop -2", "pix2pix", r"--early_stop -2: must be at least 0"),
     ],
 )
 def test_what_can_not_work_is_refused_as_it_is_typed(data, tmp_path, capsys, more, model, said):

@@ -14,6 +14,7 @@ from conftest import type_command
 from util.loggers.run_summary import run_header
 from util.pages.data_file import PageData, as_line
 from util.runtime.background import Background
+from util.runtime.run_facts import set_facts
 
 
 def filled(folder, count, room=10**6):
@@ -170,7 +171,8 @@ def test_a_header_has_the_command_as_typed_what_was_given_and_versions(monkeypat
     typed = ["--dataroot", "my photos", "--lr", "0.1", "--name", "x"]
     monkeypatch.setattr(sys, "argv", ["/somewhere/train.py", *typed])
     opt = argparse.Namespace(name="x", model="pix2pix", lr=0.1, dataroot="my photos", crop_size=256, isTrain=True)
-    vars(opt).update(typed=typed, given={"lr", "dataroot", "name"}, device=torch.device("cpu"))
+    opt.device = torch.device("cpu")
+    set_facts(opt, words=tuple(typed), typed=frozenset({"lr", "dataroot", "name"}))
     header = run_header(opt)
     assert header["command"] == "python train.py --dataroot 'my photos' --lr 0.1 --name x"
     assert header["options"] == {"dataroot": "my photos", "lr": 0.1}

@@ -18,6 +18,7 @@ from models import layers, networks, shared_passes
 from models.cycle_gan_model import CycleGANModel
 from util.errors import UserError
 from util.runtime import seeds
+from util.runtime.run_facts import Options, run_facts, set_facts
 from util.speed import plan
 from util.speed.acceleration import accelerate
 
@@ -45,7 +46,7 @@ def data(tmp_path_factory):
 
 
 def made_fast(words, folder, speed_words, monkeypatch):
-    """Make a model as for `opt.speed = speed_words`."""
+    """Make a model whose run is made fast by `speed_words`."""
     with monkeypatch.context() as patched:
         patched.setattr(plan, "choose", lambda opt, device, saved=None: (speed_words, []))
         return make_model(f"{SMALL} {words} --name {speed_words.replace(' ', '_')}", folder)
@@ -345,13 +346,15 @@ def test_a_checkpointed_run_is_the_same_run(data, tmp_path):
 # ---- what --fast chooses ----
 
 
-def options(**changes):
+def options(typed=(), **changes):
     values = {
-        "fast": True, "precision": "fp32", "given": frozenset(), "isTrain": True, "preprocess": "resize_and_crop",
+        "fast": True, "precision": "fp32", "isTrain": True, "preprocess": "resize_and_crop",
         "netG": "resnet_9blocks", "grad_accum": 1, "grad_checkpoint": False, "gan_mode": "lsgan",
         "deterministic": False,
     }  # fmt: skip
-    return Namespace(**{**values, **changes})
+    opt = Options(**{**values, **changes})
+    set_facts(opt, typed=frozenset(typed))
+    return opt
 
 
 @pytest.mark.parametrize(
@@ -360,7 +363,7 @@ def options(**changes):
         ({}, (9, 0), "bf16 channels_last compile capture cuda", "this GPU has bfloat16 units"),
         ({}, (7, 5), "fp16 channels_last compile capture cuda", "float16 units, and none for bfloat16"),
         ({}, (6, 1), "fp32 capture cuda", "capability 6.1"),
-        ({"given": {"precision"}}, (9, 0), "fp32 compile capture cuda", "as typed"),
+        ({"typed": {"precision"}}, (9, 0), "fp32 compile capture cuda", "as typed"),
         ({"preprocess": "none"}, (9, 0), "bf16 cuda", "sizes vary with --preprocess none"),
         ({"preprocess": "none", "netG": "unet_256"}, (9, 0), "bf16 channels_last cuda", "no compiled networks (sizes"),
         ({"gan_mode": "wgangp"}, (7, 0), "fp32 cuda", "float16's scale does not survive"),
@@ -390,7 +393,7 @@ def test_a_run_that_goes_on_keeps_its_words_but_for_what_its_options_forbid_now(
     assert plan.choose(options(netG="unet_256", grad_accum=2), gpu, saved)[0] == "bf16 channels_last compile cuda"
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert plan.choose(options(netG="unet_256"), gpu, saved)[0] == "fp16 channels_last cuda"
-    assert plan.choose(options(given={"fast"}), gpu, saved)[0] == "bf16 channels_last compile cuda"
+    assert plan.choose(options(typed={"fast"}), gpu, saved)[0] == "bf16 channels_last compile cuda"
     assert plan.choose(options(), gpu, "fp32 cpu")[0] == "bf16 channels_last compile cuda"
 
 
@@ -433,14 +436,14 @@ def test_a_plug_in_s_own_precision_is_its_own(tmp_path, monkeypatch):
     monkeypatch.setattr(Pix2PixModel, "modify_commandline_options", with_own)
     words = f"--dataroot nowhere --model pix2pix --precision 16 --gpu_ids -1 --checkpoints_dir {tmp_path}"
     opt = TrainOptions(words).parse()
-    assert (opt.precision, opt.speed) == (16, "fp32")
+    assert (opt.precision, run_facts(opt).speed) == (16, "fp32")
 
 
 def test_a_wrong_precision_is_told_the_right_ones(data, tmp_path):
     line = f"--dataroot {data / 'pairs'} --model pix2pix --checkpoints_dir {tmp_path} --precision bf15"
     done = type_fast(f"train.py {line}", ROOT)
     assert done.returncode == 2
-    assert "allowed are fp32, bf16, fp16. Did you mean 'bf16'?" in done.stderr
+    assert "allowed: fp32, bf16, fp16. Did you mean 'bf16'?" in done.stderr
 
 
 def test_fast_and_precision_translate_too(data, tmp_path):

@@ -1,0 +1,44 @@
+"""Facts of a run beside its options: the words typed, the values that differ from the defaults, how it is made fast.
+
+`parse()` returns `opt` alone, and scripts of users pass only `opt` on to models and loggers. The facts therefore travel
+with it, but not among the options: `vars(opt)` does not contain them. `run_facts(opt)` returns them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+from dataclasses import dataclass, field, replace
+
+
+class Options(argparse.Namespace):
+    """Parsed options; the facts of their run lie beside them."""
+
+    __slots__ = ("_facts",)
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """Facts that the command line and the machine decide; empty for options that were not parsed."""
+
+    words: tuple[str, ...] = ()  # the command line
+    typed: frozenset[str] = frozenset()  # names of the options in it
+    differing: dict[str, tuple] = field(default_factory=dict)  # option -> (value, default) where these differ
+    speed: str = ""  # see util.speed.plan.choose
+
+
+def run_facts(opt) -> RunFacts:
+    """Return the facts of a run; empty ones for options that a notebook made itself."""
+    return getattr(opt, "_facts", None) or RunFacts()
+
+
+def set_facts(opt: Options, **facts) -> None:
+    """Add or change facts of a run."""
+    opt._facts = replace(run_facts(opt), **facts)
+
+
+def with_values(opt, **values):
+    """Return a copy of the options with other values and the same facts."""
+    other = copy.copy(opt)
+    vars(other).update(values)
+    return other
