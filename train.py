@@ -4,7 +4,7 @@
     python train.py --dataroot ./datasets/maps --name maps_cyclegan --model cycle_gan
     torchrun --nproc_per_node 2 train.py --dataroot ... (two GPUs)
 
-`--continue_train` goes on where the last checkpoint was saved. docs/options.md describes every option.
+`--continue_train` resumes from the last checkpoint. docs/options.md describes every option.
 """
 
 import time
@@ -28,50 +28,19 @@ def train(opt):
     dataset = create_dataset(opt)
     print(f"The number of training images = {len(dataset)}")
     model = create_model(opt)
-    model.setup(opt)  # loads networks and training state if training goes on
+    model.setup(opt)  # also loads networks and training state to resume
     progress, last_epoch = model.progress, opt.n_epochs + opt.n_epochs_decay
     if progress.epoch > last_epoch:
         raise UserError(nothing_left(progress.epoch, opt))
     val_set = create_dataset(in_validation(opt), shared=False) if opt.val_freq else None
     validate = Validation(opt, model, val_set)
     check_disk(opt, model, len(dataset))
-    record(opt)  # the networks fit them
+    record(opt)  # now that the networks fit them
     with closing(Visualizer(opt)) as visualizer, Interrupts() as interrupts, Saver(model, visualizer.flush) as save:
         visualizer.resume(progress, model.optimizers)
-
         for epoch in range(progress.epoch, last_epoch + 1):
             start = time.time()
-            visualizer.reset()
-            dataset.set_epoch(epoch, start=progress.epoch_iter)
-
-            for batch in visualizer.track(dataset, progress):
-                part = dataset.step_part  # one of several with --grad_accum, else a whole step
-                model.begin_batch(part)
-                progress.advance(opt.batch_size * processes.world_size(), begins=part.first)
-                seeds.seed_all(opt.seed, "step", processes.rank(), progress.total_iters)
-                model.set_input(batch)
-                model.optimize_parameters()
-                if not part.last:
-                    continue  # --grad_accum: further batches belong to this step
-
-                if progress.passed(opt.display_freq):
-                    model.compute_visuals()
-                    visuals, save_result = model.get_current_visuals(), progress.passed(opt.update_html_freq)
-                    visualizer.display_current_results(visuals, epoch, progress.total_iters, save_result)
-
-                if progress.passed(opt.print_freq):
-                    losses = model.get_current_losses()
-                    visualizer.print_current_losses(epoch, progress.epoch_iter, losses, *visualizer.timing())
-                    visualizer.plot_current_losses(progress.total_iters, losses)
-
-                if progress.passed(opt.save_latest_freq):
-                    visualizer.say(f"saving the latest model (epoch {epoch}, total_iters {progress.total_iters})")
-                    save(f"iter_{progress.total_iters}" if opt.save_by_iter else "latest")
-
-                if interrupts.requested():
-                    save("latest")
-                    interrupts.leave()
-
+            train_epoch(opt, dataset, model, visualizer, save, interrupts)
             validate(epoch, visualizer)
             model.update_learning_rate()
             progress.next_epoch()
@@ -81,13 +50,39 @@ def train(opt):
             if epoch % opt.save_epoch_freq == 0 or last:
                 visualizer.say(f"saving the model at the end of epoch {epoch}, iters {progress.total_iters}")
                 save(epoch)
-                save("latest")  # last: a run that is killed in between trains this epoch once more, and saves both
+                save("latest")  # after it: a run killed between the two trains this epoch again, and saves both
             visualizer.say(f"End of epoch {epoch} / {last_epoch} \t Time Taken: {time.time() - start:.0f} sec")
             if last:
                 break
-            if interrupts.requested():
-                save("latest")
-                interrupts.leave()
+            interrupts.leave_if_requested(save)
+
+
+def train_epoch(opt, dataset, model, visualizer, save, interrupts):
+    """Train on the rest of an epoch; show, print and save after every so many images."""
+    progress = model.progress
+    visualizer.reset()
+    dataset.set_epoch(progress.epoch, start=progress.epoch_iter)
+    for batch in visualizer.track(dataset, progress):
+        part = dataset.step_part  # the whole of an optimizer step, or with --grad_accum one of its batches
+        model.begin_batch(part)
+        progress.advance(opt.batch_size * processes.world_size(), begins=part.first)
+        seeds.seed_all(opt.seed, "step", processes.rank(), progress.total_iters)
+        model.set_input(batch)
+        model.optimize_parameters()
+        if not part.last:
+            continue
+        if progress.passed(opt.display_freq):
+            model.compute_visuals()
+            visuals, save_result = model.get_current_visuals(), progress.passed(opt.update_html_freq)
+            visualizer.display_current_results(visuals, progress.epoch, progress.total_iters, save_result)
+        if progress.passed(opt.print_freq):
+            losses = model.get_current_losses()
+            visualizer.print_current_losses(progress.epoch, progress.epoch_iter, losses, *visualizer.timing())
+            visualizer.plot_current_losses(progress.total_iters, losses)
+        if progress.passed(opt.save_latest_freq):
+            visualizer.say(f"saving the latest model (epoch {progress.epoch}, total_iters {progress.total_iters})")
+            save(f"iter_{progress.total_iters}" if opt.save_by_iter else "latest")
+        interrupts.leave_if_requested(save)
 
 
 if __name__ == "__main__":

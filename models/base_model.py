@@ -24,19 +24,18 @@ from util.speed.acceleration import GradientScale, accelerate
 
 
 class BaseModel(ModelFiles, ABC):
-    """A subclass calls `BaseModel.__init__(self, opt)` first and then fills four lists:
+    """A subclass defines set_input, forward, optimize_parameters, and modify_commandline_options for its own options.
 
+    Its constructor calls `BaseModel.__init__(self, opt)` first and then fills four lists:
     - model_names: network X is the attribute `netX` and the file `{prefix}_net_X.pth`
     - optimizers: one for each group of networks that is updated together
     - loss_names: loss X is the attribute `loss_X`, a scalar tensor or a number
     - visual_names: image X is the attribute `X`, (N, C, H, W) in [-1, 1]
-
-    It defines set_input, forward and optimize_parameters, and modify_commandline_options for its own options.
     """
 
     metric = 0  # lr_policy plateau waits for this to stop falling; a model that has a metric sets it
     step_part = StepPart()  # what the current batch is of an optimizer step
-    captured_step: cuda_graphs.CapturedStep | None = None
+    captured_step = None  # or a util.speed.cuda_graphs.CapturedStep
 
     def __init__(self, opt):
         self.opt = opt
@@ -77,14 +76,12 @@ class BaseModel(ModelFiles, ABC):
 
     def setup(self, opt):
         """Make the new model ready for training or testing."""
-        resume = self.isTrain and opt.continue_train
-        self._load_initial_weights(resume)
+        self._load_initial_weights()
         self._prepare_networks()
         if self.isTrain:
             self._watch_optimizers()
-            self._restore_training_state(resume)
-            if plan.speed_of(opt).captured:
-                self.captured_step = cuda_graphs.make_captured_step(self)
+            self._restore_training_state()
+            self.captured_step = cuda_graphs.make_captured_step(self) if plan.speed_of(opt).captured else None
         self.print_networks(opt.verbose)
 
     def _prepare_networks(self):
@@ -119,8 +116,9 @@ class BaseModel(ModelFiles, ABC):
         for name, net in self.networks().items():
             if verbose:
                 print(net)
-            millions = sum(p.numel() for p in net.parameters()) / 1e6
-            print(f"[Network {name}] Total number of parameters : {millions:.3f} M")
+            print(
+                f"[Network {name}] Total number of parameters : {sum(p.numel() for p in net.parameters()) / 1e6:.3f} M"
+            )
         print("------------------------------")
 
     # ---- one step ----
@@ -151,22 +149,19 @@ class BaseModel(ModelFiles, ABC):
     def gradient_penalty(self, netD, real, fake):
         """Return wgangp's penalty on D's gradient between real and fake images, 0 for other objectives."""
         weight = getattr(self.opt, "lambda_gp", 0.0) if self.opt.gan_mode == "wgangp" else 0.0
-        # Without DDP's wrapper, which does not allow differentiating a gradient.
-        return losses.cal_gradient_penalty(unwrap(netD), real, fake.detach(), self.device, lambda_gp=weight)[0]
+        netD = unwrap(netD)  # DDP's wrapper does not allow differentiating a gradient
+        return losses.cal_gradient_penalty(netD, real, fake.detach(), self.device, lambda_gp=weight)[0]
 
     def set_requires_grad(self, nets, requires_grad=False):
         """Freeze or unfreeze one network or a list of them."""
-        for net in nets if isinstance(nets, list) else [nets]:
-            if net is not None:
-                net.requires_grad_(requires_grad)
+        for net in filter(None, nets if isinstance(nets, list) else [nets]):
+            net.requires_grad_(requires_grad)
 
     def update_learning_rate(self):
         """Step the schedulers, at the end of an epoch."""
-        metric = None
-        if self.opt.lr_policy == "plateau" and ("metric" in vars(self) or type(self).metric is not BaseModel.metric):
-            # One for all processes: different learning rates would drive their copies of the weights apart.
-            metric = processes.from_main(float(self.metric))
-        schedulers.step_all(self.schedulers, metric)
+        has_metric = "metric" in vars(self) or type(self).metric is not BaseModel.metric
+        plateau = self.opt.lr_policy == "plateau" and has_metric
+        schedulers.step_all(self.schedulers, processes.from_main(float(self.metric)) if plateau else None)
 
     # ---- using and showing ----
 
@@ -201,9 +196,7 @@ class BaseModel(ModelFiles, ABC):
         """Return the losses by name, as floats, averaged over torchrun's processes. Waits for the device."""
         names = [name for name in self.loss_names if isinstance(name, str)]
         losses = [torch.as_tensor(getattr(self, "loss_" + name)).detach().reshape(()) for name in names]
-        if not losses:
-            return OrderedDict()
-        values = torch.stack([loss.to(self.device, torch.float32) for loss in losses])
-        values = processes.average(values, self.step_part.share)
+        losses = [loss.to(self.device, torch.float32) for loss in losses]
+        values = processes.average(torch.stack(losses), self.step_part.share) if losses else torch.empty(0)
         self.guard.check()
         return OrderedDict(zip(names, values.tolist(), strict=True))

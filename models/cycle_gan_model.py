@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+from functools import partial
 
 import torch
 
@@ -43,42 +43,30 @@ class CycleGANModel(BaseModel):
         self.visual_names = ["real_A", "fake_B", "rec_A"] + ["idt_B"] * identity
         self.visual_names += ["real_B", "fake_A", "rec_B"] + ["idt_A"] * identity
         self.model_names = ["G_A", "G_B", "D_A", "D_B"] if self.isTrain else ["G_A", "G_B"]
-
-        init = opt.init_type, opt.init_gain
-
-        def define_G(input_nc, output_nc):
-            return networks.define_G(input_nc, output_nc, opt.ngf, opt.netG, opt.norm, not opt.no_dropout, *init)
-
-        self.netG_A = define_G(opt.input_nc, opt.output_nc)
-        self.netG_B = define_G(opt.output_nc, opt.input_nc)
+        generator = opt.ngf, opt.netG, opt.norm, not opt.no_dropout, opt.init_type, opt.init_gain
+        self.netG_A = networks.define_G(opt.input_nc, opt.output_nc, *generator)
+        self.netG_B = networks.define_G(opt.output_nc, opt.input_nc, *generator)
         if self.isTrain:
             if identity and opt.input_nc != opt.output_nc:
-                raise UserError(
-                    f"the identity loss needs --input_nc and --output_nc to be equal, got {opt.input_nc} and "
-                    f"{opt.output_nc}; turn it off by --lambda_identity 0"
-                )
+                channels = f"got {opt.input_nc} and {opt.output_nc}; turn it off by --lambda_identity 0"
+                raise UserError(f"the identity loss needs --input_nc and --output_nc to be equal, {channels}")
             self.define_training(opt)
 
     def define_training(self, opt):
         """Make the discriminators, histories of fakes, criteria and optimizers, which training alone needs."""
-        init = opt.init_type, opt.init_gain
-
-        def define_D(input_nc):
-            return networks.define_D(input_nc, opt.ndf, opt.netD, opt.n_layers_D, opt.norm, *init)
-
         self.shared_identity = None  # see `identity_images`
         self.lambda_GAN = getattr(opt, "lambda_GAN", 1.0)  # a subclass written for the reference may lack the option
-        self.netD_A = define_D(opt.output_nc)
-        self.netD_B = define_D(opt.input_nc)
+        discriminator = opt.ndf, opt.netD, opt.n_layers_D, opt.norm, opt.init_type, opt.init_gain
+        self.netD_A = networks.define_D(opt.output_nc, *discriminator)
+        self.netD_B = networks.define_D(opt.input_nc, *discriminator)
         self.fake_A_pool = ImagePool(opt.pool_size)
         self.fake_B_pool = ImagePool(opt.pool_size)
         self.criterionGAN = networks.GANLoss(opt.gan_mode).to(self.device)
         self.criterionCycle = torch.nn.L1Loss()
         self.criterionIdt = torch.nn.L1Loss()
-        G = itertools.chain(self.netG_A.parameters(), self.netG_B.parameters())
-        D = itertools.chain(self.netD_A.parameters(), self.netD_B.parameters())
-        self.optimizer_G = torch.optim.Adam(G, lr=opt.lr, betas=(opt.beta1, 0.999), fused=True)
-        self.optimizer_D = torch.optim.Adam(D, lr=opt.lr, betas=(opt.beta1, 0.999), fused=True)
+        adam = partial(torch.optim.Adam, lr=opt.lr, betas=(opt.beta1, 0.999), fused=True)
+        self.optimizer_G = adam([*self.netG_A.parameters(), *self.netG_B.parameters()])
+        self.optimizer_D = adam([*self.netD_A.parameters(), *self.netD_B.parameters()])
         self.optimizers = [self.optimizer_G, self.optimizer_D]
 
     def set_input(self, input):

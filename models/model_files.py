@@ -38,24 +38,27 @@ class ModelFiles:
         nets = {name + "_ema" * (averaged and name.startswith("G")): net for name, net in self.networks().items()}
         self.checkpoints.load_networks(str(prefix), nets, self._explain_misfit)
 
-    def _load_initial_weights(self, resume):
+    def _resumes(self) -> bool:
+        return self.isTrain and self.opt.continue_train
+
+    def _load_initial_weights(self):
         """Load a checkpoint to resume or to test, or the weights that `--init_from` names."""
         prefix = prefix_of(self.opt)
-        if resume:
+        if self._resumes():
             if processes.is_main():
                 self.checkpoints.finish_interrupted_save()
             processes.from_main(None)  # the other processes wait for that
-        if resume or not self.isTrain:
+        if self._resumes() or not self.isTrain:
             self.load_networks(prefix)
         elif getattr(self.opt, "init_from", ""):
             self._load_from(self.opt.init_from, prefix)
 
-    def _restore_training_state(self, resume):
+    def _restore_training_state(self):
         """Make the schedulers; when resuming, restore counters, optimizers, image pools and averages first."""
-        state = training_state.restore_training_state(self, prefix_of(self.opt)) if resume else {}
+        state = training_state.restore_training_state(self, prefix_of(self.opt)) if self._resumes() else {}
         self.schedulers = [get_scheduler(optimizer, self.opt) for optimizer in self.optimizers]
         training_state.restore_plateau_schedulers(self.schedulers, state.get("plateaus", []))
-        if resume and self.averages:
+        if self._resumes() and self.averages:
             load_averages(self.averages, self.checkpoints, prefix_of(self.opt))
 
     def _load_from(self, where, prefix):

@@ -231,7 +231,7 @@ def step_memory(model, batch: dict, training: bool) -> Memory:
             model.forward()
         return Memory(seen.peak, weights)
     for optimizer in model.optimizers:
-        optimizer.step = lambda *_, **__: None  # Adam's first step would make the moments, which are counted below
+        hide_gradients(optimizer)  # Adam's first step would make the moments, which are counted below
     with TensorBytes() as seen:
         for _ in range(2):  # the second meets the gradients that the first has left
             model.set_input(batch)
@@ -240,6 +240,24 @@ def step_memory(model, batch: dict, training: bool) -> Memory:
     to_pool = sum((pool.pool_size - pool.num_imgs) * pool.images[0].nbytes for pool in pools)
     trained = sum(p.numel() * p.element_size() for p in parameters if p.requires_grad)
     return Memory(max(0, seen.peak - trained), weights + 3 * trained + to_pool)
+
+
+def hide_gradients(optimizer: torch.optim.Optimizer) -> None:
+    """Have the steps of an optimizer see no gradients, so that they change nothing."""
+    hidden = []
+
+    def hide(*_):
+        hidden.extend((p, p.grad) for group in optimizer.param_groups for p in group["params"])
+        for p, _ in hidden:
+            p.grad = None
+
+    def show(*_):
+        while hidden:
+            p, gradient = hidden.pop()
+            p.grad = gradient
+
+    optimizer.register_step_pre_hook(hide)
+    optimizer.register_step_post_hook(show)
 
 
 def about_memory(need: Memory, total: int, free: int, where: str, batch_size: int, crop_size: int) -> Finding:

@@ -3,9 +3,7 @@
     with Interrupts() as interrupts:
         for batch in dataset:
             ...  # a whole step, its display and its save
-            if interrupts.requested():  # every process calls this, at the end of each step
-                model.save_networks("latest")
-                interrupts.leave()
+            interrupts.leave_if_requested(model.save_networks)  # every process calls this, at the end of each step
 
 Before and after that body a signal has its usual effect: it ends the process at once.
 """
@@ -19,6 +17,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import NoReturn
 
 from util.runtime import processes
@@ -106,6 +105,12 @@ class Interrupts:
         """Whether any process has received a signal. Under torchrun every process calls this after the same step."""
         self.agreed = processes.greatest(self.number)
         return self.agreed > 0
+
+    def leave_if_requested(self, save: Callable[[str], None]) -> None:
+        """Save the latest model and leave, if a signal asks to stop (every process calls this)."""
+        if self.requested():
+            save("latest")
+            self.leave()
 
     def leave(self) -> NoReturn:
         """Exit with status 128 + the signal's number, once every process is here and the main one has saved."""
