@@ -16,7 +16,7 @@ from options.saved import record
 from options.train_options import TrainOptions, in_validation, nothing_left
 from util.checkpoint.saver import Saver
 from util.errors import UserError, explained_errors
-from util.monitor.forecast import check_disk
+from util.monitor.disk_forecast import check_disk
 from util.monitor.validation import Validation
 from util.runtime import processes, seeds
 from util.runtime.signals import Interrupts, unbreakable_output

@@ -39,12 +39,14 @@ try:
     from options.train_options import TrainOptions, nothing_left
     from scripts.checks.dataset import Examination, spread
     from scripts.checks.device import about_device, about_workers
+    from scripts.checks.findings import Finding, quiet
+    from scripts.checks.memory import compare_memory, measure_step
     from scripts.checks.sample_sheet import draw_sheet
     from util.checkpoint.checkpointer import Checkpointer
     from util.errors import UserError, explained_errors, format_bytes, list_names, printable
-    from util.monitor import forecast
-    from util.monitor.forecast import Finding, quiet
+    from util.monitor.disk_forecast import forecast_disk
     from util.runtime import seeds
+    from util.runtime.machine import free_space, main_memory
     from util.runtime.run_facts import with_values
 except (ImportError, RuntimeError) as error:  # a torchvision made for another torch raises RuntimeError
     sys.exit(f"FAIL  packages    {error}: Python 3.10 or newer is needed, and what scripts/install_deps.sh installs")
@@ -271,7 +273,7 @@ def about_memory(case: Case) -> Iterator[Finding]:
         if model.device.type != "meta":
             raise NotImplementedError("not made for the meta device")
         with quiet():
-            need = forecast.step_memory(model, batch_of(case.sample, opt.batch_size), opt.isTrain)
+            need = measure_step(model, batch_of(case.sample, opt.batch_size), opt.isTrain)
     except Exception as error:
         if isinstance(error, NotImplementedError) or "meta" in str(error):
             text = f"unknown, as model {opt.model} can't be tried without computing: {error}"
@@ -282,8 +284,8 @@ def about_memory(case: Case) -> Iterator[Finding]:
     if opt.device.type == "cuda":
         (free, total), where = torch.cuda.mem_get_info(opt.device), "the GPU"
     else:
-        (total, free), where = forecast.main_memory(), "this machine"
-    yield forecast.about_memory(need, total, free, where, opt.batch_size, opt.crop_size)
+        (total, free), where = main_memory(), "this machine"
+    yield compare_memory(need, total, free, where, opt.batch_size, opt.crop_size)
 
 
 def batch_of(item: dict, count: int) -> dict:
@@ -301,13 +303,14 @@ def about_disk(case: Case) -> Iterator[Finding]:
         return
     if opt.isTrain:
         if model.progress.epoch <= opt.n_epochs + opt.n_epochs_decay:
-            yield forecast.disk_for(opt, model, case.data.count)
+            disk = forecast_disk(opt, model, case.data.count)
+            yield Finding(disk.level, "disk", disk.text, disk.advice)
         return
     count = int(min(opt.num_test, case.data.count))
     areas = [value[0].numel() for value in case.sample.values() if isinstance(value, torch.Tensor)]
     need = count * len(model.visual_names) * 3 * max(areas, default=0)
     try:
-        free = forecast.free_space(opt.results_dir)
+        free = free_space(opt.results_dir)
     except UserError as error:
         yield Finding("FAIL", "disk", str(error), "--results_dir elsewhere")
         return

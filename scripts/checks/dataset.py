@@ -20,6 +20,7 @@ import numpy as np
 from data import BUILT_IN, find_dataset_using_name
 from data.formats import pillow
 from data.image_folder import is_image_file
+from scripts.checks.findings import Finding, quiet
 from scripts.checks.image_files import (
     Header,
     Item,
@@ -30,9 +31,8 @@ from scripts.checks.image_files import (
     look_at,
     read_header,
 )
+from scripts.checks.pixels import Look, is_cut_through, look
 from util.errors import UserError, list_names, printable
-from util.monitor import forecast
-from util.monitor.forecast import Finding, Look, quiet
 
 MOST_ITEMS = 2000  # whose pixels are read
 # Images, or arrays of them, that is_image_file leaves out.
@@ -264,7 +264,7 @@ class Examination:
         whole, half = images[0], images[0].width // 2
         side_by_side = len(item.sides) > len(images)
         may_be_two = side_by_side or (not self.pairs and whole.width == 2 * whole.height)
-        cut = forecast.is_cut_through(whole, half) if may_be_two else None
+        cut = is_cut_through(whole, half) if may_be_two else None
         if side_by_side:
             if half == 0:
                 return Pixels(error=f"{printable(item.paths[0])} is too narrow for two images side by side")
@@ -273,7 +273,7 @@ class Examination:
         may_be_clear = [
             path for path, header in zip(item.paths, headers, strict=True) if not header or header.mode != "RGB"
         ]
-        return Pixels(tuple(map(forecast.look, images)), same, cut, any(map(is_transparent, may_be_clear)))
+        return Pixels(tuple(map(look, images)), same, cut, any(map(is_transparent, may_be_clear)))
 
     def about_pairs(self) -> Iterator[Finding]:
         """Find pairs whose A and B are one image, single pictures that would be cut in two, and pairs taken for one."""
@@ -297,8 +297,8 @@ class Examination:
         """Return what the images of each side look like."""
         looks = defaultdict(list)
         for item, pixels in self.pixels.items():
-            for side, look in zip(item.sides, pixels.looks, strict=True):
-                looks[side].append(look)
+            for side, seen in zip(item.sides, pixels.looks, strict=True):
+                looks[side].append(seen)
         return dict(sorted(looks.items()))
 
     def about_channels(self) -> Iterator[Finding]:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
+from scripts.checks.findings import Finding
 from util.errors import format_bytes
-from util.monitor.forecast import Finding
 from util.runtime.machine import core_count
 
 NO_GPU = "--gpu_ids -1 if that is meant; the papers' sizes take days then"

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from data.aligned_dataset import AlignedDataset
 from data.formats import pillow
 from data.image_folder import is_image_file
-from util.monitor.forecast import quiet
+from scripts.checks.findings import quiet
 from util.runtime.machine import core_count
 
 MOST_SECONDS = 60  # for each kind of look

@@ -26,9 +26,11 @@ from models import create_model
 from models.pix2pix_model import Pix2PixModel
 from options.train_options import TrainOptions
 from scripts import doctor
-from scripts.checks import dataset, device, image_files
+from scripts.checks import dataset, device, image_files, memory, pixels
+from scripts.checks.findings import Finding
 from util.errors import UserError
-from util.monitor import first_batch, forecast
+from util.monitor import disk_forecast, first_batch
+from util.runtime import machine
 
 TINY = (
     "--netG unet_32 --ngf 8 --ndf 8 --load_size 36 --crop_size 32 --num_threads 0 --display_id -1 --seed 7 --gpu_ids -1"
@@ -313,15 +315,15 @@ def test_a_picture_that_goes_on_is_told_from_two_side_by_side(quality):
         noise = np.random.default_rng(seed).normal(0, 4, (128, 256, 3))
         return Image.fromarray((np.asarray(picture(seed, 256, 128)) + noise).clip(0, 255).astype(np.uint8))
 
-    one = [forecast.is_cut_through(stored(textured(seed)), 128) for seed in range(20)]
-    two = [forecast.is_cut_through(stored(pair(seed, 128)), 128) for seed in range(20)]
+    one = [pixels.is_cut_through(stored(textured(seed)), 128) for seed in range(20)]
+    two = [pixels.is_cut_through(stored(pair(seed, 128)), 128) for seed in range(20)]
     assert one.count(True) >= 18
     assert one.count(False) == 0
     assert two.count(False) >= 18
     assert two.count(True) == 0
-    assert forecast.is_cut_through(Image.new("RGB", (256, 128), "white"), 128) is None
+    assert pixels.is_cut_through(Image.new("RGB", (256, 128), "white"), 128) is None
     noise = np.random.default_rng(0).integers(0, 256, (128, 256, 3), dtype=np.uint8)
-    assert forecast.is_cut_through(Image.fromarray(noise), 128) is None
+    assert pixels.is_cut_through(Image.fromarray(noise), 128) is None
 
 
 def test_the_first_batch_is_searched_for_what_teaches_nothing():
@@ -389,44 +391,39 @@ def on_meta(opt):
 @pytest.mark.parametrize("name", ["pix2pix", "cycle_gan", "iters"])
 def test_the_disk_space_foretold_is_what_a_run_takes(runs, name):
     run = runs[name]
-    one = forecast.set_size(on_meta(run.opt), run.opt.crop_size)
+    one = disk_forecast.checkpoint_size(on_meta(run.opt), run.opt.crop_size)
     every_iters = 3 if name == "iters" else 0
-    sets = forecast.count_sets(1, 5, 2, images=4, step=1, every_iters=every_iters)
+    sets = disk_forecast.count_checkpoints(1, 5, 2, images=4, step=1, every_iters=every_iters)
     assert sets == 3 + 6 * (name == "iters")  # epochs 2, 4, 5; of 20 images 3, 6, ... 18
-    assert forecast.disk_at_end(one, sets) == pytest.approx(run.end, rel=0.02)
-    assert forecast.disk_at_most(one, sets) == pytest.approx(run.most, rel=0.1)
-    assert forecast.disk_for(run.opt, on_meta(run.opt), 4).text.startswith(f"{sets} numbered checkpoints")
+    assert disk_forecast.size_at_end(one, sets) == pytest.approx(run.end, rel=0.02)
+    assert disk_forecast.largest_size(one, sets) == pytest.approx(run.most, rel=0.1)
+    assert disk_forecast.forecast_disk(run.opt, on_meta(run.opt), 4).text.startswith(f"{sets} numbered checkpoints")
 
 
-def test_a_full_disk_is_told_before_training_with_a_frequency_that_fits(runs, monkeypatch, capsys):
-    opt, one = runs["pix2pix"].opt, forecast.SetSize(1000, 2000, 10)
+def test_a_full_disk_is_reported_before_training_with_a_frequency_that_fits(runs, monkeypatch, capsys):
+    opt, one = runs["pix2pix"].opt, disk_forecast.CheckpointSize(1000, 2000)
 
-    def sets_by(every):
-        return forecast.count_sets(1, 200, every)
+    def compare(free):
+        monkeypatch.setattr(machine.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+        count = lambda freq: disk_forecast.count_checkpoints(1, 200, freq)  # noqa: E731
+        return disk_forecast.compare_disk("checkpoints/x", one, count, 5)
 
-    def with_free(free):
-        monkeypatch.setattr(forecast.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
-
-    need = forecast.disk_at_most(one, 40)
-    assert need == 2 * 3000 + 39 * 1000 + 38 * 10 + 2000
-    with_free(need)
-    assert forecast.about_disk("checkpoints/x", one, sets_by, 5).level == "ok"
-    with_free(need - 1)
-    found = forecast.about_disk("checkpoints/x", one, sets_by, 5)
-    assert (found.level, found.cure.split(",")[0]) == ("warn", "--save_epoch_freq 10")
-    with_free(18000)
-    assert forecast.about_disk("checkpoints/x", one, sets_by, 5).cure.startswith("--save_epoch_freq 20,")
-    with_free(2999)
-    assert forecast.about_disk("checkpoints/x", one, sets_by, 5).level == "FAIL"
+    need = disk_forecast.largest_size(one, 40)
+    assert need == 2 * 3000 + 39 * 1000 + 38 * 3000 + 2000
+    assert compare(need).level == "ok"
+    found = compare(need - 1)
+    assert (found.level, found.advice.split(",")[0]) == ("warn", "--save_epoch_freq 10")
+    assert compare(41000).advice.startswith("--save_epoch_freq 20,")
+    assert compare(2999).level == "FAIL"
 
     model = on_meta(opt)
     with pytest.raises(UserError, match="not even one fits; free some space"):
-        forecast.check_disk(opt, model, images=4)
-    with_free(forecast.set_size(model, 32).whole + 1)
-    forecast.check_disk(opt, model, images=4)
+        disk_forecast.check_disk(opt, model, images=4)
+    compare(disk_forecast.checkpoint_size(model, 32).total + 1)
+    disk_forecast.check_disk(opt, model, images=4)
     assert re.match("warning: 3 numbered checkpoints .* need up to .*; free some space", capsys.readouterr().err)
-    with_free(10**12)
-    forecast.check_disk(opt, model, images=4)
+    compare(10**12)
+    disk_forecast.check_disk(opt, model, images=4)
     assert capsys.readouterr().err == ""
 
 
@@ -447,10 +444,10 @@ def test_a_place_that_can_not_be_a_folder_is_told(examine_, pairs, tmp_path):
 def test_the_memory_foretold_is_what_the_tensors_of_a_step_take(runs, words):
     opt = TrainOptions(f"--dataroot x {TINY} {words} --crop_size 64 --load_size 64 --batch_size 2").parse(begin=False)
     batch = {"A": torch.rand(2, 3, 64, 64), "B": torch.rand(2, 3, 64, 64), "A_paths": ["a"] * 2, "B_paths": ["b"] * 2}
-    foretold = forecast.step_memory(on_meta(opt), batch, training=True)
+    foretold = memory.measure_step(on_meta(opt), batch, training=True)
     model = create_model(opt)
     model.setup(opt)
-    with forecast.TensorBytes() as seen:
+    with memory.TensorBytes() as seen:
         for _ in range(2):
             model.set_input(batch)
             model.optimize_parameters()
@@ -459,10 +456,10 @@ def test_the_memory_foretold_is_what_the_tensors_of_a_step_take(runs, words):
 
 
 def test_too_little_memory_is_told_with_a_batch_or_a_crop_that_fits():
-    need = forecast.Memory(images=800, fixed=200)
+    need = memory.StepMemory(images=800, fixed=200)
 
     def about(total, free, batch_size):
-        return forecast.about_memory(need, total, free, "the GPU", batch_size, 256)
+        return memory.compare_memory(need, total, free, "the GPU", batch_size, 256)
 
     likely = need.likely
     assert likely == 200 + 1.6 * 800
@@ -472,7 +469,7 @@ def test_too_little_memory_is_told_with_a_batch_or_a_crop_that_fits():
     assert (found.level, found.cure.split(" or ")[0]) == ("warn", "--batch_size 4")
     assert about(2000, 850, 1).cure.startswith("--crop_size 160 or")  # 256 * sqrt(0.51) = 182, a multiple of 32
     assert about(999, 900, 1).level == "FAIL"  # less in all than the tensors alone
-    total, free = forecast.main_memory()
+    total, free = machine.main_memory()
     assert 0 < free <= total
 
 
@@ -662,7 +659,7 @@ def test_the_command_line_is_as_users_know_it(pairs, tmp_path):
 
 
 def test_colours_are_for_terminals(monkeypatch, capsys):
-    findings = [forecast.Finding("FAIL", "data", "text.", "cure")]
+    findings = [Finding("FAIL", "data", "text.", "cure")]
     doctor.Report().show(findings)
     assert capsys.readouterr().out == "FAIL  data        text: cure\n"
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)

@@ -1,1 +1,1 @@
-"""Watches a run: non-finite values, diagnosis, validation, forecasts of disk and memory."""
+"""Watches a run: non-finite values, diagnosis, validation, the first batch, disk space."""
