@@ -222,7 +222,7 @@ FAULTS = {
     "turned": ("warn", "files", r"1 with a note to be rotated.*x\.jpg.*mogrify -auto-orient"),
     "transparent": ("warn", "pixels", r"1 transparent in parts.*x\.png"),
     "frames": ("warn", "files", r"1 with several frames.*x\.webp"),
-    "flat": ("warn", "flat", r"1 of a single colour.*x\.png B"),
+    "flat": ("warn", "flat", r"1 have a single colour.*x\.png B"),
     "same": ("warn", "pairs", r"same image in 1 of 6 pairs \(.*x\.png"),
     "duplicate": ("warn", "copies", r"1 too many of equal files \(.*0\.png, .*x\.png\)"),
     "leak": ("warn", "leak", r"1 also in test \(.*x\.png\)"),
@@ -624,10 +624,10 @@ def test_why_there_is_no_gpu_is_told(monkeypatch, smi, cuda, hidden, reason):
 
 
 def test_processes_that_load_images_need_cores_and_shared_memory(monkeypatch):
-    def about(num_threads, device="cpu", free=10**12, batch_size=4):
+    def about(num_threads, kind="cpu", free=10**12, batch_size=4):
         monkeypatch.setattr(device, "core_count", lambda: 2)
         monkeypatch.setattr(device.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
-        opt = argparse.Namespace(num_threads=num_threads, batch_size=batch_size, device=torch.device(device))
+        opt = argparse.Namespace(num_threads=num_threads, batch_size=batch_size, device=torch.device(kind))
         found = device.about_workers(opt, {"A": torch.zeros(3, 256, 256), "A_paths": "x"})
         return found.level, found.cure.split(";")[0]
 
