@@ -267,7 +267,7 @@ def in_child(function: Callable, *arguments):
 def memory_of_process(args, head: dict, variant: str, images: Path) -> int | None:
     """Make two steps; return the process's peak of main memory in bytes, including PyTorch."""
     Arm(args, head, variant, images).run(2)
-    status = Path("/proc/self/status")  # getrusage would count the parent, too
+    status = Path("/proc/self/status")  # getrusage would include the parent
     return 1024 * int(re.search(r"VmHWM:\s*(\d+)", status.read_text())[1]) if status.is_file() else None
 
 

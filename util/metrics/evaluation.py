@@ -20,7 +20,8 @@ from torch import Tensor
 
 from util.errors import UserError, did_you_mean, need
 from util.metrics import features
-from util.metrics.pairs import PIXELS, lpips, mean_and_half_interval
+from util.metrics.intervals import mean_and_half_interval
+from util.metrics.pairs import PIXELS, lpips
 from util.metrics.sets import DISTANCES, UNBIASED, distance_and_half_interval, frechet, kernel
 from util.metrics.table import METRICS
 
@@ -49,7 +50,7 @@ class Evaluation:
     """Measure images, batch by batch, in constant memory.
 
     Values do not depend on how the images are split into batches. Intervals (95 %) say how far a value would move with
-    other images from the same source; util/metrics/pairs.py and sets.py say how they are computed.
+    other images from the same source: standard errors of means, and a jackknife of distances.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class Evaluation:
     def add(self, fake: Tensor, real: Tensor) -> dict[str, list[float]]:
         """Add pairs, uint8 (N, C, H, W) with C 1 or 3; return each image's value of every paired metric.
 
-        A value is NaN where the image is too small for the metric. Metrics of sets get the images, too.
+        A value is NaN where the image is too small for the metric. The images also go to the metrics of sets.
         """
         check_images(fake)
         check_images(real)

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-import numpy as np
 from torch import Tensor, nn
-
-Z95 = 1.96  # standard deviations of a normal distribution that hold 95 %
 
 
 def l1(fake: Tensor, real: Tensor) -> Tensor:
@@ -52,17 +48,3 @@ def lpips(metric: nn.Module, fake: Tensor, real: Tensor) -> float:
 
 
 PIXELS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"l1": l1, "psnr": psnr, "ssim": ssim, "ms_ssim": ms_ssim}
-
-
-def mean_and_half_interval(values: Sequence[float]) -> tuple[float, float, int]:
-    """Return the mean of the values that are not NaN, half of its 95 % interval, and how many values it has.
-
-    The half is 1.96 standard deviations over the square root of the count; 0 for one value or an infinite mean.
-    """
-    values = np.sort(np.asarray(values, np.float64))  # so that the order of the images does not matter
-    values = values[~np.isnan(values)]
-    if not len(values):
-        return math.nan, 0.0, 0
-    mean = float(values.mean())
-    known = len(values) > 1 and math.isfinite(mean)
-    return mean, Z95 * float(values.std(ddof=1)) / math.sqrt(len(values)) if known else 0.0, len(values)

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from util.metrics.intervals import GROUPS, jackknife
+
 WHOLE = 2000  # up to this number of images, a KID takes whole sets
 SUBSET, SUBSETS = 1000, 100  # images per subset of larger sets, and number of subsets (Binkowski et al. 2018)
-GROUPS = 10  # of the jackknife
-T95 = 2.262  # standard deviations of Student's t with GROUPS - 1 degrees of freedom that hold 95 %
 
 
 class Sample(NamedTuple):
@@ -93,7 +93,7 @@ def distance_and_half_interval(
     shuffled = [rng.permutation(order) for order in orders]
     rest = [[np.delete(order, slice(k, None, groups)) for order in shuffled] for k in range(groups)]
     found = [distance(*map(Sample, sets, chosen), gamma, device) for chosen in rest]
-    return value, T95 * math.sqrt(groups - 1) * float(np.std(found))
+    return value, float(jackknife(found))
 
 
 def compact(fake: np.ndarray, real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -18,7 +18,7 @@ from skimage import data
 from skimage.metrics import structural_similarity
 
 from util.errors import UserError
-from util.metrics import features, pairs, sets
+from util.metrics import features, intervals, sets
 from util.metrics.evaluation import Evaluation, Score, ready
 from util.metrics.table import METRICS
 
@@ -228,9 +228,9 @@ def test_scores_do_not_depend_on_batches_or_order_and_change_no_random_state():
 
 def test_the_interval_of_a_mean_is_the_textbooks():
     values = np.random.default_rng(1).normal(20, 3, 400)
-    mean, half, count = pairs.mean_and_half_interval([*values, math.nan])
+    mean, half, count = intervals.mean_and_half_interval([*values, math.nan])
     assert (mean, half, count) == pytest.approx((values.mean(), 1.96 * values.std(ddof=1) / 20, 400))
-    assert pairs.mean_and_half_interval([3.0])[1] == 0
+    assert intervals.mean_and_half_interval([3.0])[1] == 0
 
 
 def test_intervals_of_distances_contain_the_distance_of_more_images():
