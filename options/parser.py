@@ -143,7 +143,7 @@ class Parser(argparse.ArgumentParser):
 
     def check(self, opt, typed: frozenset[str], plugins: set[str]) -> None:
         """End with a message if a row does not allow its value; `plugins`: "model", "dataset", both or none."""
-        for action in self._actions:
+        for action in sorted(self._actions, key=lambda action: action.dest not in typed):  # name the typed one first
             name, value, row = action.dest, getattr(opt, action.dest, None), self.row(action)
             if name in typed and (name in self.rows or not plugins):
                 if action.type is float and isinstance(value, float) and not math.isfinite(value):
