@@ -69,6 +69,14 @@ def shared_experiments(tmp_path_factory):
 
 
 @pytest.fixture
+def in_float64():
+    """Make new tensors and networks in float64."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture
 def run():
     """`run("train.py", "--dataroot", ...)`: the command as a user types it."""
     return type_command

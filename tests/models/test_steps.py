@@ -1,19 +1,17 @@
-"""One step of the optimizers: accumulated gradients, averaged weights, what is not finite, no memory left."""
+"""One optimizer step: accumulated gradients, averaged weights, initial weights, values that are not finite."""
 
-import errno
 import math
-import os
 
 import pytest
 import torch
 from conftest import ROOT, make_aligned, make_unaligned
 from terminal import TINY, equal, type_fast, type_well, weights
-from training_steps import batch, make_model
+from training_steps import batch, make_model, train
 
 from models import create_model
 from options.test_options import TestOptions
 from util.checkpoint.progress import Progress
-from util.errors import UserError, explained_errors
+from util.errors import UserError
 from util.monitor.non_finite import NonFiniteGuard
 from util.runtime.step_part import StepPart
 
@@ -54,42 +52,22 @@ def test_the_batches_of_a_step_are_weighted_by_their_images():
     assert (short.first, short.last, short.rescale, short.weight) == (False, True, 2.0, 0.2)
 
 
-@pytest.mark.parametrize("images", [4, 3])
-def test_accumulated_batches_equal_one_batch_in_float64(data, tmp_path, images, monkeypatch):
-    """CycleGAN, instance norm, two steps of 4 images (the second perhaps of 3, as 2 + 1): weights to 1e-9."""
-    torch.set_default_dtype(torch.float64)
-    try:
-        line = f"--dataroot {data / 'two'} --model cycle_gan {NETS} --pool_size 0 --name"
-        whole, parts = make_model(f"{line} whole", tmp_path), make_model(f"{line} parts --grad_accum 2", tmp_path)
-        for step, count in enumerate((4, images)):
-            images_of_step = batch(count, seed=step)
-            whole.set_input(images_of_step)
-            whole.optimize_parameters()
-            first, second = StepPart(last=False), StepPart(1.0, False, True, 2 / (count - 2), (count - 2) / count)
-            for step_part, piece in ((first, part(images_of_step, 0, 2)), (second, part(images_of_step, 2, count))):
-                parts.begin_batch(step_part)
-                parts.set_input(piece)
-                parts.optimize_parameters()
-        for name, net in whole.networks().items():
-            for one, other in zip(net.parameters(), parts.networks()[name].parameters(), strict=True):
-                assert (one - other).abs().max() <= 1e-9
-    finally:
-        torch.set_default_dtype(torch.float32)
-
-
-def test_accumulated_batches_come_out_as_one_batch_through_train_py(data, tmp_path):
-    """5 images as steps of 2, 2 and 1, in float64."""
-    line = (
-        f"tests/support/distributed_run.py --dataroot {data / 'two'} --model cycle_gan {NETS} --pool_size 0 "
-        f"--n_epochs 1 --n_epochs_decay 0 --no_flip --load_size 32 --serial_batches --print_freq 5 --no_html "
-        f"--checkpoints_dir {tmp_path} --name"
-    )
-    type_well(f"{line} whole --batch_size 2", ROOT)
-    type_well(f"{line} parts --batch_size 1 --grad_accum 2", ROOT)
-    states = [torch.load(tmp_path / name / "latest_state.pth", weights_only=True) for name in ("whole", "parts")]
-    assert [state["optimizers"][0]["state"][0]["step"].item() for state in states] == [3, 3]
-    whole, parts = (weights(tmp_path / name) for name in ("whole", "parts"))
-    assert max((whole[key] - parts[key]).abs().max() for key in whole) <= 1e-9
+@pytest.mark.usefixtures("in_float64")
+def test_accumulated_batches_equal_one_batch_in_float64(data, tmp_path):
+    """CycleGAN on 7 images: steps of 4 and 3 images, or of batches of 2 + 2 and 2 + 1."""
+    line = f"--dataroot {data / 'two'} --model cycle_gan {NETS} --pool_size 0 --name"
+    whole, parts = make_model(f"{line} whole", tmp_path), make_model(f"{line} parts --grad_accum 2", tmp_path)
+    images = batch(7)
+    for begin in (0, 4):
+        whole.set_input(part(images, begin, begin + 4))
+        whole.optimize_parameters()
+    for number, step_part in enumerate(step_parts(7, 2, 2)):
+        parts.begin_batch(step_part)
+        parts.set_input(part(images, 2 * number, 2 * number + 2))
+        parts.optimize_parameters()
+    for name, net in whole.networks().items():
+        for one, other in zip(net.parameters(), parts.networks()[name].parameters(), strict=True):
+            assert (one - other).abs().max() <= 1e-9
 
 
 def test_pix2pix_accumulates_and_G_sees_the_new_D_in_the_last_batch_only(data, tmp_path):
@@ -136,7 +114,7 @@ def test_train_accumulates_and_saves_at_the_ends_of_steps(data, tmp_path):
     assert {key.split(".")[0] for key in one} == {"G", "G_ema", "D"}
 
 
-def test_a_model_that_steps_by_itself_is_told_how_to_accumulate(data, tmp_path):
+def test_a_model_that_steps_its_optimizers_itself_learns_how_to_accumulate(data, tmp_path):
     model = make_model(f"--dataroot {data / 'pairs'} --model template {NETS} --name own --grad_accum 2", tmp_path)
     model.begin_batch(StepPart(last=False))
     model.set_input(batch())
@@ -147,13 +125,14 @@ def test_a_model_that_steps_by_itself_is_told_how_to_accumulate(data, tmp_path):
 
 
 def test_deterministic_algorithms_train_the_same_on_a_cpu(data, tmp_path):
-    line = (
-        f"train.py --dataroot {data / 'two'} --model cycle_gan {NETS} --n_epochs 1 --n_epochs_decay 0 --no_html "
-        f"--checkpoints_dir {tmp_path} --name"
-    )
-    type_well(f"{line} plain", ROOT)
-    type_well(f"{line} deterministic --deterministic", ROOT)
-    assert equal(weights(tmp_path / "plain"), weights(tmp_path / "deterministic"))
+    line = f"--dataroot {data / 'two'} --model cycle_gan {NETS}"
+    try:
+        models = [make_model(f"{line} --name {flags}", tmp_path) for flags in ("plain", "exact --deterministic")]
+        train(models[1], [1, 1])
+    finally:
+        torch.use_deterministic_algorithms(False)
+    train(models[0], [1, 1])
+    assert equal(models[0].netG_A.state_dict(), models[1].netG_A.state_dict())
 
 
 # ---- averaged weights ----
@@ -182,7 +161,7 @@ def test_ema_is_the_average_of_the_generators_weights(data, tmp_path):
         assert torch.equal(test.netG_B.model[1].weight, saved[f"{key}model.1.weight"])
 
 
-def test_going_on_without_saved_averages_begins_them_with_the_weights(data, tmp_path, capsys):
+def test_resuming_without_saved_averages_begins_them_with_the_weights(data, tmp_path, capsys):
     line = f"--dataroot {data / 'pairs'} --model pix2pix {NETS} --name late"
     model = make_model(line, tmp_path)
     model.save_networks("latest")
@@ -203,7 +182,7 @@ def test_averages_that_were_never_saved_are_an_error_in_testing(data, tmp_path):
         create_model(opt).setup(opt)
 
 
-# ---- beginning with other weights ----
+# ---- initial weights ----
 
 
 def test_init_from_takes_weights_and_nothing_else(data, tmp_path, capsys):
@@ -231,11 +210,12 @@ def test_init_from_takes_weights_and_nothing_else(data, tmp_path, capsys):
     assert not torch.equal(cycle.netG_B.model[1].weight, first.netG.model[1].weight)
 
 
-# ---- what is not finite ----
+# ---- values that are not finite ----
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-@pytest.mark.parametrize("model_name", ["pix2pix", "cycle_gan", "template"])
+@pytest.mark.parametrize(
+    ("model_name", "value"), [("pix2pix", math.nan), ("cycle_gan", math.inf), ("template", -math.inf)]
+)
 def test_an_image_that_is_not_finite_stops_before_the_weights(data, tmp_path, value, model_name):
     folder = "two" if model_name == "cycle_gan" else "pairs"
     model = make_model(f"--dataroot {data / folder} --model {model_name} {NETS} --norm instance --name n", tmp_path)
@@ -257,7 +237,7 @@ def test_a_gradient_that_is_not_finite_is_noticed_though_the_losses_are(data, tm
         model.optimize_parameters()
 
 
-def test_an_optimizer_of_ones_own_is_watched_too(data, tmp_path):
+def test_a_step_that_a_model_makes_itself_is_checked_too(data, tmp_path):
     model = make_model(f"--dataroot {data / 'pairs'} --model template {NETS} --name own", tmp_path)
     model.set_input(batch())
     model.forward()
@@ -268,7 +248,7 @@ def test_an_optimizer_of_ones_own_is_watched_too(data, tmp_path):
         model.optimizer.step()
 
 
-def test_on_a_device_that_is_not_waited_for_bad_steps_are_skipped_until_someone_looks(data, tmp_path):
+def test_without_waiting_for_the_device_bad_steps_are_skipped_until_the_next_check(data, tmp_path):
     """The path of CUDA, on the CPU's fused Adam: from the first bad step on no weight moves; `check` names it."""
     model = make_model(f"--dataroot {data / 'pairs'} --model template {NETS} --name skip", tmp_path)
     guard = NonFiniteGuard(model)
@@ -305,37 +285,3 @@ def test_a_run_that_is_not_finite_keeps_the_last_checkpoint(data, tmp_path):
     assert ".png" in done.stderr
     assert "Traceback" not in done.stderr
     assert all(value.isfinite().all() for value in weights(tmp_path / "boom").values())
-
-
-# ---- no memory left ----
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        MemoryError(),
-        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB."),
-        RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory"),
-        RuntimeError("MPS backend out of memory (MPS allocated: 17 GB)"),
-    ],
-)
-def test_out_of_memory_names_the_flags_that_help(error):
-    with pytest.raises(SystemExit) as exit, explained_errors():
-        raise error
-    assert all(flag in str(exit.value) for flag in ("--batch_size", "--grad_accum", "--crop_size", "--netG", "--ngf"))
-
-
-def test_other_runtime_errors_are_not_taken_for_it():
-    with pytest.raises(RuntimeError, match="shape"), explained_errors():
-        raise RuntimeError("shape mismatch")
-
-
-# ---- no room left ----
-
-
-def test_a_disk_error_that_names_no_file_is_one_message():
-    with pytest.raises(SystemExit) as exit, explained_errors():
-        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
-    assert str(exit.value).startswith("error: File too large")
-    with pytest.raises(OSError, match="Bad file descriptor"), explained_errors():
-        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
