@@ -1,4 +1,4 @@
-"""The console: progress bar and timing."""
+"""The console: progress bar, timing and the line of losses."""
 
 from __future__ import annotations
 
@@ -39,16 +39,26 @@ class Meter:
         finally:
             self.switch(former)
 
-    def track(self, batches: Iterable) -> Iterator:
-        """Yield the batches; waiting for one is phase `data`, using it is phase `train`."""
+    def track(self, batches: Iterable, title: str, progress) -> Iterator:
+        """Yield an epoch's batches, with a bar on terminals: waiting for one is phase `data`, using it `train`.
+
+        `len(batches)` counts images; the caller advances `progress` once for each batch.
+        """
+        self.epoch.clear()
+        if self.lap_images is None:
+            self.lap_images = progress.total_iters
+        if sys.stderr.isatty():
+            self.bar = make_bar(title, len(batches), progress.epoch_iter)
         self.switch("data")
         try:
             for batch in batches:
                 self.switch("train")
                 yield batch
+                self.move_bar(progress.epoch_iter)
                 self.switch("data")
         finally:
             self.switch("other")
+            self.close_bar()
 
     def timing(self, images: int) -> tuple[float, float]:
         """Return seconds per image for training and for waiting since the last call; `images` counts all until now."""
@@ -58,12 +68,6 @@ class Meter:
         self.lap.clear()
         self.lap_images = images
         return result
-
-    def open_bar(self, title: str, total: int, done: int) -> None:
-        """Begin an epoch of `total` images, `done` of them trained on; the bar is drawn on terminals only."""
-        self.epoch.clear()
-        if sys.stderr.isatty():
-            self.bar = make_bar(title, total, done)
 
     def move_bar(self, images: int) -> None:
         """Move the bar to `images` images of the epoch."""
@@ -87,6 +91,12 @@ class Meter:
         else:
             self.bar.write(line)
             sys.stdout.flush()  # it may be a file, or `tee`
+
+
+def loss_line(epoch: int, iters: int, losses: dict[str, float], t_comp: float, t_data: float) -> str:
+    """Format printed losses as the reference does."""
+    line = f"(epoch: {epoch}, iters: {iters}, time: {t_comp:.3f}, data: {t_data:.3f}) "
+    return line + "".join(f"{name}: {value:.3f} " for name, value in losses.items())
 
 
 def make_bar(title: str, total: int, done: int):

@@ -1,12 +1,29 @@
-"""The first batch of a run: items from which a network can learn nothing."""
+"""The first batch of a run: a picture of it, and its items from which a network can learn nothing."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import torch
 
-from util.errors import printable
+from util.errors import printable, warn
+from util.loggers.visuals import batch_sheet
 
 FLAT = 1.5  # standard deviation, of 255 levels, below which an image is blank
+
+
+def draw_first_batch(batch: object, folder: Path, say: Callable[[str], None]) -> None:
+    """Save a picture of the network's first input, so that swapped domains are seen at once; warn of useless items."""
+    if not isinstance(batch, dict):  # a user's own dataset
+        return
+    for line in find_useless_items(batch):
+        warn(line)
+    sheet = batch_sheet(batch)
+    if sheet is not None:
+        file = folder / "first_batch.png"
+        sheet.save(file)
+        say(f"the first batch, as the network sees it: {file}")
 
 
 def find_useless_items(batch: dict) -> list[str]:
