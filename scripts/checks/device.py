@@ -1,4 +1,4 @@
-"""Which device a run would have, and why no other: for scripts/doctor.py."""
+"""Checks of the machine: the GPU, cores and shared memory."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from pathlib import Path
 
 import torch
 
-from scripts.checks.findings import Finding
+from scripts.checks.report import Finding
 from util.errors import format_bytes
 from util.runtime.machine import core_count
 
 NO_GPU = "--gpu_ids -1 if that is meant; the papers' sizes take days then"
 
 
-def about_device(opt, asked: str) -> Iterator[Finding]:
-    """Say where it will run, and compute something there; `asked` is the value of --gpu_ids."""
+def check_device(opt, asked: str) -> Iterator[Finding]:
+    """Report the device of the run, and compute something there; `asked` is the value of --gpu_ids."""
     text = f"{core_count()} CPU cores"
     if opt.device.type == "cuda":
-        yield about_gpu(opt.device)
+        yield check_gpu(opt.device)
     elif opt.device.type == "mps":
         yield Finding("ok", "device", f"Apple's GPU (mps), {text}")
     elif asked.strip().startswith("-"):
         yield Finding("ok", "device", f"{text}; --gpu_ids {asked} asks for no GPU")
     else:
-        reason, cure = why_no_gpu()
-        yield Finding("warn", "device", f"{text} and no GPU, as {reason}", cure)
+        reason, fix = why_no_gpu()
+        yield Finding("warn", "device", f"{text} and no GPU, as {reason}", fix)
 
 
-def about_gpu(device: torch.device) -> Finding:
-    """Name a GPU, and compute something on it."""
+def check_gpu(device: torch.device) -> Finding:
+    """Report a GPU, and compute something on it."""
     it = torch.cuda.get_device_properties(device)
     text = f"GPU {device.index}, {it.name}, CUDA {torch.version.cuda}, driver {(nvidia_smi('driver_version') or '?')}"
     try:
@@ -44,16 +44,16 @@ def about_gpu(device: torch.device) -> Finding:
     text += (
         f" can't compute: {reason} (it is sm_{it.major}{it.minor}; torch has {' '.join(torch.cuda.get_arch_list())})"
     )
-    return Finding("FAIL", "device", text, "install a torch that is made for it, https://pytorch.org")
+    return Finding("FAIL", "device", text, "install a torch built for it, https://pytorch.org")
 
 
 def why_no_gpu() -> tuple[str, str]:
-    """Say why torch finds no CUDA device, and what to do."""
+    """Return why torch finds no CUDA device, and how to fix that."""
     gpu, hidden = nvidia_smi("name"), os.environ.get("CUDA_VISIBLE_DEVICES")
     if not gpu:
-        return "no driver of NVIDIA's answers", NO_GPU
+        return "no NVIDIA driver answers", NO_GPU
     if torch.version.cuda is None:
-        return f"this torch is made without CUDA, for all that there is a {gpu}", "see https://pytorch.org"
+        return f"this torch was built without CUDA, although there is a {gpu}", "see https://pytorch.org"
     if hidden is not None:
         return f"CUDA_VISIBLE_DEVICES={hidden} hides the {gpu}", "unset CUDA_VISIBLE_DEVICES"
     text = (
@@ -63,7 +63,7 @@ def why_no_gpu() -> tuple[str, str]:
 
 
 def nvidia_smi(field: str) -> str:
-    """Ask NVIDIA's own tool about the first GPU; an empty answer where there is none."""
+    """Return a fact about the first GPU from nvidia-smi; empty if there is none."""
     tool = shutil.which("nvidia-smi")
     if not tool:
         return ""
@@ -75,10 +75,10 @@ def nvidia_smi(field: str) -> str:
     return done.stdout.partition("\n")[0].strip() if done.returncode == 0 else ""
 
 
-def about_workers(opt, item: dict) -> Finding:
-    """Compare --num_threads with cores and with the memory through which batches pass."""
+def check_workers(opt, item: dict) -> Finding:
+    """Compare --num_threads with the cores, and with the shared memory that batches need."""
     cores, shared = core_count(), Path("/dev/shm")
-    text = f"{opt.num_threads} processes load images, on {cores} cores"
+    text = f"{opt.num_threads} workers load images, on {cores} cores"
     if opt.num_threads and shared.is_dir():
         tensors = [value for value in item.values() if isinstance(value, torch.Tensor)]
         need = 3 * opt.num_threads * opt.batch_size * sum(value.nbytes for value in tensors)  # 2 wait, 1 is being made
@@ -87,7 +87,7 @@ def about_workers(opt, item: dict) -> Finding:
             text += f", and waiting batches need {format_bytes(need)} of shared memory; {format_bytes(free)} are free"
             return Finding("FAIL", "loading", text, "docker run --shm-size 8g, or --num_threads 0")
     if opt.num_threads > 4 * cores:
-        return Finding("warn", "loading", text, f"--num_threads {cores}; more take turns, and memory")
+        return Finding("warn", "loading", text, f"--num_threads {cores}; more only take turns and memory")
     if opt.num_threads == 0 and opt.device.type == "cuda":
         text = "images are loaded between the steps, while the GPU waits"
         return Finding("warn", "loading", text, f"--num_threads {min(4, cores)}")

@@ -1,4 +1,4 @@
-"""The memory of a step, measured on the meta device: for scripts/doctor.py. Sizes are in bytes."""
+"""The memory of a step, measured on the meta device. Sizes are in bytes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from scripts.checks.findings import Finding
+from scripts.checks.report import Finding
 from util.errors import format_bytes
 from util.image_pool import ImagePool
 from util.runtime.step_part import StepPart

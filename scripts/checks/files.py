@@ -1,4 +1,4 @@
-"""What files of images tell of themselves, read on all cores: headers, transparency, which are copies."""
+"""The files of a dataset: items, headers, transparency, equal files. All cores read for a limited time."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ from tqdm import tqdm
 from data.aligned_dataset import AlignedDataset
 from data.formats import pillow
 from data.image_folder import is_image_file
-from scripts.checks.findings import quiet
+from scripts.checks.report import quiet
 from util.runtime.machine import core_count
 
-MOST_SECONDS = 60  # for each kind of look
-AS_STORED = ("JPEG", "MPO", "WEBP")  # formats of which Pillow doesn't turn the pixels by itself
+MOST_SECONDS = 60  # for headers, for pixels and for copies
+AS_STORED = ("JPEG", "MPO", "WEBP")  # formats whose pixels Pillow does not rotate
 
 
 class Item(NamedTuple):
-    """What is read together: an image, or a pair in one file or in two."""
+    """An image, or a pair in one file or in two."""
 
     paths: tuple[str, ...]
-    sides: tuple[str, ...]  # of the images in it: ("A", "B"), ("A",), ("B",), or ("",) where there is but one kind
+    sides: tuple[str, ...]  # of its images: ("A", "B"), ("A",), ("B",), or ("",) where there is only one kind
 
 
 class Header(NamedTuple):
-    """What a file says of itself."""
+    """Facts from a file's header."""
 
     width: int
     height: int
     mode: str
     format: str
-    turned: bool  # EXIF asks for a rotation, which is not applied
+    turned: bool  # EXIF asks for a rotation, which is ignored
     frames: int
 
 
 def items_of(dataset) -> list[Item]:
-    """Return what a data set lists, as it reads it; of one that is not ours, every list of image files."""
+    """Return the items of a dataset as it reads them; of a plug-in's dataset, every list of image files."""
     lists = {
         name.removesuffix("_paths"): list(map(str, value))
         for name, value in vars(dataset).items()
@@ -59,7 +59,7 @@ def items_of(dataset) -> list[Item]:
 
 
 def read_header(path: str) -> Header | None:
-    """Read what a file says of itself; None where it is no image. (Reading its pixels says why.)"""
+    """Read a file's header; None if it is no image. (Reading its pixels reports the reason.)"""
     try:
         with Image.open(path, formats=pillow.FORMATS) as image:
             turned = image.format in AS_STORED and image.getexif().get(pillow.ORIENTATION, 1) in range(2, 9)
@@ -68,13 +68,8 @@ def read_header(path: str) -> Header | None:
         return None
 
 
-def fits_suffix(path: str, format: str) -> bool:
-    """Whether a file's name ends as names of its format do."""
-    return format in ("MPO", Image.registered_extensions().get(Path(path).suffix.lower()))  # MPO: a kind of JPEG
-
-
 def is_transparent(path: str) -> bool:
-    """Whether some of an image can be seen through."""
+    """Return whether an image is transparent anywhere."""
     with contextlib.suppress(OSError, ValueError), Image.open(path) as image:
         if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
             return image.convert("RGBA").getchannel("A").getextrema()[0] < 255
@@ -82,14 +77,14 @@ def is_transparent(path: str) -> bool:
 
 
 def equal_items(items: list[Item]) -> list[set[Item]]:
-    """Group the items whose files have the same bytes. Only files of one length are read, until the time is over."""
+    """Group the items whose files have the same bytes, until the time is over. Only files of equal length are read."""
     by_length = defaultdict(list)
     for item in items:
         with contextlib.suppress(OSError):
             by_length[tuple(os.stat(path).st_size for path in item.paths)].append(item)  # noqa: PTH116
     candidates = [item for group in by_length.values() if len(group) > 1 for item in group]
     by_content = defaultdict(set)
-    for item, digest in look_at(candidates, digest_of, "copies").items():
+    for item, digest in map_in_time(digest_of, candidates, "copies").items():
         by_content[digest or item].add(item)
     return [group for group in by_content.values() if len(group) > 1]
 
@@ -102,14 +97,11 @@ def digest_of(item: Item) -> tuple[bytes, ...] | None:
         return None
 
 
-def look_at(things: list, function: Callable, title: str) -> dict:
+def map_in_time(function: Callable, things: list, title: str) -> dict:
     """Apply a function to each thing, on all cores, until the time is over; return the results by thing."""
     results, end, cores = {}, time.monotonic() + MOST_SECONDS, core_count()
-    with (
-        tqdm(total=len(things), desc=title, leave=False, disable=None) as bar,
-        ThreadPoolExecutor(cores) as pool,
-        quiet(),
-    ):
+    bar = tqdm(total=len(things), desc=title, leave=False, disable=None)
+    with bar, ThreadPoolExecutor(cores) as pool, quiet():
         for begin in range(0, len(things), 4 * cores):
             some = things[begin : begin + 4 * cores]
             results.update(zip(some, pool.map(function, some), strict=True))
@@ -117,3 +109,18 @@ def look_at(things: list, function: Callable, title: str) -> dict:
             if time.monotonic() > end:
                 break
     return results
+
+
+def spread(things: list, most: int) -> list:
+    """Return up to `most` of the things, evenly spread."""
+    return things if len(things) <= most else [things[i * len(things) // most] for i in range(most)]
+
+
+def of_all(count: int, whole: int, noun: str) -> str:
+    """Write a share: `all 30 files`, `7 of 30 files`."""
+    return f"all {count} {noun}" if count == whole else f"{count} of {whole} {noun}"
+
+
+def times(size: tuple[int, int]) -> str:
+    """Write a size: `640x480`."""
+    return f"{size[0]}x{size[1]}"

@@ -1,0 +1,60 @@
+"""The doctor's report: one line for each finding."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from util.errors import printable
+
+COLOURS = {"ok": "32", "warn": "33", "FAIL": "1;31"}
+
+
+class Finding(NamedTuple):
+    """One line of the report."""
+
+    level: str  # ok, warn, or FAIL: the command cannot work
+    subject: str
+    text: str
+    fix: str = ""  # what to type or do
+
+
+class Report:
+    """Print findings as they come, and count them."""
+
+    def __init__(self):
+        self.counts = Counter()
+        self.coloured = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+
+    def show(self, findings: Iterable[Finding]) -> None:
+        """Print a line for each finding."""
+        for finding in findings:
+            self.counts[finding.level] += 1
+            level = f"{finding.level:<4}"
+            if self.coloured:
+                level = f"\033[{COLOURS[finding.level]}m{level}\033[0m"
+            text = finding.text.rstrip(".") + (f": {finding.fix}" if finding.fix else "")
+            text = " ".join(line.strip() for line in text.splitlines())
+            print(f"{level}  {finding.subject:<10}  {printable(text)}", flush=True)
+
+    def conclude(self, command: str, seconds: float) -> int:
+        """Print the counts and the command to type next; return the exit status."""
+        ok, warned, failed = (self.counts[level] for level in COLOURS)
+        print(f"\n{ok} ok, {warned} to look at, {failed} failed ({seconds:.0f} s).")
+        print(f"{'When that is fixed' if failed else 'Next'}:\n  {printable(command)}")
+        return 1 if failed else 0
+
+
+@contextlib.contextmanager
+def quiet():
+    """Collect the body's output and warnings instead of showing them."""
+    output = io.StringIO()
+    with warnings.catch_warnings(), contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+        warnings.simplefilter("ignore")
+        yield output
