@@ -348,7 +348,7 @@ def on_meta(opt):
 
 
 def test_the_disk_space_forecast_is_what_a_run_takes(domains, tmp_path, monkeypatch):
-    words = "--model cycle_gan --netG resnet_6blocks --pool_size 4 --ema 0.9 --save_by_iter --save_latest_freq 3"
+    words = "--model cycle_gan --netG resnet_6blocks --pool_size 4 --ema 0.9 --save_latest_freq 3"
     line = f"--dataroot {domains} --name run --checkpoints_dir {tmp_path} {TINY} {words} --no_html"
     opt = TrainOptions(f"{line} --n_epochs 2 --n_epochs_decay 1 --save_epoch_freq 2 --max_dataset_size 4").parse()
     used, rename = [], util.checkpoint.checkpointer.publish
@@ -357,8 +357,9 @@ def test_the_disk_space_forecast_is_what_a_run_takes(domains, tmp_path, monkeypa
     )
     program.train(opt)
     one = disk_forecast.checkpoint_size(on_meta(opt), opt.crop_size)
-    sets = disk_forecast.count_checkpoints(1, 3, 2, images=4, step=1, every_iters=3)
-    assert sets == 2 + 4  # epochs 2 and 3; of 12 images 3, 6, 9, 12
+    assert disk_forecast.count_checkpoints(1, 5, 2, images=4, step=1, every_iters=3) == 3 + 6  # epochs and iterations
+    sets = disk_forecast.count_checkpoints(1, 3, 2)
+    assert sets == 2  # epochs 2 and 3
     assert disk_forecast.size_at_end(one, sets) == pytest.approx(disk_used(tmp_path / "run"), rel=0.02)
     assert disk_forecast.largest_size(one, sets) == pytest.approx(max(used), rel=0.1)
     assert disk_forecast.forecast_disk(opt, on_meta(opt), 4).text.startswith(f"{sets} numbered checkpoints")
