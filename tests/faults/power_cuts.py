@@ -1,24 +1,15 @@
-"""What a power cut leaves: by a model of the strictest disk, and by a copy of a mounted image, unsynced data lost."""
+"""A model of the strictest disk: the folders that a power cut may leave when unsynced data are lost."""
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import functools
 import itertools
 import os
 import random
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from faults.shim import Operation
-
-MOUNTS = ("commit=600", "commit=600,noauto_da_alloc", "commit=600,noauto_da_alloc,data=writeback")  # of ext4
-
-# ---- by a model ----
 
 
 class File:
@@ -128,39 +119,3 @@ def frozen(file: File, synced: bytes | None) -> File:
     copy = File()
     copy.synced = synced
     return copy
-
-
-# ---- by a mounted image ----
-
-
-@contextlib.contextmanager
-def mounted(image: Path, place: Path, options: str) -> Iterator[None]:
-    """Mount an image for the time of a with statement."""
-    place.mkdir(exist_ok=True)
-    subprocess.run(["mount", "-o", f"loop,{options}", str(image), str(place)], check=True, capture_output=True)
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", str(place)], check=True)
-
-
-def can_mount() -> str:
-    """Say why no image can be mounted here, nothing if one can."""
-    if os.geteuid() != 0:
-        return "not root: no image can be mounted"
-    if not (shutil.which("mkfs.ext4") and shutil.which("mount")):
-        return "there is no mkfs.ext4 or mount"
-    # Mounts of our own, which end with this process, however it ends.
-    if ctypes.CDLL(None, use_errno=True).unshare(0x20000):  # CLONE_NEWNS
-        return f"no mounts of our own: {os.strerror(ctypes.get_errno())}"
-    if subprocess.run(["mount", "--make-rprivate", "/"], capture_output=True, check=False).returncode:
-        return "mounts can't be made private"
-    with tempfile.TemporaryDirectory(prefix="saves") as folder:
-        image = Path(folder) / "image"
-        image.write_bytes(bytes(4 << 20))
-        try:
-            subprocess.run(["mkfs.ext4", "-q", "-F", str(image)], check=True, capture_output=True)
-            with mounted(image, Path(folder) / "disk", MOUNTS[-1]):
-                return ""
-        except subprocess.CalledProcessError as error:
-            return f"no image can be mounted: {error.stderr.decode().strip()}"

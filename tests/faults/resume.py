@@ -1,11 +1,9 @@
-"""Kill training at every step, let `--continue_train` go on, and compare with a run that was never stopped.
+"""Kill training at every step, resume with `--continue_train`, and compare with a run that was never stopped.
 
-    python tests/faults/resume.py
-
-Each point trains train.py in forked processes, sends SIGKILL where the point says (as often as it says), goes on to the
-end, and compares everything in the experiment's folder byte by byte; only times and what names the start may differ.
-Besides, every step records the random generators, weights, rates, losses and images, so that an error which cancels out
-later is seen, too.
+Each point trains train.py in forked processes, sends SIGKILL at a moment (as often as the point says), resumes until
+the end, and compares every file of the experiment byte by byte; only times and facts about the start may differ. Every
+step also records the random generators, weights, learning rates, losses and images, so that errors that cancel out
+later are found, too.
 """
 
 from __future__ import annotations
@@ -25,29 +23,25 @@ import signal
 import socket
 import sys
 import tempfile
-import time
-import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import distributed_run
+import numpy as np
+import torch
+from conftest import make_aligned, make_unaligned
+from faults.driver import Row, in_parallel
+from terminal import loss_lines, weights
+
+import data
+import models
+import train  # noqa: F401 - train.py's imports, once for all forks
+from models.cycle_gan_model import CycleGANModel
+from models.pix2pix_model import Pix2PixModel
+from util.pages.data_file import PageData
+
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-sys.path.insert(0, str(ROOT / "tests"))
-
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from conftest import make_aligned, make_unaligned  # noqa: E402
-from terminal import loss_lines, weights  # noqa: E402
-
-import data  # noqa: E402
-import models  # noqa: E402
-import train  # noqa: E402, F401 - what train.py imports, once for all forks
-from data import CustomDatasetDataLoader  # noqa: E402
-from models.cycle_gan_model import CycleGANModel  # noqa: E402
-from models.pix2pix_model import Pix2PixModel  # noqa: E402
-from util.pages.data_file import PageData  # noqa: E402
-
 LIMIT = 120  # seconds, after which a process is ended by SIGALRM: it hangs
 TINY = (
     "--ngf 2 --ndf 2 --load_size 36 --crop_size 32 --display_id -1 --gpu_ids -1 --seed 7 --n_epochs 2 "
@@ -58,7 +52,7 @@ TINY = (
 class Kill(NamedTuple):
     """Where a start of the training ends: `moment` number `n` of this start, in these ranks (None: in all)."""
 
-    moment: str  # see die(); torn: as after, leaving half a line in every log; file: before the n-th change of a file
+    moment: str  # see die(); torn: as after, with half a line at the end of every log
     n: int
     ranks: tuple[int, ...] | None = None
 
@@ -73,7 +67,6 @@ class Case(NamedTuple):
     every: int = 1  # which of its points are taken
     short: bool = False  # go on by `--continue_train` alone: the options come from train_opt.json
     chain: bool = False  # besides, kill every start at the same point, until the last comes to the end
-    ignored: tuple[str, ...] = ()  # counters that a plug-in keeps to itself
     group: str = ""  # the row of the campaign's table
 
 
@@ -170,33 +163,6 @@ def watch(record: int, point: Kill | None, rank: int) -> None:
     models.create_model = create_model
 
 
-def watch_files(folder: Path, record: int, point: Kill | None) -> None:
-    """Count what changes files of the folder (opening to write, renaming, removing), and die before `point`."""
-    changes = iter(range(1, 10**6))
-
-    def hook(event, args):
-        writing = event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR)
-        if (writing or event in ("os.rename", "os.remove", "os.link")) and str(args[0]).startswith(str(folder)):
-            n = next(changes)
-            os.write(record, f"{n} {event} {args[0]}\n".encode())
-            if point and point.moment == "file" and n == point.n:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    sys.addaudithook(hook)
-
-
-def in_doubles() -> None:
-    """Have everything compute in float64."""
-    torch.set_default_dtype(torch.float64)
-    batches = CustomDatasetDataLoader.__iter__
-
-    def doubled(loader):
-        for batch in batches(loader):
-            yield {key: value.double() if torch.is_tensor(value) else value for key, value in batch.items()}
-
-    CustomDatasetDataLoader.__iter__ = doubled
-
-
 def start(words: str, out: Path, ranks: int = 1, kill: Kill | None = None, doubles: bool = False) -> list[int]:
     """Type `train.py words` in `ranks` forked processes, as torchrun would, and return their exit statuses.
 
@@ -224,11 +190,8 @@ def start(words: str, out: Path, ranks: int = 1, kill: Kill | None = None, doubl
                 torch.set_num_threads(1)
                 add_plugins()
                 if doubles:
-                    in_doubles()
+                    distributed_run.compute_in_float64()
                 watch(os.open(out / f"steps_{rank}.txt", append), kill, rank)
-                if rank == 0:
-                    changes = os.open(out / "changes.txt", append | os.O_TRUNC)
-                    watch_files(out / "run", changes, kill)
                 sys.argv = ["train.py", *f"{words} --checkpoints_dir {out} --name run".split()]
                 runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
                 status = 0
@@ -308,18 +271,17 @@ def survive(case: Case, kills: list[Kill], out: Path, source: Path) -> tuple[lis
 OF_ONE_START = ("continue_train", "epoch_count", "epoch", "load_iter", "checkpoints_dir")
 
 
-def content(path: Path, ignored: tuple[str, ...] = ()):
-    """Return what of a file has to be the same in both runs: its bytes, but for times."""
+def content(path: Path):
+    """Return the part of a file that has to be equal in both runs: its bytes without times."""
     if path.name == "loss_log.txt":  # steps that were taken twice are in it twice
         lines = loss_lines(path.read_text())
-        return sorted({(e, i, *((k, v) for k, v in losses.items() if k not in ignored)) for e, i, losses in lines})
+        return sorted({(e, i, *losses.items()) for e, i, losses in lines})
     if path.name == "metrics.csv":
         with path.open() as file:
-            dropped = ("time", "data", *ignored)
-            return [[(k, v) for k, v in row.items() if k not in dropped] for row in csv.DictReader(file)]
+            return [[(k, v) for k, v in row.items() if k not in ("time", "data")] for row in csv.DictReader(file)]
     if path.name == "data.js":
         lines = [line for line in PageData(path.parent).read() if line[0] not in ("begin", "start", "next", "end")]
-        return [(call, {**without(values[0], ignored), "time": 0}) for call, values in lines]
+        return [(call, {**values[0], "time": 0}) for call, values in lines]
     if path.name == "index.html":  # tells when and how a run was started
         return re.sub(rb"<dl.*</dl>", b"", path.read_bytes(), flags=re.DOTALL)
     if path.name == "train_opt.json":
@@ -330,27 +292,21 @@ def content(path: Path, ignored: tuple[str, ...] = ()):
     return path.read_bytes()
 
 
-def without(value: dict, losses: tuple[str, ...]) -> dict:
-    """Return a step's record without some losses."""
-    kept = {name: loss for name, loss in value.get("losses", {}).items() if name not in losses}
-    return {**value, **({"losses": kept} if "losses" in value else {})}
-
-
-def records(out: Path, ignored: tuple[str, ...] = ()) -> set[str]:
-    """Return what every step of every rank left behind, once for each step that was taken twice alike."""
+def records(out: Path) -> set[str]:
+    """Return the record of every step of every rank; a step that was taken twice alike counts once."""
     lines = [(path.stem, line) for path in out.glob("steps_*.txt") for line in path.read_text().splitlines()]
-    return {f"{stem} {json.dumps(without(json.loads(line), ignored))}" for stem, line in lines}
+    return {f"{stem} {line}" for stem, line in lines}
 
 
-def differences(whole: Path, parts: Path, ignored: tuple[str, ...] = ()) -> list[str]:
-    """Name the files and steps of two runs that are not the same."""
+def differences(whole: Path, parts: Path) -> list[str]:
+    """Name the files and steps of two runs that differ."""
     folders = [out / "run" for out in (whole, parts)]
     names = [{str(path.relative_to(f)) for path in f.glob("**/[!.]*") if path.is_file()} for f in folders]
     found = [f"only in one: {name}" for name in sorted(names[0] ^ names[1])]
     for name in sorted(names[0] & names[1]):
-        if content(whole / "run" / name, ignored) != content(parts / "run" / name, ignored):
+        if content(whole / "run" / name) != content(parts / "run" / name):
             found.append(f"differs: {name}")
-    steps = records(whole, ignored) ^ records(parts, ignored)
+    steps = records(whole) ^ records(parts)
     if steps:
         found.append(f"{len(steps)} steps differ: {min(steps)[:200]}")
     return found
@@ -378,12 +334,10 @@ PAIR = f"--model pix2pix --netG unet_32 --num_threads 0 {TINY}"
 CYCLE = f"--model cycle_gan --netG unet_32 --pool_size 3 --num_threads 0 {TINY}"
 WATCHED = f"--model watched_pair --netG unet_64 --dataset_mode aligned --lr_policy plateau --num_threads 0 {TINY}"
 OFTEN = "--save_latest_freq 2"
-FILE, TORN, STOP = ((("file", None),), (("torn", None),), (("stop", None),))
+TORN, STOP = ((("torn", None),), (("stop", None),))
 ALL = (("before", None), ("after", None), ("torn", None))
 CASES = (
     *_core(),
-    Case("changes of files", f"{WATCHED} {OFTEN}", moments=FILE, every=2, chain=True),
-    Case("changes of files, iter_N", f"{CYCLE} {OFTEN} --save_by_iter --max_dataset_size 3", moments=FILE, every=3),
     Case("batches of 2", f"{PAIR} {OFTEN} --batch_size 2", moments=ALL, chain=True),
     Case("saved after epochs", f"{PAIR} --save_latest_freq 1000", moments=ALL, short=True, chain=True),
     Case("saved after steps", f"{CYCLE} --save_latest_freq 1", moments=TORN, short=True, chain=True),
@@ -397,23 +351,14 @@ CASES = (
     Case("stopped by SIGTERM, 2 processes", f"{WATCHED} --save_latest_freq 1000", 2, (("stop", (1,)),)),
     Case("wgangp", f"{PAIR} {OFTEN} --gan_mode wgangp --norm instance", every=2),
     Case("template", f"--model template --netG unet_32 --num_threads 0 {OFTEN} {TINY}", every=2),
-    Case("old plug-in", f"--model foo_old --num_threads 0 {OFTEN} {TINY}", ignored=("D_steps",)),
     Case("plug-in of pix2pix", f"--model foo_pix2pix --netG unet_64 --num_threads 0 {OFTEN} {TINY}", every=2),
 )
 
 
-def points(case: Case, steps: int, changes: int) -> list[list[Kill]]:
-    """Return the kills of each point, for a run of so many steps and changes of files."""
-    found = []
-    for moment, ranks in case.moments:
-        last = changes if moment == "file" else steps
-        found += [[Kill(moment, n, ranks)] for n in range(1, last + 1, case.every)]
-    if not case.chain:
-        return found
-    if case.moments == FILE:
-        found += [[Kill("file", 60), Kill("file", n)] for n in range(1, 21)]  # while it starts to go on
-        return [*found, *([Kill("file", n)] * changes for n in range(45, 60, 2))]  # each start comes as far as a save
-    return [*found, [Kill("before", 2)] * (steps - 1), [Kill("after", 3)] * steps]
+def points(case: Case, steps: int) -> list[list[Kill]]:
+    """Return the kills of each point, for a run of that many steps."""
+    found = [[Kill(moment, n, ranks)] for moment, ranks in case.moments for n in range(1, steps + 1, case.every)]
+    return found + ([[Kill("before", 2)] * (steps - 1), [Kill("after", 3)] * steps] if case.chain else [])
 
 
 def make_sources(folder: Path, count: int = 5) -> None:
@@ -437,20 +382,20 @@ class Arena:
         """Return the images that a case trains on."""
         return self.folder / ("unaligned" if "cycle" in case.words else "aligned")
 
-    def whole(self, case: Case) -> tuple[int, int]:
-        """Train without a stop; return the number of steps and of changes of files."""
+    def whole(self, case: Case) -> int:
+        """Train without a stop; return the number of steps."""
         out = self.place(case) / "whole"
         statuses = start(f"--dataroot {self.source(case)} {case.words}", out, case.ranks)
         assert not any(statuses), (out / "log.txt").read_text()
-        steps, changes = ((out / name).read_text().splitlines() for name in ("steps_0.txt", "changes.txt"))
+        steps = (out / "steps_0.txt").read_text().splitlines()
         assert len({str(json.loads(step)["rates"]) for step in steps}) > 1, "the learning rate never changes"
-        return len(steps), len(changes)
+        return len(steps)
 
     def point(self, case: Case, kills: list[Kill]) -> dict:
         """Train with these kills; return what went wrong, and how often training went on."""
         out = Path(tempfile.mkdtemp(dir=self.place(case)))
         wrong, resumes = survive(case, kills, out, self.source(case))
-        wrong = wrong or differences(self.place(case) / "whole", out, case.ignored)
+        wrong = wrong or differences(self.place(case) / "whole", out)
         if wrong:
             print(f"{case.name}, {kills[0]} x {len(kills)}: {'; '.join(wrong)}", flush=True)
         shutil.rmtree(out)
@@ -470,16 +415,16 @@ PAIRS = list(itertools.permutations((1, 2, 3, 4), 2))
 
 
 class OtherRanks:
-    """Kill a run of N processes in the middle of an epoch and go on with M, in float64."""
+    """Kill a run of N processes in the middle of an epoch and resume with M, in float64."""
 
     def __init__(self, folder: Path):
         self.folder = folder
         make_sources(folder, count=18)  # steps of 12 and of 6 images
 
-    def start(self, model: str, out: Path, ranks: int, batch: int, kill: Kill | None = None) -> list[list[str]]:
+    def start(self, model: str, out: Path, ranks: int, kill: Kill | None = None) -> list[list[str]]:
         """Train and return the images of each step, in the order of the ranks."""
         source = self.folder / ("aligned" if model == "pix2pix" else "unaligned")
-        words = f"--dataroot {source} --model {model} {IN_DOUBLES} --batch_size {batch} {newest(out / 'run')}"
+        words = f"--dataroot {source} --model {model} {IN_DOUBLES} --batch_size {BATCH // ranks} {newest(out / 'run')}"
         statuses = start(words, out, ranks, kill, doubles=True)
         if any(statuses) if kill is None else 0 in statuses:
             raise RuntimeError(f"statuses {statuses}: {(out / 'log.txt').read_text()[-300:]}")
@@ -491,91 +436,45 @@ class OtherRanks:
         return list(steps.values())
 
     def whole(self, model: str) -> list[list[str]]:
-        """Train by one process without a stop."""
-        return self.start(model, self.folder / model, 1, BATCH)
+        """Train in one process without a stop."""
+        return self.start(model, self.folder / model, 1)
 
-    def point(self, model: str, ranks: tuple[int, int], step: int, order: list[list[str]], same_batch: bool) -> dict:
-        """Kill the first ranks before a step, go on with the second; return what is wrong and how far weights are off.
-
-        The batch of all processes together stays the same, or else each process's: then only the order does.
-        """
+    def point(self, model: str, ranks: tuple[int, int], step: int, order: list[list[str]]) -> dict:
+        """Kill the first ranks before a step, resume with the second; return violations and the weights' difference."""
         out = Path(tempfile.mkdtemp(dir=self.folder))
         try:
-            batches = [BATCH // n if same_batch else 1 for n in ranks]
-            steps = self.start(model, out, ranks[0], batches[0], Kill("before", step))[: step - 1]
-            steps += self.start(model, out, ranks[1], batches[1])
+            steps = self.start(model, out, ranks[0], Kill("before", step))[: step - 1] + self.start(
+                model, out, ranks[1]
+            )
         except RuntimeError as error:
             return {"wrong": [str(error)], "off": 0.0}
-        flat, wanted = ([image for step in run for image in step] for run in (steps, order))
-        wrong = ["another order of images"] * (flat != wanted)
-        off = 0.0
-        if same_batch:
-            wrong += ["other steps"] * (steps != order)
-            ours, theirs = (weights(folder / "run", "[0-9l]*") for folder in (out, self.folder / model))
-            wrong += ["other networks"] * (ours.keys() != theirs.keys())
-            off = max(float((ours[key] - theirs[key]).abs().max()) for key in theirs)
-            wrong += [f"weights are off by {off:.1e}"] * (off > 1e-9)
+        ours, theirs = (weights(folder / "run", "[0-9l]*") for folder in (out, self.folder / model))
+        off = max(float((ours[key] - theirs[key]).abs().max()) for key in theirs)
+        wrong = ["other images in a step"] * (steps != order) + ["other networks"] * (ours.keys() != theirs.keys())
+        wrong += [f"weights are off by {off:.1e}"] * (off > 1e-9)
         shutil.rmtree(out)
-        if wrong:
-            print(f"{model}, {ranks[0]} -> {ranks[1]} processes before step {step}: {'; '.join(wrong)}", flush=True)
         return {"wrong": wrong, "off": off}
 
-    def rows(self, workers: int, pairs=PAIRS, models=("pix2pix", "cycle_gan"), at=(2, 4, 6)) -> list[tuple]:
-        """Return the rows of the campaign."""
-        orders = in_parallel([functools.partial(self.whole, model) for model in models], workers)
-        rows = []
-        for model, order in zip(models, orders, strict=True):
-            for same_batch, steps in ((True, at), (False, at[1:2])):
-                todo = itertools.product(pairs, steps)
-                tasks = [functools.partial(self.point, model, *point, order, same_batch) for point in todo]
-                results = in_parallel(tasks, workers)
-                wrong = [result["wrong"] for result in results if result["wrong"]]
-                off = max(result["off"] for result in results)
-                remark = wrong[0][0] if wrong else f"weights within {off:.0e}" if same_batch else "one order of images"
-                what = "batch of all the same" if same_batch else "batch of each the same"
-                rows.append((f"other number of processes: {model}, {what}", len(tasks), len(wrong), remark))
-        return rows
+    def rows(self, workers: int, pairs=PAIRS) -> Iterator[Row]:
+        """Yield the rows of the campaign."""
+        for model in ("pix2pix", "cycle_gan"):
+            order = self.whole(model)
+            tasks = [functools.partial(self.point, model, pair, step, order) for pair in pairs for step in (2, 4, 6)]
+            results = in_parallel(tasks, workers)
+            wrong = [f"{result['wrong'][0]}" for result in results if result["wrong"]]
+            remark = wrong[0] if wrong else f"weights within {max(result['off'] for result in results):.0e}"
+            yield f"other number of processes: {model}", len(tasks), len(wrong), remark
 
 
-def in_parallel(tasks: list, workers: int) -> list:
-    """Call the tasks in forked processes and return what they return, in their order."""
-    todo, fill = os.pipe()
-    os.write(fill, b"".join(i.to_bytes(4, "little") for i in range(len(tasks))))
-    os.close(fill)
-    begin, parent = time.time(), os.getpid()
-    with tempfile.TemporaryFile() as results:
-        children = []
-        for _ in range(workers):
-            if (pid := os.fork()) == 0:
-                try:
-                    while (word := os.read(todo, 4)) and os.getppid() == parent:
-                        i = int.from_bytes(word, "little")
-                        os.write(results.fileno(), (json.dumps([i, tasks[i]()]) + "\n").encode())
-                        if i % 50 == 49:
-                            print(f"{i + 1} of {len(tasks)} after {time.time() - begin:.0f} s", flush=True)
-                except BaseException:
-                    traceback.print_exc()
-                finally:
-                    os._exit(0)
-            children.append(pid)
-        for pid in children:
-            os.waitpid(pid, 0)
-        os.close(todo)
-        results.seek(0)
-        found = dict(map(json.loads, results.read().splitlines()))
-    assert len(found) == len(tasks), "a worker of the campaign failed"
-    return [found[i] for i in range(len(tasks))]
-
-
-def kill_all(cases: tuple[Case, ...], workers: int, every: int = 1) -> list[tuple[str, int, int, str]]:
-    """Kill every case at its points, or at every so many of them; return the rows of the campaign, one per group."""
+def kill_all(workers: int, every: int = 1) -> list[Row]:
+    """Kill every case at its points, or at every `every`-th of them; return a row for each group."""
     with tempfile.TemporaryDirectory(prefix="resume") as folder:
         arena = Arena(Path(folder) / "cases")
-        sizes = in_parallel([functools.partial(arena.whole, case) for case in cases], workers)
-        todo = [(case, kills) for case, size in zip(cases, sizes, strict=True) for kills in points(case, *size)]
-        results = in_parallel([functools.partial(arena.point, *point) for point in todo[::every]], workers)
+        sizes = in_parallel([functools.partial(arena.whole, case) for case in CASES], workers)
+        todo = [(case, kills) for case, size in zip(CASES, sizes, strict=True) for kills in points(case, size)][::every]
+        results = in_parallel([functools.partial(arena.point, *point) for point in todo], workers)
     groups: dict[str, list[dict]] = {}
-    for (case, _), result in zip(todo[::every], results, strict=True):
+    for (case, _), result in zip(todo, results, strict=True):
         groups.setdefault(case.group or case.name, []).append(result)
     rows = []
     for group, mine in groups.items():
@@ -585,18 +484,7 @@ def kill_all(cases: tuple[Case, ...], workers: int, every: int = 1) -> list[tupl
     return rows
 
 
-def campaign(workers: int = 2, every: int = 1) -> list[tuple[str, int, int, str]]:
-    """Return rows of (what, points, violations, remark); `every` > 1 takes a part of the points."""
+def campaign(workers: int = 2, every: int = 1) -> list[Row]:
+    """Return the table's rows; `every` > 1 takes a part of the points."""
     with tempfile.TemporaryDirectory(prefix="ranks") as folder:
-        return [*kill_all(CASES, workers, every), *OtherRanks(Path(folder)).rows(workers, PAIRS[::every])]
-
-
-if __name__ == "__main__":
-    chosen = tuple(case for case in CASES if any(word in case.name for word in sys.argv[1:]))
-    began = time.time()
-    table = kill_all(chosen, 2) if chosen else campaign()
-    for row in table:
-        print("{:<60} {:>5} points {:>4} violations   {}".format(*row))
-    points, wrong = (sum(row[column] for row in table) for column in (1, 2))
-    print(f"{points} points, {wrong} violations, {time.time() - began:.0f} s")
-    sys.exit(wrong > 0)
+        return [*kill_all(workers, every), *OtherRanks(Path(folder)).rows(workers, PAIRS[::every])]

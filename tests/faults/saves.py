@@ -1,11 +1,9 @@
-"""Break saves in every way that a kill, a failing disk or a power cut can: each is whole afterwards, or absent.
-
-    python tests/faults/saves.py [--quick] [WORD of a row's name]
+"""Break saves by kills, failing disks and power cuts: afterwards each save is whole or absent.
 
 The saves are real ones (Checkpointer, small networks, Adam's moments, an image pool), made in forked processes whose
-file operations shim.c counts and spoils. After each fault a new Checkpointer loads every set; its networks and its
-state must be of one generation, the last one whose save returned or the one that was being saved. Then the next save
-must succeed and leave nothing beside. Runs on Linux with a C compiler; real power cuts need root.
+file operations shim.c counts and spoils. After each fault a new Checkpointer loads every checkpoint; its networks and
+its state must be of one generation, the last one whose save returned or the one that was being saved. Then the next
+save must succeed and leave no staged file. Runs on Linux with a C compiler.
 """
 
 from __future__ import annotations
@@ -14,40 +12,32 @@ import contextlib
 import errno
 import functools
 import gc
-import hashlib
 import io
 import itertools
 import json
 import os
 import random
-import shutil
-import subprocess
 import sys
 import tempfile
-import time
-import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 import torch
 import torch.nn as nn
 from faults import power_cuts, shim
-from faults.power_cuts import MOUNTS
+from faults.driver import Row, in_parallel
 from faults.shim import FAIL, FAIL_DONE, HALF, KILL_BEFORE, KILL_WITHIN, LOSE
+from terminal import identical
 
 from util.checkpoint.atomic_files import write_whole
-from util.checkpoint.checkpointer import Checkpointer, SaveError
+from util.checkpoint.checkpointer import Checkpointer, SaveError, hash_if_exists
 from util.checkpoint.weights import cpu_state_dict
 from util.loggers.log_files import LogFiles
 
-BESIDE = ".new"
 ERRORS = {
-    # error: what it hits when it lasts (a full disk still renames and removes)
+    # error: the operations that fail while it lasts (a full disk still renames and removes)
     errno.ENOSPC: "open write sync rename link truncate mkdir",
     errno.EIO: "open read write sync rename link unlink truncate mkdir",
     errno.EROFS: "open write rename link unlink truncate mkdir",
@@ -55,7 +45,6 @@ ERRORS = {
     errno.EMFILE: "open read",
 }
 NO_REMOVING = (errno.EIO, errno.EROFS)  # while they last
-QUICK = 15  # points of each row of each story, where a few are enough
 
 
 # ---- what is saved ----
@@ -65,18 +54,18 @@ Steps = tuple[Step, ...]
 
 
 class Story(NamedTuple):
-    """The saves of a training, in their order."""
+    """The saves of one training, in order."""
 
     name: str
     networks: tuple[str, ...]
     steps: Steps
-    downloaded: bool = False  # begins with networks of the reference project, which have no state
+    downloaded: bool = False  # starts with networks of the reference project, which have no state
 
 
 STORIES = (
     # train.py's order: an epoch's own save comes first, and `latest` becomes hard links to it
     Story("pix2pix", ("G", "D"), (("latest", 1), ("1", 2), ("latest", 2), ("latest", 3), ("2", 4), ("latest", 4))),
-    Story(  # a loop of a user's own: the other order, by iterations, and one save made twice
+    Story(  # a user's own loop: the other order, by iterations, and one save made twice
         "CycleGAN",
         ("G_A", "G_B", "D_A", "D_B"),
         (("iter_5", 1), ("latest", 2), ("1", 2), ("latest", 3), ("2", 3), ("latest", 3)),
@@ -94,7 +83,7 @@ class Generation(NamedTuple):
 
 @functools.cache
 def generation(names: tuple[str, ...], number: int) -> Generation:
-    """Make networks and a state like util/checkpoint/training_state.py's, all of whose values tell their generation."""
+    """Make networks and a training state whose values all depend on the generation."""
     torch.manual_seed(number)
     networks, optimizers = {}, []
     for name in names:
@@ -108,15 +97,13 @@ def generation(names: tuple[str, ...], number: int) -> Generation:
         "format": 1,
         "progress": [1 + number // 2, number % 2 * 5, number * 5],
         "optimizers": optimizers,
-        "plateaus": [],
-        "metric": None,
         "pools": [{"fake_pool": {"images": [torch.randn(1, 3, 64, 64) for _ in range(3)]}}],
     }
     return Generation(networks, state)
 
 
 def begin(story: Story, folder: Path) -> dict[str, int]:
-    """Lay out what the folder holds before the first save; return each prefix's generation."""
+    """Write the files that the folder holds before the first save; return each prefix's generation."""
     folder.mkdir(parents=True, exist_ok=True)
     if not story.downloaded:
         return {}
@@ -140,7 +127,7 @@ def act(story: Story, checkpoints, steps: Steps) -> None:
 
 
 class InPlace(Checkpointer):
-    """How saves are made where nobody thought of faults: the final name is written, file by file."""
+    """The naive way: write the final name, file by file."""
 
     def save(self, prefix: str, networks: dict[str, nn.Module], state: dict) -> None:
         """Write the files."""
@@ -152,28 +139,20 @@ class InPlace(Checkpointer):
 # ---- what is found ----
 
 
-def same(one, other) -> bool:
-    """Whether two nested values are equal, tensors to the last bit."""
-    if isinstance(one, torch.Tensor):
-        return isinstance(other, torch.Tensor) and torch.equal(one, other)
-    if isinstance(one, dict):
-        return isinstance(other, dict) and one.keys() == other.keys() and all(same(one[k], other[k]) for k in one)
-    if isinstance(one, (list, tuple)):
-        return isinstance(other, (list, tuple)) and len(one) == len(other) and all(map(same, one, other))
-    return one == other
-
-
 class Broken(Exception):
-    """What a reader finds that must never be."""
+    """A reader found a state that must never exist."""
+
+
+seen: dict[tuple, int | str | None] = {}
 
 
 def found(story: Story, folder: Path, prefix: str) -> int | None:
-    """Load a set as training does and return its generation, None if there is none; raises Broken.
+    """Load a checkpoint as training does and return its generation, None if there is none; raises Broken.
 
-    What is found depends on the files' contents alone, so that no contents are loaded twice.
+    The result depends on the files' contents alone, so equal contents are loaded once.
     """
     files = sorted(folder.glob(f"{prefix}_*"))
-    key = (story.name, prefix, *((path.name, digest(path)) for path in files))
+    key = (story.name, prefix, *((path.name, hash_if_exists(path)) for path in files))
     if key not in seen:
         try:
             seen[key] = load(story, folder, prefix) if any(path.suffix == ".pth" for path in files) else None
@@ -184,13 +163,10 @@ def found(story: Story, folder: Path, prefix: str) -> int | None:
     return seen[key]
 
 
-seen: dict[tuple, int | str | None] = {}
-
-
 def load(story: Story, folder: Path, prefix: str) -> int:
-    """Load a set as training does and return its generation; raises Broken."""
+    """Load a checkpoint as training does and return its generation; raises Broken."""
     checkpoints = Checkpointer(folder)
-    networks = {name: nn.Sequential(*map(type_alike, net)) for name, net in generation(story.networks, 0)[0].items()}
+    networks = {name: nn.Sequential(nn.Conv2d(3, 32, 5), nn.BatchNorm2d(32)) for name in story.networks}
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             checkpoints.load_networks(prefix, networks)
@@ -200,36 +176,29 @@ def load(story: Story, folder: Path, prefix: str) -> int:
         raise Broken(f"unloadable: {type(error).__name__}: {error} (there are {files})") from error
     numbers = [number_of(story, name, net) for name, net in networks.items()]
     number = numbers[0] if state is None else state["progress"][2] // 5
-    if state is None and number != 0:
-        raise Broken(f"mixed: {prefix} has no state, and networks of generations {numbers}")
-    if set(numbers) != {number}:
+    if set(numbers) != {number} or (state is None and number != 0):
         raise Broken(f"mixed: {prefix} has a state of generation {number}, networks of {numbers}")
     if state is not None:
         state.pop("networks", None)
         whole = generation(story.networks, number).state
         if state.pop("slim", False) and prefix.removeprefix("iter_").isdigit():
             whole = {key: value for key, value in whole.items() if key not in ("optimizers", "pools")}
-        if not same(state, whole):
+        if not identical(state, whole):
             raise Broken(f"mixed: the state of {prefix} is not all of generation {number}")
     return number
-
-
-def type_alike(layer: nn.Module) -> nn.Module:
-    """Make an untrained layer of the same shape."""
-    if isinstance(layer, nn.BatchNorm2d):
-        return nn.BatchNorm2d(layer.num_features)
-    return nn.Conv2d(layer.in_channels, layer.out_channels, layer.kernel_size)
 
 
 def number_of(story: Story, name: str, net: nn.Module) -> int | None:
     """Return the generation whose weights a network has."""
     numbers = {0, *(number for _, number in story.steps)}
-    own = net.state_dict()
-    return next((n for n in numbers if same(own, generation(story.networks, n).networks[name].state_dict())), None)
+    own = dict(net.state_dict())
+    return next(
+        (n for n in numbers if identical(own, dict(generation(story.networks, n).networks[name].state_dict()))), None
+    )
 
 
 def judge(story: Story, folder: Path, done: dict[str, int], *begun: Step) -> dict[str, int]:
-    """Load every set of the folder and return their generations; raises Broken if one is not what it may be.
+    """Load every checkpoint of the folder and return their generations; raises Broken if one is not allowed.
 
     `done`: the last generation whose save returned, for each prefix; `begun`: saves that did not return.
     """
@@ -245,29 +214,24 @@ def judge(story: Story, folder: Path, done: dict[str, int], *begun: Step) -> dic
 
 
 def leftovers(folder: Path) -> list[str]:
-    """Return the files beside that are not of a set that counts."""
-    left = {path.name: digest(path) for path in folder.glob("*" + BESIDE)}
+    """Return the staged files that belong to no committed checkpoint."""
+    left = {path.name: hash_if_exists(path) for path in folder.glob("*.new")}
     for state in folder.glob("*_state.pth") if left else ():
         prefix = state.name.removesuffix("_state.pth")
         for name, wanted in torch.load(state, weights_only=True).get("networks", {}).items():
-            if left.get(path := f"{prefix}_net_{name}.pth{BESIDE}") == wanted:
+            if left.get(path := f"{prefix}_net_{name}.pth.new") == wanted:
                 del left[path]
     return sorted(left)
 
 
-def digest(path: Path) -> str | None:
-    """Return a file's SHA-256, None if there is no file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
-
-
-def judge_and_go_on(story: Story, folder: Path, done: dict[str, int], step: Step, make, *begun: Step) -> None:
-    """Judge a folder after a crash, then make the save that was cut short once more, and judge again."""
+def judge_and_resume(story: Story, folder: Path, done: dict[str, int], step: Step, make, *begun: Step) -> None:
+    """Judge a folder after a crash, then make the interrupted save once more, and judge again."""
     done = judge(story, folder, done, step, *begun)
     prefix, number = step
     save(story, make(folder), prefix, number)
     judge(story, folder, {**done, prefix: number})
-    if left := [path.name for path in folder.glob("*" + BESIDE)]:
-        raise Broken(f"half files left after the next save: {left}")
+    if left := [path.name for path in folder.glob("*.new")]:
+        raise Broken(f"staged files left after the next save: {left}")
 
 
 # ---- faults: each returns whether it struck, and raises Broken ----
@@ -275,7 +239,7 @@ def judge_and_go_on(story: Story, folder: Path, done: dict[str, int], step: Step
 
 @contextlib.contextmanager
 def scratch() -> Iterator[Path]:
-    """A folder that goes away, in memory where there is such a place: what counts is the order of operations."""
+    """A temporary folder, in memory if possible: only the order of operations matters."""
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(prefix="saves", dir=memory if os.access(memory, os.W_OK) else None) as folder:
         yield Path(folder) / "x"
@@ -284,16 +248,20 @@ def scratch() -> Iterator[Path]:
 def kill(story: Story, mode: int, at: int, make=Checkpointer) -> bool:
     """Kill a training in its n-th operation."""
     with scratch() as folder:
-        done = begin(story, folder)
-        if shim.wait(shim.fork(lambda: act(story, make(folder), story.steps), folder, mode=mode, at=at)):
-            return False
-        returned = shim.control.returned
-        judge_and_go_on(story, folder, done | dict(story.steps[:returned]), story.steps[returned], make)
-        return True
+        return kill_next(story, mode, at, folder, begin(story, folder), story.steps, make)
+
+
+def kill_next(story: Story, mode: int, at: int, folder: Path, done: dict, steps: Steps, make=Checkpointer) -> bool:
+    """Kill saves in their n-th operation."""
+    if shim.wait(shim.fork(lambda: act(story, make(folder), steps), folder, mode=mode, at=at)):
+        return False
+    returned = shim.control.returned
+    judge_and_resume(story, folder, done | dict(steps[:returned]), steps[returned], make)
+    return True
 
 
 def kill_again(story: Story, first: int, then: Callable) -> bool:
-    """Kill a training, let it go on from what it finds, and spoil its next saves by `then(folder, done, steps)`."""
+    """Kill a training, resume from the files it left, and spoil its next saves by `then(folder, done, steps)`."""
     with scratch() as folder:
         done = begin(story, folder)
         shim.wait(shim.fork(lambda: act(story, Checkpointer(folder), story.steps), folder, mode=KILL_BEFORE, at=first))
@@ -303,23 +271,14 @@ def kill_again(story: Story, first: int, then: Callable) -> bool:
 
 
 def left_to_do(story: Story, done: dict[str, int]) -> Steps:
-    """Return the next saves of a training that goes on from `latest`."""
+    """Return the next saves of a training that resumes from `latest`."""
     return tuple(step for step in story.steps if step[1] > done.get("latest", 0))[:3]
 
 
-def kill_next(story: Story, mode: int, at: int, folder: Path, done: dict[str, int], steps: Steps) -> bool:
-    """Kill the saves after a kill in their n-th operation."""
-    if shim.wait(shim.fork(lambda: act(story, Checkpointer(folder), steps), folder, mode=mode, at=at)):
-        return False
-    returned = shim.control.returned
-    judge_and_go_on(story, folder, done | dict(steps[:returned]), steps[returned], Checkpointer)
-    return True
-
-
 def fail(story: Story, folder: Path, done: dict[str, int], steps: Steps, tidy: bool = True, **orders: int) -> bool:
-    """Make the n-th operation fail: an error in one line, everything loads, and the same save succeeds afterwards.
+    """Make the n-th operation fail: one line of error, everything loads, and the same save succeeds afterwards.
 
-    `tidy`: nothing half may be left even before that.
+    `tidy`: no staged file may be left even before that.
     """
     if not steps:
         return False
@@ -328,34 +287,12 @@ def fail(story: Story, folder: Path, done: dict[str, int], steps: Steps, tidy: b
     def attempt() -> None:
         with contextlib.suppress(BrokenPipeError):
             try:
-                endure()
+                endure(story, folder, done, steps, tidy)
             except Broken as error:
                 os.write(say, str(error).encode())
             except Exception as error:
                 shim.control.pid = 0
                 os.write(say, f"{type(error).__name__} in place of a SaveError: {error}".encode())
-
-    def endure() -> None:
-        now, checkpoints = dict(done), Checkpointer(folder)
-        for prefix, number in steps:
-            try:
-                save(story, checkpoints, prefix, number)
-            except SaveError as error:
-                shim.control.pid = 0
-                text, why = str(error), os.strerror(shim.control.error)
-                if "\n" in text or str(folder) not in text or (why not in text and shim.control.mode != LOSE):
-                    raise Broken(f"unclear: {text}") from error
-                judge(story, folder, now, (prefix, number))
-                if tidy and (left := leftovers(folder)):
-                    raise Broken(f"half files left by a failed save: {left}") from error
-                save(story, checkpoints, prefix, number)
-            now[prefix] = number
-        shim.control.pid = 0
-        judge(story, folder, now)
-        if not tidy:  # what could not be removed is, as soon as it can be
-            save(story, checkpoints, *steps[-1])
-        if left := leftovers(folder):
-            raise Broken(f"half files left: {left}")
 
     pid = shim.fork(attempt, folder, **orders)
     os.close(say)
@@ -367,6 +304,30 @@ def fail(story: Story, folder: Path, done: dict[str, int], steps: Steps, tidy: b
     return shim.control.count >= orders["at"]
 
 
+def endure(story: Story, folder: Path, done: dict[str, int], steps: Steps, tidy: bool) -> None:
+    """Make saves, one of which the shim spoils; after its error judge the folder and save again."""
+    now, checkpoints = dict(done), Checkpointer(folder)
+    for prefix, number in steps:
+        try:
+            save(story, checkpoints, prefix, number)
+        except SaveError as error:
+            shim.control.pid = 0
+            text, why = str(error), os.strerror(shim.control.error)
+            if "\n" in text or str(folder) not in text or (why not in text and shim.control.mode != LOSE):
+                raise Broken(f"unclear: {text}") from error
+            judge(story, folder, now, (prefix, number))
+            if tidy and (left := leftovers(folder)):
+                raise Broken(f"staged files left by a failed save: {left}") from error
+            save(story, checkpoints, prefix, number)
+        now[prefix] = number
+    shim.control.pid = 0
+    judge(story, folder, now)
+    if not tidy:  # the next save removes what could not be removed before
+        save(story, checkpoints, *steps[-1])
+    if left := leftovers(folder):
+        raise Broken(f"staged files left: {left}")
+
+
 def fail_from_start(story: Story, tidy: bool = True, **orders: int) -> bool:
     """Make the n-th operation of a training fail."""
     with scratch() as folder:
@@ -376,15 +337,15 @@ def fail_from_start(story: Story, tidy: bool = True, **orders: int) -> bool:
 def cut_power(story: Story, make=Checkpointer, first: int | None = None) -> list[Callable[[], bool]]:
     """Return a point for every folder that a power cut may leave during a training.
 
-    `first`: the training is killed before this operation, and the power fails while the next one goes on from there.
+    `first`: the training is killed before this operation, and the power fails while the next one resumes.
     """
 
     def point(held: power_cuts.Folder, half: bool, returned: int) -> bool:
-        # What the killed save left is certain to last only when a later save has returned.
+        # The killed save's files are certain to last only when a later save has returned.
         now, also = (done | dict(steps[:returned]), ()) if returned else (sure, begun)
         with scratch() as folder:
             power_cuts.lay_out(held, folder, half)
-            judge_and_go_on(story, folder, now, steps[returned], make, *also)
+            judge_and_resume(story, folder, now, steps[returned], make, *also)
         return True
 
     with scratch() as folder:
@@ -402,56 +363,26 @@ def cut_power(story: Story, make=Checkpointer, first: int | None = None) -> list
         return [partial(point, *cut) for cut in power_cuts.after(ops, disk)]
 
 
-# ---- power cuts, real ones ----
-
-
-def cut_image(story: Story, options: str, every: int = 1, make=Checkpointer) -> Iterator[Callable[[], bool]]:
-    """Give out a point for every `every`-th operation but writes of a training on a mounted image.
-
-    At each the image is copied as the device has it, without what the system still holds in memory, and judged.
-    """
-    with tempfile.TemporaryDirectory(prefix="saves") as folder:
-        image, disk, copy = Path(folder) / "image", Path(folder) / "disk", Path(folder) / "copy"
-        with image.open("wb") as file:
-            file.truncate(24 << 20)
-        subprocess.run(["mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0", str(image)], check=True)
-        with power_cuts.mounted(image, disk, options):
-            done = begin(story, disk / "x")
-            os.sync()
-
-            def point(op: shim.Operation) -> bool:
-                shutil.copyfile(image, copy)
-                with power_cuts.mounted(copy, Path(folder) / "mounted copy", options):
-                    after = done | dict(story.steps[: op.returned])
-                    place = Path(folder) / "mounted copy" / "x"
-                    judge_and_go_on(story, place, after, story.steps[op.returned], make)
-                return True
-
-            watched = shim.operations(lambda: act(story, make(disk / "x"), story.steps), disk / "x")
-            for number, op in enumerate(op for op in watched if op.kind != "write"):
-                if number % every == 0:
-                    yield functools.partial(point, op)
-
-
-# ---- what is written besides ----
+# ---- other files ----
 
 
 def write_options(folder: Path) -> None:
-    """Write train_opt.json thrice, as three starts of a training do."""
+    """Write train_opt.json three times, as three starts of a training do."""
     for number in (1, 2, 3):
-        write_whole(folder / "train_opt.json", json.dumps({"version": number, "text": "x" * 20_000}), durable=True)
+        text = json.dumps({"version": number, "text": "x" * 20_000})
+        write_whole(folder / "train_opt.json", text, durable=True)
         shim.control.returned += 1
 
 
-def judge_options(folder: Path, returned: int, oldest: int) -> None:
-    """See that the options are whole, and no older than version `oldest`; raises Broken."""
+def judge_options(folder: Path, returned: int, oldest: int | None = None) -> None:
+    """Check that the options are whole, and no older than version `oldest`; raises Broken."""
     path = folder / "train_opt.json"
     content = path.read_bytes() if path.exists() else b'{"version": 0}'
     try:
         version = json.loads(content)["version"]
     except ValueError as error:
         raise Broken(f"unloadable: train_opt.json, of {len(content)} bytes") from error
-    if not oldest <= version <= returned + 1:
+    if not (returned if oldest is None else oldest) <= version <= returned + 1:
         raise Broken(f"lost: train_opt.json is of version {version} after {returned} writes")
 
 
@@ -464,14 +395,14 @@ def write_table(folder: Path) -> None:
 
 
 def judge_table(folder: Path, returned: int) -> None:
-    """See that no row is lost but the one in writing; raises Broken."""
+    """Check that no row is lost except the one being written; raises Broken."""
     rows = [int(row["total_iters"]) for row in LogFiles(folder)._read()[1]]
     if rows not in ([*range(1, returned + 1)], [*range(1, returned + 2)]):
         raise Broken(f"lost: metrics.csv has the rows {rows} after {returned} writes")
 
 
 def kill_writing(write: Callable, check: Callable, mode: int, at: int) -> bool:
-    """Kill what writes a file in its n-th operation."""
+    """Kill the writing of a file in its n-th operation."""
     with scratch() as folder:
         folder.mkdir()
         if shim.wait(shim.fork(lambda: write(folder), folder, mode=mode, at=at)):
@@ -481,7 +412,7 @@ def kill_writing(write: Callable, check: Callable, mode: int, at: int) -> bool:
 
 
 def cut_options() -> list[Callable[[], bool]]:
-    """Return a point for every folder that a power cut may leave while options are written; old ones may stand."""
+    """Return a point for every folder that a power cut may leave while options are written; old ones may remain."""
 
     def point(held: power_cuts.Folder, half: bool, returned: int) -> bool:
         with scratch() as folder:
@@ -495,39 +426,28 @@ def cut_options() -> list[Callable[[], bool]]:
         return [partial(point, *cut) for cut in power_cuts.after(ops, power_cuts.Disk(folder))]
 
 
-def count() -> None:
-    """Make a story's saves and print what the shim counted: process id, folder, operations."""
-    torch.set_num_threads(1)
-    shim.new_page()
-    with scratch() as folder:
-        begin(STORIES[0], folder)
-        pid = shim.fork(lambda: act(STORIES[0], Checkpointer(folder), STORIES[0].steps), folder)
-        shim.wait(pid)
-        print(pid, folder, shim.control.count)
-
-
 # ---- the table ----
 
 NAIVE = "for comparison, files written in place"
-POWER_CUT = "power cut, a copy of the mounted ext4 image"
+Points = tuple[str, list[Callable[[], bool]], int | None]  # a row's name, its points, how many are taken (None: all)
 
 
-def points_of(story: Story, quick: bool) -> Iterator[tuple[str, list[Callable[[], bool]], int | None]]:
-    """Give out rows of the table: what is injected, its points, and how many are taken at random (None: all)."""
+def points_of(story: Story, most: int) -> Iterator[Points]:
+    """Yield the rows of a story."""
     with scratch() as folder:
         begin(story, folder)
         ops = list(shim.operations(lambda: act(story, Checkpointer(folder), story.steps), folder))
     every = range(1, len(ops) + 1)
     writes = [n for n in every if ops[n - 1].kind == "write"]
     others = [n for n in every if ops[n - 1].kind != "write"]
-    later = range(1, 90)  # longer than three saves take
+    later = range(1, 90)  # more operations than three saves have
     yield "killed before the n-th operation", [partial(kill, story, KILL_BEFORE, n) for n in every], None
     yield "killed halfway into it", [partial(kill, story, KILL_WITHIN, n) for n in every], None
     again = [
         partial(kill_again, story, n, partial(kill_next, story, mode, m))
         for n, mode, m in itertools.product(others, (KILL_BEFORE, KILL_WITHIN), later)
     ]
-    yield "killed, and killed again when going on", again, 400
+    yield "killed, and killed again after resuming", again, 400
     names = ", ".join(errno.errorcode[error] for error in ERRORS)
     once = [partial(fail_from_start, story, at=n, mode=FAIL, error=e) for n, e in itertools.product(every, ERRORS)]
     yield f"the n-th operation fails: {names}", once, None
@@ -545,126 +465,60 @@ def points_of(story: Story, quick: bool) -> Iterator[tuple[str, list[Callable[[]
         partial(kill_again, story, n, partial(fail, story, tidy=False, at=m, mode=FAIL, error=e, forever=forever))
         for n, e, forever, m in itertools.product(others, ERRORS, (0, 1), later)
     ]
-    yield f"killed, then {names} when going on", mixed, 400
-    yield "power cut, by a model: what was not synced is lost in any combination", cut_power(story), None
+    yield f"killed, then {names} after resuming", mixed, 400
+    yield "power cut, model: any part of the unsynced data is lost", cut_power(story), None
     commits = [n for n in others if ops[n - 1].kind == "rename" and ops[n - 1].target.name.endswith("_state.pth")]
-    wrecks = [n + step for n in commits[1:] for step in range(1, 7)]  # what the next save has to complete
-    wrecks = random.Random(0).sample(wrecks, 2 if quick else 16)
-    cuts = [point for n in wrecks for point in cut_power(story, first=n)]
-    yield "killed, then a power cut when going on, by the model", cuts, 800
+    wrecks = [n + step for n in commits[1:] for step in range(1, 7)]  # states that the next save has to complete
+    wrecks = random.Random(0).sample(wrecks, min(16, most))
+    yield "killed, then a power cut after resuming", [p for n in wrecks for p in cut_power(story, first=n)], 800
     naive = [partial(kill, story, mode, n, InPlace) for mode in (KILL_BEFORE, KILL_WITHIN) for n in every]
     yield f"{NAIVE}: killed before or halfway into the n-th operation", naive, 100
-    yield f"{NAIVE}: power cut, by the model", cut_power(story, InPlace), 100
+    yield f"{NAIVE}: power cut, model", cut_power(story, InPlace), 100
 
 
-def points_besides() -> Iterator[tuple[str, list[Callable[[], bool]], None]]:
-    """Give out the rows of what is written besides the saves."""
-    ways = (
-        (write_options, lambda folder, returned: judge_options(folder, returned, returned)),
-        (write_table, judge_table),
-    )
+def other_points() -> Iterator[Points]:
+    """Yield the rows of the files besides checkpoints."""
+    ways = ((write_options, judge_options), (write_table, judge_table))
     kills = itertools.product(ways, (KILL_BEFORE, KILL_WITHIN), range(1, 60))
-    yield (
-        "train_opt.json and metrics.csv: killed before and halfway into the n-th operation",
-        [partial(kill_writing, *way, mode, n) for way, mode, n in kills],
-        None,
-    )
-    yield "train_opt.json: power cut, by the model", cut_options(), None
+    points = [partial(kill_writing, *way, mode, n) for way, mode, n in kills]
+    yield "train_opt.json and metrics.csv: killed before and halfway into the n-th operation", points, None
+    yield "train_opt.json: power cut, model", cut_options(), None
 
 
-def images() -> Iterator[tuple[str, Iterable[Callable[[], bool]]]]:
-    """Give out the rows of real power cuts."""
-    for make, what in ((Checkpointer, POWER_CUT), (InPlace, f"{NAIVE}: {POWER_CUT}")):
-        for story, options in itertools.product(STORIES, MOUNTS):
-            yield what, cut_image(story, options, 2 if make is Checkpointer else 8, make)
+def strike(point: Callable[[], bool]) -> tuple[int, str]:
+    """Return whether a fault struck, and the violation."""
+    try:
+        return int(point()), ""
+    except Broken as error:
+        return 1, str(error)
 
 
-def run(points: Iterable[Callable[[], bool]]) -> tuple[int, list[str]]:
-    """Try points one after the other; return how many faults struck, and what was broken."""
-    struck, broken = 0, []
-    for point in points:
-        try:
-            struck += point()
-        except Broken as error:
-            struck += 1
-            broken.append(str(error))
-    return struck, broken
-
-
-def run_apart(points: list[Callable[[], bool]], workers: int) -> tuple[int, list[str]]:
-    """Do the same in several processes."""
-    with tempfile.TemporaryDirectory() as folder:
-        children = []
-        for worker in range(workers):
-            if (pid := os.fork()) == 0:
-                status = 70
-                try:
-                    shim.new_page()
-                    result = run(points[worker::workers])
-                    (Path(folder) / str(worker)).write_text(json.dumps(result))
-                    status = 0
-                except BaseException:
-                    traceback.print_exc()
-                finally:
-                    os._exit(status)
-            children.append(pid)
-        if sum([os.waitpid(pid, 0)[1] for pid in children]):
-            raise RuntimeError("a process of the campaign failed")
-        results = [json.loads((Path(folder) / str(worker)).read_text()) for worker in range(workers)]
-    return sum(struck for struck, _ in results), [text for _, broken in results for text in broken]
-
-
-class Table:
-    """Rows, to which both stories add."""
-
-    def __init__(self):
-        self.rows: dict[str, tuple[int, list[str], float]] = {}
-
-    def add(self, name: str, work: Callable[[], tuple[int, list[str]]]) -> None:
-        """Do the work of a row, tell how far it is, and sum it up."""
-        start = time.time()
-        struck, broken = work()
-        points, texts, seconds = self.rows.get(name, (0, [], 0.0))
-        self.rows[name] = (points + struck, texts + broken, seconds + time.time() - start)
-        print(f"{name}: {points + struck} points, {len(texts + broken)} violations", file=sys.stderr, flush=True)
-        for text in [] if name.startswith(NAIVE) else broken[:5]:
-            print(f"    {text}", file=sys.stderr, flush=True)
-
-    def finished(self) -> list[tuple[str, int, int, str]]:
-        """Return the rows as campaign.py wants them."""
-        rows = []
-        for name, (points, broken, seconds) in self.rows.items():
-            kinds = [text.split(":")[0] for text in broken]
-            counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
-            rows.append((name, points, len(broken), f"{counts or 'each whole or absent'}; {seconds:.0f} s"))
-        return rows
-
-
-def work(quick: bool, only: str, workers: int) -> list[tuple[str, int, int, str]]:
-    """Do the campaign in this process, which runs under the shim."""
+def work(most: int, only: str, workers: int) -> list[Row]:
+    """Run the campaign in this process, which runs under the shim; return a row for all stories of a name."""
     torch.set_num_threads(1)
     shim.new_page()
-    table = Table()
+    table: dict[str, list] = {}
     for story in STORIES:
         rehearse(story)
     gc.freeze()  # forks then copy fewer pages
-    for rows in (*(points_of(story, quick) for story in STORIES), points_besides()):
-        for name, points, limit in rows:
-            if only in name:
-                limit = min(QUICK if quick else limit or len(points), len(points))
-                table.add(name, partial(run_apart, random.Random(0).sample(points, limit), workers))
-    if not quick and only in POWER_CUT:
-        if why := power_cuts.can_mount():
-            table.rows[f"{POWER_CUT}: skipped, {why}"] = (0, [], 0.0)
-        else:
-            for name, points in images():
-                table.add(name, partial(run, points))
+    for name, points, limit in itertools.chain(*(points_of(story, most) for story in STORIES), other_points()):
+        if only in name:
+            limit = min(most, limit or len(points), len(points))
+            chosen = random.Random(0).sample(points, limit)
+            table.setdefault(name, []).extend(in_parallel([partial(strike, p) for p in chosen], workers, shim.new_page))
+            print(f"{name}: {len(table[name])} points", file=sys.stderr, flush=True)
     gc.unfreeze()
-    return table.finished()
+    rows = []
+    for name, results in table.items():
+        broken = [text for _, text in results if text]
+        rows.append(
+            (name, sum(struck for struck, _ in results), len(broken), broken[0] if broken else "whole or absent")
+        )
+    return rows
 
 
 def rehearse(story: Story) -> None:
-    """Make all saves once with nothing spoiled; what is made and loaded here need not be again in forks."""
+    """Make all saves once without faults; forks then need not make or load the same files again."""
     with scratch() as folder:
         done, checkpoints = begin(story, folder), Checkpointer(folder)
         for prefix, number in story.steps:
@@ -673,26 +527,16 @@ def rehearse(story: Story) -> None:
             judge(story, folder, done)
 
 
-def campaign(quick: bool = False, only: str = "", workers: int = 2) -> list[tuple[str, int, int, str]]:
-    """Break saves at all points, or at a few of each kind; return rows of (what, points, violations, remark).
+def campaign(most: int = 10**6, only: str = "", workers: int = 2) -> list[Row]:
+    """Break saves at all points, or at `most` of each row and story; return the table's rows.
 
-    Rows that begin with NAIVE show that the campaign finds what is wrong: theirs are no violations of this project's.
+    Rows that begin with NAIVE show that the campaign detects damage; theirs are no violations of this project.
     """
     if why := shim.missing():
         return [(f"saves: skipped, {why}", 0, 0, "")]
-    rows = shim.run_under(__file__, ["--under-shim", json.dumps([quick, only, workers])])
+    rows = shim.run_under(__file__, ["--under-shim", json.dumps([most, only, workers])])
     return [tuple(row) for row in json.loads(rows)]
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--under-shim"]:
-        print(json.dumps(work(*json.loads(sys.argv[2]))))
-    elif sys.argv[1:2] == ["--count"]:
-        count()
-    else:
-        begun, words = time.time(), [word for word in sys.argv[1:] if word != "--quick"]
-        rows = campaign("--quick" in sys.argv, *words)
-        for row in rows:
-            print("{:<90} {:>5} points {:>4} violations   {}".format(*row))
-        print(f"{time.time() - begun:.0f} s")
-        sys.exit(any(row[2] and not row[0].startswith(NAIVE) for row in rows))
+    print(json.dumps(work(*json.loads(sys.argv[2]))))

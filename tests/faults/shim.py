@@ -51,19 +51,15 @@ def missing() -> str:
     return "" if shutil.which("gcc") else "there is no gcc to compile the shim that spoils file operations"
 
 
-def run_under(program: str, words: list[str], prefix: tuple[str, ...] = ()) -> str:
-    """Run a Python program under the shim and return what it printed.
-
-    `prefix`: a command to run it in, which sets LD_PRELOAD itself; SHIM in it stands for the shim's path.
-    """
+def run_under(program: str, words: list[str]) -> str:
+    """Run a Python program under the shim and return its output."""
     with tempfile.TemporaryDirectory(prefix="shim") as folder:
         shim = Path(folder) / "shim.so"
         compiler = ["gcc", "-O1", "-shared", "-fPIC", "-o", str(shim), str(Path(__file__).with_name("shim.c")), "-ldl"]
         subprocess.run(compiler, check=True)
-        preload = [] if prefix else ["env", f"LD_PRELOAD={shim}"]
-        prefix = tuple(word.replace("SHIM", str(shim)) for word in prefix)
-        command = [*prefix, *preload, sys.executable, program, *words]
-        env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        command = [sys.executable, program, *words]
+        env = {**os.environ, "LD_PRELOAD": str(shim), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        env["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
         return subprocess.run(command, env=env, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 

@@ -20,11 +20,16 @@ def doubled(loader):
         yield {key: value.double() if torch.is_tensor(value) else value for key, value in batch.items()}
 
 
-def main(words):
-    """Train with these arguments of train.py."""
+def compute_in_float64():
+    """Let this process compute in float64."""
     torch.set_default_dtype(torch.float64)
     torch.set_num_threads(1)
     CustomDatasetDataLoader.__iter__ = doubled
+
+
+def main(words):
+    """Train with these arguments of train.py."""
+    compute_in_float64()
     with explained_errors(), processes.processes():
         program.train(TrainOptions(words).parse())
 
@@ -57,7 +62,3 @@ def fork(count, port, output, words):
                 os._exit(status)
         children.append(pid)
     return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children]
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -124,3 +124,16 @@ def weights(folder: Path, prefix: str = "latest") -> dict[str, torch.Tensor]:
 def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     """Whether two checkpoints have the same keys and, to the last bit, the same values."""
     return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def identical(one, other) -> bool:
+    """Whether two nested values have the same types, keys in the same order and, to the last bit, the same tensors."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, torch.Tensor):
+        return one.dtype == other.dtype and one.shape == other.shape and torch.equal(one, other)
+    if isinstance(one, dict):
+        return list(one) == list(other) and all(identical(one[key], other[key]) for key in one)
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(identical, one, other))
+    return one == other

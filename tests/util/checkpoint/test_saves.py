@@ -5,9 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-import shutil
 import stat
-import subprocess
 
 import pytest
 import torch
@@ -16,43 +14,16 @@ from faults import saves, shim
 from util.checkpoint import checkpointer
 from util.checkpoint.checkpointer import Checkpointer, SaveError
 
-needs_shim = pytest.mark.skipif(bool(shim.missing()), reason=shim.missing())
 
-
-@pytest.fixture(scope="module")
-def rows():
-    return saves.campaign(quick=True)
-
-
-@needs_shim
-def test_no_kill_no_error_and_no_power_cut_leaves_half_a_save(rows):
-    own = [row for row in rows if not row[0].startswith(saves.NAIVE)]
-    assert sum(points for _, points, _, _ in own) >= 200
-    assert len(own) == 12
-    assert all(points > 0 for _, points, _, _ in own)
-    assert [row for row in own if row[2]] == []
-
-
-@needs_shim
-def test_the_same_faults_are_seen_where_files_are_written_in_place(rows):
+@pytest.mark.skipif(bool(shim.missing()), reason=shim.missing())
+def test_no_kill_no_error_and_no_power_cut_leaves_half_a_save_and_naive_saves_break():
+    rows = saves.campaign(most=3)
     naive = [row for row in rows if row[0].startswith(saves.NAIVE)]
-    assert len(naive) == 2
+    own = [row for row in rows if row not in naive]
+    assert len(own) == 12
+    assert sum(points for _, points, _, _ in own) >= 30
+    assert [row for row in own if row[2]] == []
     assert all(violations > 0.7 * points for _, points, violations, _ in naive)
-
-
-@needs_shim
-def test_the_shim_counts_what_strace_counts(tmp_path):
-    calls = "open openat creat write pwrite64 writev sendfile copy_file_range fsync fdatasync rename renameat renameat2"
-    calls += " link linkat unlink unlinkat ftruncate mkdir mkdirat"
-    log = tmp_path / "log"
-    trace = ["strace", "-f", "-y", "-s", "0", "-o", str(log), "-e", f"trace={','.join(calls.split())}"]
-    tried = shutil.which("strace") and subprocess.run([*trace, "true"], capture_output=True, check=False)
-    if not tried or tried.returncode:
-        pytest.skip("there is no strace, or it may not trace here")
-    pid, folder, counted = shim.run_under(saves.__file__, ["--count"], (*trace, "-E", "LD_PRELOAD=SHIM")).split()
-    lines = [line for line in log.read_text().splitlines() if line.split()[0] == pid and folder in line]
-    assert int(counted) == len(lines) > 100
-    assert sum("= -1 " in line for line in lines) < int(counted) / 4
 
 
 # ---- what one save does ----
