@@ -58,7 +58,7 @@ def train(opt):
 
 
 def train_epoch(opt, dataset, model, visualizer, save, interrupts):
-    """Train on the rest of an epoch; show, print and save after every so many images."""
+    """Train on the rest of an epoch; show, print and save at the frequencies of the options."""
     progress = model.progress
     visualizer.reset()
     dataset.set_epoch(progress.epoch, start=progress.epoch_iter)

@@ -1,4 +1,4 @@
-"""What is learned. Add a model by one file: `models/foo_model.py` with a class FooModel is `--model foo`."""
+"""Models: networks, losses and training steps. `models/foo_model.py` with a class FooModel is `--model foo`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ BUILT_IN = ("pix2pix", "cycle_gan", "colorization", "test", "template")
 
 
 def find_model_using_name(model_name: str) -> type[BaseModel]:
-    """Return the class that `--model model_name` means."""
+    """Return the class that `--model model_name` names."""
     return find_class("models", model_name, BaseModel)
 
 

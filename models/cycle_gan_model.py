@@ -145,6 +145,6 @@ class CycleGANModel(BaseModel):
         self.shared_identity = idt_A, idt_B
 
     def identity_images(self):
-        """Return G(y) and F(x): from this step's `forward_shared`, else from passes of their own."""
+        """Return G(y) and F(x): computed by this step's `forward_shared`, else here."""
         images, self.shared_identity = self.shared_identity, None
         return images or (self.netG_A(self.real_B), self.netG_B(self.real_A))

@@ -14,15 +14,11 @@ from torch.utils.checkpoint import checkpoint
 # ---- norms ----
 
 
-class Identity(nn.Module):
-    """Pass the input through."""
-
-    def forward(self, x):
-        return x
+Identity = nn.Identity
 
 
 class _SumOverProcesses(torch.autograd.Function):
-    """Sum a tensor over all processes; the gradient is the sum of theirs."""
+    """Sum a tensor over all processes; its gradients are summed likewise."""
 
     @staticmethod
     def forward(ctx, x):
@@ -36,7 +32,7 @@ class _SumOverProcesses(torch.autograd.Function):
 
 
 class SyncBatchNorm(nn.BatchNorm2d):
-    """Batch norm over all processes' images, for CPUs (gloo); on GPUs torch has its own."""
+    """Batch norm over all processes' images on CPUs (gloo); PyTorch's layer works on GPUs only."""
 
     def forward(self, x):
         if not (self.training and dist.is_initialized() and dist.get_world_size() > 1):
@@ -59,7 +55,7 @@ class SyncBatchNorm(nn.BatchNorm2d):
 class InstanceNorm2d(nn.InstanceNorm2d):
     """Instance norm whose statistics are float32, and which leaves images in channels_last.
 
-    PyTorch's own would round statistics to bfloat16 on a CPU, and rearrange images twice.
+    PyTorch's layer rounds statistics to bfloat16 on a CPU, and rearranges images twice.
     """
 
     def forward(self, x):
@@ -67,15 +63,15 @@ class InstanceNorm2d(nn.InstanceNorm2d):
         narrow = x.device.type == "cpu" and x.dtype in (torch.bfloat16, torch.float16)
         if not (channels_last or narrow):
             return super().forward(x)
-        if torch.compiler.is_compiling():  # and makes one kernel of this
+        if torch.compiler.is_compiling():  # which fuses this into one kernel
             var, mean = torch.var_mean(x.float(), (2, 3), correction=0, keepdim=True)
             return ((x - mean) * (var + self.eps).rsqrt()).to(x.dtype)
-        # Statistics have the type of a scale and a shift.
+        # The type of scale and shift decides the type of the statistics.
         affine = (x.new_ones(x.shape[1], dtype=torch.float32), x.new_zeros(x.shape[1], dtype=torch.float32))
         affine = affine if narrow else (None, None)
         if not channels_last:
             return F.instance_norm(x, None, None, *affine, eps=self.eps)
-        # Of one image, they are those of the batch.
+        # For one image, batch norm's statistics are those of instance norm.
         images = [F.batch_norm(image, None, None, *affine, training=True, eps=self.eps) for image in x.split(1)]
         return torch.cat(images) if len(images) > 1 else images[0]
 
@@ -90,12 +86,12 @@ def pad_borders(x: torch.Tensor, multiple: int, smallest: int) -> torch.Tensor:
 
 
 class ReflectionPad2d(nn.ReflectionPad2d):
-    """Reflect the borders; under `--deterministic` by slices, since CUDA's own gradient adds up in any order."""
+    """Reflect the borders; under `--deterministic` by slices, since CUDA's gradient is summed in varying order."""
 
     def forward(self, x):
         if torch.are_deterministic_algorithms_enabled() and x.is_cuda:
             return reflect(x, self.padding[0])
-        if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):  # which would have it in float32
+        if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):  # autocast would compute it in float32
             with torch.autocast("cpu", enabled=False):
                 return super().forward(x)
         return super().forward(x)
@@ -122,7 +118,7 @@ class Layers(nn.Sequential):
         if not (self.recompute and torch.is_grad_enabled()):
             return super().forward(x)
         for stage in self.stages():
-            kept = isinstance(stage[0], (nn.ReLU, nn.LeakyReLU))  # what is rectified in place is kept anyway
+            kept = isinstance(stage[0], (nn.ReLU, nn.LeakyReLU))  # in place: its input is kept anyway
             x = recomputed(stage, x) if getattr(stage[0], "is_stage", not kept) else stage(x)
         return x
 

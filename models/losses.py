@@ -1,4 +1,4 @@
-"""Adversarial objectives."""
+"""Adversarial objectives and the gradient penalty."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from util.errors import UserError, did_you_mean
+from util.errors import table_entry
 
 GAN_MODES = {
     "vanilla": "cross-entropy on D's logits (Goodfellow et al. 2014)",
@@ -23,10 +23,7 @@ class GANLoss(nn.Module):
 
     def __init__(self, gan_mode: str, target_real_label: float = 1.0, target_fake_label: float = 0.0):
         super().__init__()
-        if gan_mode not in GAN_MODES:
-            raise UserError(
-                f"--gan_mode {gan_mode} is unknown; allowed: {', '.join(GAN_MODES)}.{did_you_mean(gan_mode, GAN_MODES)}"
-            )
+        table_entry(GAN_MODES, gan_mode, "gan_mode")
         self.gan_mode = gan_mode
         self.register_buffer("real_label", torch.tensor(target_real_label))
         self.register_buffer("fake_label", torch.tensor(target_fake_label))

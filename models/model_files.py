@@ -7,8 +7,8 @@ from functools import partial
 from models import architecture
 from models.schedulers import get_scheduler
 from util.checkpoint import training_state
-from util.checkpoint.checkpointer import Checkpointer, prefix_of
-from util.checkpoint.ema import AveragedNetwork, load_averages
+from util.checkpoint.checkpointer import prefix_of
+from util.checkpoint.ema import load_averages
 from util.checkpoint.safe_reader import read
 from util.checkpoint.sources import sources
 from util.checkpoint.weights import load_weights
@@ -17,9 +17,6 @@ from util.runtime import processes
 
 class ModelFiles:
     """Methods of BaseModel that save and load; they use its options, networks, optimizers and progress."""
-
-    checkpoints: Checkpointer
-    averages: dict[str, AveragedNetwork]
 
     def save_networks(self, prefix):
         """Save the networks as `{prefix}_net_X.pth`, and the training state beside them (every process calls this).

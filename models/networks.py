@@ -1,8 +1,8 @@
-"""Generators, discriminators, norm layers: one class and one table line each; define_G and define_D make them.
+"""Generators and discriminators, each a class and a line of a table; define_G and define_D make and initialise them.
 
 Generators map (N, input_nc, H, W) in [-1, 1] to (N, output_nc, H, W) in [-1, 1], for any H and W; discriminators map
 (N, C, H, W) to a map of logits (N, 1, h, w), one for each patch. Nothing here knows the command line.
-State-dict keys are an interface: checkpoints of many years load by them.
+Keys of state dicts are an interface: checkpoints of many years load by them.
 """
 
 from __future__ import annotations
@@ -19,21 +19,9 @@ from models.losses import GANLoss as GANLoss
 from models.losses import cal_gradient_penalty as cal_gradient_penalty
 from models.schedulers import POLICIES as POLICIES
 from models.schedulers import get_scheduler as get_scheduler
-from util.errors import UserError, did_you_mean
-
-
-def _choose(table: dict, name: str, flag: str):
-    """Return the table's entry, or tell the user what the table holds."""
-    if name not in table:
-        raise UserError(f"--{flag} {name} is unknown; allowed: {', '.join(table)}.{did_you_mean(name, table)}")
-    return table[name]
-
+from util.errors import table_entry
 
 # ---- norm layers ----
-
-
-def _no_norm(num_features: int) -> Identity:
-    return Identity()
 
 
 def _sync_norm(num_features: int) -> nn.Module:
@@ -44,19 +32,19 @@ NORMS = {
     "batch": functools.partial(nn.BatchNorm2d, affine=True, track_running_stats=True),
     "instance": functools.partial(InstanceNorm2d, affine=False, track_running_stats=False),
     "syncbatch": _sync_norm,
-    "none": _no_norm,
+    "none": lambda num_features: Identity(),
 }
-# Names that circulate in documentation; instance norm needs no synchronising, its statistics are each image's own.
+# Names in the reference's documentation; instance norm needs no synchronising, as it looks at one image at a time.
 NORM_ALIASES = {"sync_batch": "syncbatch", "sync_instance": "instance"}
 
 
 def get_norm_layer(norm_type: str = "instance"):
-    """Return what makes a norm layer from a number of channels."""
-    return _choose(NORMS, NORM_ALIASES.get(norm_type, norm_type), "norm")
+    """Return a function that makes a norm layer from a number of channels."""
+    return table_entry(NORMS, NORM_ALIASES.get(norm_type, norm_type), "norm")
 
 
 def _uses_bias(norm_layer) -> bool:
-    """Whether convolutions in front of the norm have a bias: an affine norm has its own."""
+    """Whether convolutions before the norm have a bias; an affine norm brings one itself."""
     layer = getattr(norm_layer, "func", norm_layer)
     return isinstance(layer, type) and issubclass(layer, nn.InstanceNorm2d)
 
@@ -73,7 +61,7 @@ INITS = {
 
 def init_weights(net: nn.Module, init_type: str = "normal", init_gain: float = 0.02) -> None:
     """Draw the weights of convolutions and linear layers, zero their biases; batch norm's scale is N(1, gain)."""
-    draw = _choose(INITS, init_type, "init_type")
+    draw = table_entry(INITS, init_type, "init_type")
     print(f"initialize network with {init_type}")
     for module in net.modules():
         kind = type(module).__name__
@@ -123,15 +111,16 @@ class ResnetGenerator(nn.Module):
         layers += [ReflectionPad2d(3), nn.Conv2d(ngf, output_nc, 7), nn.Tanh()]
         self.model = Layers(*layers)
 
-    def forward(self, x):  # (N, input_nc, H, W) -> (N, output_nc, H, W)
+    def forward(self, x):  # (N, input_nc, H, W)
         height, width = x.shape[-2:]
-        return self.model(pad_borders(x, 4, 8))[..., :height, :width]
+        x = pad_borders(x, 4, 8)  # (N, input_nc, H', W'), multiples of 4
+        return self.model(x)[..., :height, :width]  # (N, output_nc, H, W)
 
 
 class ResnetBlock(nn.Module):
-    """Add to the input what two convolutions make of it; `padding_type` is reflect, replicate or zero."""
+    """Two convolutions whose result is added to the input; `padding_type` is reflect, replicate or zero."""
 
-    is_stage = True  # to models.layers.Layers
+    is_stage = True  # for models.layers.Layers
     PADS = {"reflect": ReflectionPad2d, "replicate": nn.ReplicationPad2d, "zero": None}
 
     def __init__(self, dim: int, padding_type: str, norm_layer, use_dropout: bool, use_bias: bool):
@@ -147,14 +136,14 @@ class ResnetBlock(nn.Module):
         dropout = [nn.Dropout(0.5)] if use_dropout else []
         self.conv_block = nn.Sequential(*conv(), nn.ReLU(True), *dropout, *conv())
 
-    def forward(self, x):
+    def forward(self, x):  # (N, dim, H, W), kept
         return x + self.conv_block(x)
 
 
 class UnetGenerator(nn.Module):
     """An encoder and a decoder of `num_downs` levels, joined by skip connections (pix2pix paper, section 3.2.1).
 
-    Without `skip` it is the encoder-decoder that the paper compares it with. Built from the innermost block outwards.
+    Without `skip` it is the paper's encoder-decoder (section 4.3). Built from the innermost block outwards.
     """
 
     def __init__(
@@ -177,18 +166,19 @@ class UnetGenerator(nn.Module):
         self.model = make(output_nc, ngf, input_nc=input_nc, submodule=block, outermost=True)
         self.multiple = 2**num_downs
 
-    def forward(self, x):  # (N, input_nc, H, W) -> (N, output_nc, H, W)
+    def forward(self, x):  # (N, input_nc, H, W)
         height, width = x.shape[-2:]
-        return self.model(pad_borders(x, self.multiple, self.multiple))[..., :height, :width]
+        x = pad_borders(x, self.multiple, self.multiple)  # (N, input_nc, H', W'), multiples of 2^num_downs
+        return self.model(x)[..., :height, :width]  # (N, output_nc, H, W)
 
 
 class UnetSkipConnectionBlock(nn.Module):
-    """Halve the image, run the submodule, double it again, and pass the input along beside the result.
+    """Halve the image, run the submodule, double the image again, and append the result to the input.
 
     (N, outer_nc, H, W) -> (N, 2 * outer_nc, H, W); the outermost block, and any without `skip`, return only the result.
     """
 
-    is_stage = False  # but consists of some
+    is_stage = False  # its layers are stages
 
     def __init__(
         self,
@@ -206,7 +196,7 @@ class UnetSkipConnectionBlock(nn.Module):
         self.skip = skip and not outermost
         bias = _uses_bias(norm_layer)
         down = nn.Conv2d(outer_nc if input_nc is None else input_nc, inner_nc, 4, stride=2, padding=1, bias=bias)
-        # What comes up from a submodule carries its skipped input beside it.
+        # A submodule's result is appended to its input.
         up_nc = 2 * inner_nc if skip and not innermost else inner_nc
         up = nn.ConvTranspose2d(up_nc, outer_nc, 4, stride=2, padding=1, bias=bias or outermost)
         leaky, relu = nn.LeakyReLU(0.2, True), nn.ReLU(True)
@@ -219,9 +209,9 @@ class UnetSkipConnectionBlock(nn.Module):
             layers += [nn.Dropout(0.5)] if use_dropout else []
         self.model = Layers(*layers)
 
-    def forward(self, x):
+    def forward(self, x):  # (N, outer_nc, H, W)
         # The first layer rectifies x in place; the ReLU after the skip makes that the same as skipping x itself.
-        return torch.cat([x, self.model(x)], 1) if self.skip else self.model(x)
+        return torch.cat([x, self.model(x)], 1) if self.skip else self.model(x)  # (N, 2 * outer_nc, H, W) if skip
 
 
 GENERATORS = {
@@ -242,7 +232,7 @@ def define_G(
     input_nc, output_nc, ngf, netG, norm="batch", use_dropout=False, init_type="normal", init_gain=0.02, gpu_ids=()
 ):
     """Make and initialise the generator that `netG` names in GENERATORS."""
-    make = _choose(GENERATORS, netG, "netG")
+    make = table_entry(GENERATORS, netG, "netG")
     net = make(input_nc, output_nc, ngf=ngf, norm_layer=get_norm_layer(norm), use_dropout=use_dropout)
     return init_net(net, init_type, init_gain, gpu_ids)
 
@@ -274,7 +264,7 @@ class NLayerDiscriminator(nn.Module):
 
 
 class PixelDiscriminator(nn.Module):
-    """1x1 PatchGAN: judge every pixel by its colour alone (pix2pix paper, section 4.4)."""
+    """PixelGAN: each logit judges the colour of one pixel (pix2pix paper, section 4.4)."""
 
     def __init__(self, input_nc: int, ndf: int = 64, norm_layer=nn.BatchNorm2d):
         super().__init__()
@@ -292,18 +282,14 @@ class PixelDiscriminator(nn.Module):
         return self.net(x)
 
 
-def _basic(input_nc, ndf, n_layers, norm_layer):
-    return NLayerDiscriminator(input_nc, ndf, 3, norm_layer)
-
-
-def _pixel(input_nc, ndf, n_layers, norm_layer):
-    return PixelDiscriminator(input_nc, ndf, norm_layer)
-
-
-DISCRIMINATORS = {"basic": _basic, "n_layers": NLayerDiscriminator, "pixel": _pixel}
+DISCRIMINATORS = {
+    "basic": lambda input_nc, ndf, n_layers, norm_layer: NLayerDiscriminator(input_nc, ndf, 3, norm_layer),
+    "n_layers": NLayerDiscriminator,
+    "pixel": lambda input_nc, ndf, n_layers, norm_layer: PixelDiscriminator(input_nc, ndf, norm_layer),
+}
 
 
 def define_D(input_nc, ndf, netD, n_layers_D=3, norm="batch", init_type="normal", init_gain=0.02, gpu_ids=()):
     """Make and initialise the discriminator that `netD` names in DISCRIMINATORS."""
-    net = _choose(DISCRIMINATORS, netD, "netD")(input_nc, ndf, n_layers_D, get_norm_layer(norm))
+    net = table_entry(DISCRIMINATORS, netD, "netD")(input_nc, ndf, n_layers_D, get_norm_layer(norm))
     return init_net(net, init_type, init_gain, gpu_ids)

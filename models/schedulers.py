@@ -7,7 +7,7 @@ import warnings
 
 from torch.optim import lr_scheduler
 
-from util.errors import UserError, did_you_mean
+from util.errors import UserError, table_entry
 
 
 def linear(e: int, opt) -> float:
@@ -33,12 +33,9 @@ def get_scheduler(optimizer, opt):
 
     `plateau` divides by 5 when the model's metric has not fallen by 1% for 5 epochs; it is stepped with that metric.
     """
-    if opt.lr_policy not in POLICIES:
-        hint = did_you_mean(opt.lr_policy, POLICIES)
-        raise UserError(f"--lr_policy {opt.lr_policy} is unknown; allowed: {', '.join(POLICIES)}.{hint}")
-    if opt.lr_policy == "plateau":
+    factor, first = table_entry(POLICIES, opt.lr_policy, "lr_policy"), opt.epoch_count
+    if not factor:
         return lr_scheduler.ReduceLROnPlateau(optimizer, mode="min", factor=0.2, threshold=0.01, patience=5)
-    factor, first = POLICIES[opt.lr_policy], opt.epoch_count
     return lr_scheduler.LambdaLR(optimizer, lambda k: factor(first + k, opt))
 
 

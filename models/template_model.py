@@ -36,7 +36,7 @@ class TemplateModel(BaseModel):
             self.optimizers = [self.optimizer]
 
     def set_input(self, input):
-        """Take a batch of the data set."""
+        """Take a batch of the dataset."""
         AtoB = self.opt.direction == "AtoB"
         self.data_A = input["A" if AtoB else "B"].to(self.device)  # (N, input_nc, H, W)
         self.data_B = input["B" if AtoB else "A"].to(self.device)  # (N, output_nc, H, W)

@@ -80,6 +80,13 @@ def printable_name(name: object) -> str:
     return printable(name if len(str(name)) <= 80 else f"{str(name)[:60]}...")
 
 
+def table_entry(table: dict, name: str, option: str):
+    """Return the entry of a table that an option names. Raises UserError with the allowed names."""
+    if name not in table:
+        raise UserError(f"--{option} {name} is unknown; allowed: {', '.join(table)}.{did_you_mean(name, table)}")
+    return table[name]
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return ` Did you mean 'x'?` for the nearest of `known`, or nothing."""
     near = difflib.get_close_matches(word, list(known), n=1)

@@ -80,7 +80,7 @@ class NonFiniteGuard:
         device = gradients[0].device
         losses = [loss for loss in self._losses().values() if loss.device == device]
         finite = all_finite(losses if scale else gradients + losses, device)
-        if scale:  # at a scale of 1, gradients that are not finite are bad, too
+        if scale:  # at a scale of 1, a gradient that is not finite is bad as well
             overflow = ~all_finite(gradients, device)
             finite &= ~overflow | (scale.value > 1)
         if self.can_skip(optimizer, device):
@@ -102,7 +102,7 @@ class NonFiniteGuard:
         if self.recorded is None:
             self.count.fill_(self.steps)
         else:
-            self.count += 1  # each replay has a number of its own
+            self.count += 1  # each replay is another step
         self.first_bad += (~finite & (self.first_bad == 0)) * self.count
         # Fused optimizers read these two attributes, as PyTorch's GradScaler sets them.
         optimizer.grad_scale, optimizer.found_inf = None, (self.first_bad > 0).to(torch.float32)

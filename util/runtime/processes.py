@@ -1,4 +1,4 @@
-"""The processes of a torchrun launch: who this one is, what they share, how their gradients are averaged."""
+"""The processes of a torchrun launch: rank, messages between them, and averaged gradients."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What makes a run fast: precision, memory layout, compilation, CUDA graphs, batched inference."""
+"""Faster runs: precision, memory layout, compilation, CUDA graphs, batched inference."""

@@ -1,4 +1,4 @@
-"""Images side by side in one pass of a network: which may go together, and whether each gets its own result."""
+"""Several test images in one pass of a network: which may share it, and whether each gets its own result."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.nn.modules.dropout import _DropoutNd
 def in_batches(loaded: Iterable, size: int) -> Iterator[tuple[int, object]]:
     """Join up to `size` consecutive batches of one image each; yield the number of the first image, and the batch.
 
-    Those go together whose tensors have the same shapes. With `size` 1 batches stay what they are, whatever they hold.
+    Only batches whose tensors have equal shapes are joined. With `size` 1 any batch is yielded as it is.
     """
     waiting, first = [], 0
     for number, batch in enumerate(loaded):
@@ -22,7 +22,7 @@ def in_batches(loaded: Iterable, size: int) -> Iterator[tuple[int, object]]:
             waiting = []
         first = number if not waiting else first
         waiting.append(batch)
-        if len(waiting) == size:
+        if len(waiting) == size:  # at once: an error in the next image must not cost this one
             yield first, joined(waiting)
             waiting = []
     if waiting:
@@ -30,7 +30,7 @@ def in_batches(loaded: Iterable, size: int) -> Iterator[tuple[int, object]]:
 
 
 def form(batch: object) -> object:
-    """Return what batches that can be joined have in common; what can't be joined has nothing in common with any."""
+    """Return the keys, types and shapes that batches must share to be joined; an unequal object if they can't be."""
     if not isinstance(batch, dict):
         return object()
     forms = {}
@@ -59,16 +59,16 @@ def _end_to_end(values: list) -> object:
 def batch_size(model, asked: int) -> int:
     """Return how many images `model` translates at a time: as many as asked, if each gets the result it gets alone."""
     reason = why_one_by_one(model.networks().values())
-    overridden = sum("compute_visuals" in vars(kind) for kind in type(model).__mro__) > 1  # the base's does nothing
+    overridden = sum("compute_visuals" in vars(kind) for kind in type(model).__mro__) > 1  # BaseModel's does nothing
     if overridden and not reason:
-        reason = f"{type(model).__name__} computes what it shows for one image"
+        reason = f"{type(model).__name__} computes the shown images for one image at a time"
     if reason and asked > 1:
         print(f"--batch_size {asked}: images are translated one by one, because {reason}")
     return 1 if reason else asked
 
 
 def why_one_by_one(nets: Iterable[nn.Module]) -> str:
-    """Say why images of a batch would not get the results that each gets alone; empty where they do."""
+    """Say why images of a batch would not get the results that each gets alone; empty if they do."""
     for module in (module for net in nets for module in net.modules()):
         if isinstance(module, _BatchNorm) and module.running_mean is None:
             return "a batch norm without running statistics takes them over the batch"

@@ -22,7 +22,7 @@ WARM_UP = 3  # steps before the recording: kernels are chosen and compiled in th
 
 
 class CudaGraph:
-    """A recording on the current CUDA device. What is recorded runs before on the same stream, to warm up."""
+    """A recording on the current CUDA device, warmed up on the same stream."""
 
     def __init__(self):
         self.stream, self.graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
@@ -37,7 +37,7 @@ class CudaGraph:
     def record(self, step) -> None:
         """Record `step()` without executing it."""
         gc.collect()
-        gc.disable()  # graphs and events of others that end meanwhile would end the recording, too
+        gc.disable()  # a graph or an event that Python frees meanwhile would end the recording
         try:
             # The loader's thread may allocate meanwhile.
             with torch.cuda.graph(self.graph, stream=self.stream, capture_error_mode="thread_local"):

@@ -1,4 +1,4 @@
-"""What makes a run fast, chosen once for options and device, and the reasons that the run prints.
+"""The choice of precision, layout, compilation and captured steps for a run, and the reasons that the run prints.
 
 The objective stays the same. docs/performance.md says what each ingredient gains and costs.
 """
