@@ -159,7 +159,8 @@ class BaseOptions:
         # 3. The command line.
         self.parser.add_argument("-h", "--help", action="help", help="show this and exit")
         opt = self.parser.parse_args(self.parser.todays_words(self.words), Options())
-        set_facts(opt, words=tuple(self.words), typed=self.parser.typed(self.words))
+        paired = data.find_dataset_using_name(opt.dataset_mode).is_paired()
+        set_facts(opt, words=tuple(self.words), typed=self.parser.typed(self.words), paired=paired)
         opt.name = name
         return opt
 

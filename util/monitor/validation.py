@@ -16,6 +16,7 @@ from util.loggers.visuals import to_bytes, to_pictures
 from util.metrics.evaluation import Evaluation
 from util.metrics.table import METRICS
 from util.runtime import processes, seeds
+from util.runtime.run_facts import run_facts
 from util.speed.batching import in_batches
 
 PAIRED, UNPAIRED = ("l1", "psnr", "ssim"), ("fd_lite0", "kid_lite0")  # measured in addition to --best_metric
@@ -23,8 +24,8 @@ SAMPLES = 4  # images shown
 
 
 def is_paired(opt) -> bool:
-    """Whether the truth of each image is known."""
-    return opt.dataset_mode != "unaligned"
+    """Return whether the target of each image may be known: False only if the dataset says that it has no pairs."""
+    return run_facts(opt).paired is not False
 
 
 def watched_metric(opt) -> str:

@@ -24,6 +24,7 @@ class RunFacts:
     words: tuple[str, ...] = ()  # the command line
     typed: frozenset[str] = frozenset()  # names of the options in it
     differing: dict[str, tuple] = field(default_factory=dict)  # option -> (value, default) where these differ
+    paired: bool | None = None  # see BaseDataset.is_paired
     speed: str = ""  # see util.speed.plan.choose
 
 
