@@ -1,4 +1,4 @@
-"""Which label map belongs to which result, for scripts/fcn_score.py; and reading it."""
+"""The label maps of results, for scripts/fcn_score.py: matching by name or number, and reading."""
 
 from __future__ import annotations
 
@@ -15,59 +15,65 @@ from scripts.evaluation.segmentation import Protocol, resize_nearest
 from scripts.evaluation.targets import find_pairs
 from util.errors import UserError, list_names, printable
 
-AGREE = 0.8  # of the pixels of two label maps of one street; two streets have about half of them in common
+AGREE = 0.8  # fraction of pixels in which two label maps of one street agree; two streets agree in about half
 
 
-class Shot(NamedTuple):
-    """One result and what belongs to it."""
+class LabelledResult(NamedTuple):
+    """A result, its real photo, and its label map."""
 
     name: str
     fake: Path
     real: Path
-    drawn: Path  # the picture from which the photo was made; a coloured label map, it is to be hoped
-    truth: Path | None = None
+    drawn: Path  # the input from which the photo was made: usually a coloured label map
+    label_map: Path | None = None
     kind: str | None = None  # "ids", "trainIds", "colours"; None: ids if the file has one channel, else colours
 
 
-def find_shots(results: Path, side: str) -> list[Shot]:
+def find_results(folder: Path, side: str) -> list[LabelledResult]:
     """List the results of a folder, by name."""
-    shots = []
-    for fake, real in find_pairs(results, side):
+    results = []
+    for fake, real in find_pairs(folder, side):
         name = fake.name.removesuffix(f"_fake_{side}.png")
-        shots.append(Shot(name, fake, real, fake.with_name(f"{name}_real_{'AB'.replace(side, '')}.png")))
-    return shots
+        results.append(LabelledResult(name, fake, real, fake.with_name(f"{name}_real_{'AB'.replace(side, '')}.png")))
+    return results
 
 
-def find_truths(shots: list[Shot], labels: str, protocol: Protocol) -> tuple[list[Shot], bool]:
-    """Give each shot its label map: `labels` is real_A or real_B, or a folder, in which they are matched by name.
+def match_label_maps(
+    results: list[LabelledResult], labels: str, protocol: Protocol
+) -> tuple[list[LabelledResult], bool]:
+    """Give each result its label map: `labels` is real_A or real_B, or a folder in which names are matched.
 
-    If no name matches and all are numbers, they are taken for those that datasets/prepare_cityscapes_dataset.py gives,
-    which counts the sorted label maps of a split; also return whether that is so.
+    If no name matches and all names are numbers, they count the sorted label maps of a split, as
+    datasets/prepare_cityscapes_dataset.py does; also return whether that is so.
     """
     if labels in ("real_A", "real_B"):
-        shots = [it._replace(truth=it.fake.with_name(f"{it.name}_{labels}.png"), kind="colours") for it in shots]
-        missing, there, numbered = [it.truth.name for it in shots if not it.truth.exists()], shots[0].fake.parent, False
+        results = [
+            it._replace(label_map=it.fake.with_name(f"{it.name}_{labels}.png"), kind="colours") for it in results
+        ]
+        missing, where, numbered = (
+            [it.label_map.name for it in results if not it.label_map.exists()],
+            results[0].fake.parent,
+            False,
+        )
     else:
         maps = index_maps(Path(labels), protocol)
-        keys = [remove_ending(it.name, protocol.photo_endings) for it in shots]
-        numbers = [re.fullmatch(r"(\d+)(_[AB])?", it.name) for it in shots]
+        keys = [remove_ending(it.name, protocol.photo_endings) for it in results]
+        numbers = [re.fullmatch(r"(\d+)(_[AB])?", it.name) for it in results]
         numbered = all(numbers) and maps.keys().isdisjoint(keys)
         if numbered:
             keys = in_order(maps, [int(number[1]) for number in numbers], labels)
-        missing, there = [key for key in keys if key not in maps], labels
-        shots = [it._replace(**maps.get(key, {})) for it, key in zip(shots, keys, strict=True)]
+        missing, where = [key for key in keys if key not in maps], labels
+        results = [it._replace(**maps.get(key, {})) for it, key in zip(results, keys, strict=True)]
     if missing:
         endings = " or ".join(["NAME.png", *(f"NAME{ending}.png" for ending in protocol.label_files)])
-        known = f" It is looked for as {endings}." if there is labels else " --labels FOLDER names other label maps."
-        text = (
-            f"{len(missing)} of {len(shots)} results have no label map in {printable(there)}: {list_names(missing, 5)}."
-        )
-        raise UserError(text + known)
-    return shots, numbered
+        known = f" Accepted names are {endings}." if where is labels else " --labels FOLDER names other label maps."
+        text = f"{len(missing)} of {len(results)} results have no label map in {printable(where)}"
+        raise UserError(f"{text}: {list_names(missing, 5)}.{known}")
+    return results, numbered
 
 
 def index_maps(folder: Path, protocol: Protocol) -> dict[str, dict]:
-    """Map the names of a folder's label maps to {"truth": path, "kind": kind}; of several kinds to the first listed."""
+    """Map names to {"label_map": path, "kind": kind} for a folder's label maps; the kind listed first wins."""
     found: dict[str, list] = {}
     for path in map(Path, make_dataset(folder)):
         endings = [ending for ending in protocol.label_files if path.stem.endswith(ending)]
@@ -78,8 +84,8 @@ def index_maps(folder: Path, protocol: Protocol) -> dict[str, dict]:
     for key, files in found.items():
         files.sort(key=lambda it: it[:2])
         if len(files) > 1 and files[0][0] == files[1][0]:
-            raise UserError(f"{printable(files[0][1])} and {printable(files[1][1])} are label maps of one name")
-        maps[key] = {"truth": Path(files[0][1]), "kind": files[0][2]}
+            raise UserError(f"{printable(files[0][1])} and {printable(files[1][1])} are two label maps of one name")
+        maps[key] = {"label_map": Path(files[0][1]), "kind": files[0][2]}
     return maps
 
 
@@ -90,7 +96,7 @@ def remove_ending(name: str, endings: list[str]) -> str:
 
 def in_order(maps: dict[str, dict], numbers: list[int], folder: str) -> list[str]:
     """Return the names of the label maps with these places in the sorted list of those that have a kind."""
-    order = sorted((key for key in maps if maps[key]["kind"]), key=lambda key: str(maps[key]["truth"]))
+    order = sorted((key for key in maps if maps[key]["kind"]), key=lambda key: str(maps[key]["label_map"]))
     if max(numbers) >= len(order):
         text = f"results are numbered up to {max(numbers)}, and {printable(folder)} has {len(order)} label maps"
         raise UserError(f"{text}: name the folder of one split, such as gtFine/val, or one with label maps NAME.png")
@@ -100,31 +106,33 @@ def in_order(maps: dict[str, dict], numbers: list[int], folder: str) -> list[str
 # ---- reading ----
 
 
-class Truth(NamedTuple):
-    """A label map, and its pixels that are like no colour."""
+class Labels(NamedTuple):
+    """A label map as it is scored."""
 
-    labels: np.ndarray  # (H, W)
-    far: int
+    array: np.ndarray  # trainIds (H, W)
+    far: int  # pixels without a near colour
     agreement: float | None  # with the coloured label map of the results
 
 
-def read_truth(shot: Shot, protocol: Protocol) -> Truth:
-    """Read a shot's label map, at the size at which it is scored."""
-    ids = None if shot.kind == "colours" else read_ids(shot.truth)
+def read_labels(result: LabelledResult, protocol: Protocol) -> Labels:
+    """Read a result's label map at the size at which it is scored."""
+    ids = None if result.kind == "colours" else read_ids(result.label_map)
     far = np.zeros(1)
     if ids is not None:
         try:
-            labels = protocol.from_ids(ids, shot.kind or "ids")
+            labels = protocol.from_ids(ids, result.kind or "ids")
         except UserError as error:
-            raise UserError(f"{printable(shot.truth)}: {error}") from error
-    elif shot.kind in ("ids", "trainIds"):
-        raise UserError(f"{printable(shot.truth)} has several channels: {shot.kind} stand in one")
+            raise UserError(f"{printable(result.label_map)}: {error}") from error
+    elif result.kind in ("ids", "trainIds"):
+        raise UserError(f"{printable(result.label_map)} has several channels: {result.kind} need one")
     else:
-        labels, far = read_colours(pillow.load(shot.truth), shot.truth, protocol, "--config, --labels, --side")
+        labels, far = read_colours(
+            pillow.load(result.label_map), result.label_map, protocol, "--config, --labels, --side"
+        )
     if protocol.score_size:
         labels = resize_nearest(labels, protocol.score_size)
         far = resize_nearest(far, protocol.score_size) if far.ndim == 2 else far
-    return Truth(labels, int(far.sum()), agreement(labels, shot, protocol))
+    return Labels(labels, int(far.sum()), agreement(labels, result, protocol))
 
 
 def read_ids(path: Path) -> np.ndarray | None:
@@ -132,29 +140,29 @@ def read_ids(path: Path) -> np.ndarray | None:
     try:
         with Image.open(path, formats=pillow.FORMATS) as image:
             return np.asarray(image).astype(np.int64) if len(image.getbands()) == 1 and image.mode != "F" else None
-    except Exception as error:  # on a broken file decoders raise nearly anything
+    except Exception as error:  # decoders raise nearly anything on a broken file
         raise UserError(f"cannot read {printable(path)}: {error}") from error
 
 
 def read_colours(image: Image.Image, path: Path | str, protocol: Protocol, options: str) -> tuple:
-    """Read a coloured label map as Protocol.from_colours does; UserError where most pixels have no class's colour."""
+    """Read a coloured label map as Protocol.from_colours does; UserError if most pixels match no class."""
     labels, far = protocol.from_colours(np.asarray(image))
     if far.mean() > 0.5:
         raise UserError(
-            f"{printable(path)} is no label map of {printable(protocol.path)}: {far.mean():.0%} of its pixels are "
-            f"further than {protocol.tolerance} from every colour there. Look at {options}"
+            f"{printable(path)} is not a label map of {printable(protocol.path)}: {far.mean():.0%} of its pixels are "
+            f"further than {protocol.tolerance} from every colour there. Check {options}"
         )
     return labels, far
 
 
-def agreement(labels: np.ndarray, shot: Shot, protocol: Protocol) -> float | None:
-    """Compare a label map with the coloured one from which the photo was made, if that is one and another file.
+def agreement(labels: np.ndarray, result: LabelledResult, protocol: Protocol) -> float | None:
+    """Return the fraction of pixels in which a label map agrees with the coloured one that the photo was made from.
 
-    Raises UserError if they are of two different scenes.
+    None if there is no such file. Raises UserError if the two show different scenes.
     """
-    if shot.truth == shot.drawn or not shot.drawn.exists():
+    if result.label_map == result.drawn or not result.drawn.exists():
         return None
-    drawn, far = protocol.from_colours(np.asarray(pillow.load(shot.drawn)))
+    drawn, far = protocol.from_colours(np.asarray(pillow.load(result.drawn)))
     labels = resize_nearest(labels, drawn.shape[::-1])
     both = (labels != protocol.ignore_label) & (drawn != protocol.ignore_label)
     if far.mean() > 0.5 or not both.any():
@@ -162,8 +170,8 @@ def agreement(labels: np.ndarray, shot: Shot, protocol: Protocol) -> float | Non
     share = float((labels == drawn)[both].mean())
     if share < AGREE:
         raise UserError(
-            f"{printable(shot.truth)} is not the label map of {printable(shot.name)}: it agrees with "
-            f"{printable(shot.drawn)} in {share:.0%} of the pixels only. Names have to match, or numbers have to be "
-            "those that datasets/prepare_cityscapes_dataset.py gives to the label maps of that folder"
+            f"{printable(result.label_map)} is not the label map of {printable(result.name)}: it agrees with "
+            f"{printable(result.drawn)} in only {share:.0%} of the pixels. Names must match, or be the numbers that "
+            "datasets/prepare_cityscapes_dataset.py gives to the label maps of that folder"
         )
     return share
