@@ -176,7 +176,7 @@ def of_experiment(opt, args) -> Task:
         raise UserError(f"model {opt.model} shows {', '.join(labels)}: no {args.output or 'fake_X'} with its real_X")
     folder = f"{opt.phase}_{opt.epoch}" + (f"_iter{opt.load_iter}" if opt.load_iter > 0 else "")
     out = Path(opt.results_dir) / opt.name / folder
-    paired = args.paired or not (args.unpaired or opt.dataset_mode == "unaligned")
+    paired = args.paired or not (args.unpaired or dataset.dataset.is_paired() is False)
     count = int(min(opt.num_test, len(dataset)))
     return Task(f"{opt.name}, {folder}", out, count, translated(opt, dataset, model, count), tuple(outputs), paired)
 

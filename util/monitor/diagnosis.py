@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from util.loggers.base import Pictures, Say, Sink, Step
+from util.monitor.validation import is_paired
 
 PRINTS = 20  # consecutive prints that a sign needs
 WON = 0.02  # discriminator loss (vanilla, lsgan) below which D recognises every image
@@ -30,7 +31,7 @@ class Diagnosis(Sink):
         """Report findings by `say`."""
         self.say = say
         self.reported: set[str] = set()
-        self.paired = getattr(opt, "dataset_mode", "") != "unaligned"
+        self.paired = is_paired(opt)
         # Other objectives have no such bound, and without the GAN loss D should win.
         self.watches_D = getattr(opt, "gan_mode", "") in ("vanilla", "lsgan") and getattr(opt, "lambda_GAN", 1) > 0
         self.tuning = bool(getattr(opt, "init_from", ""))

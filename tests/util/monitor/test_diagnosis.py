@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
-from argparse import Namespace
 
 import numpy as np
 import pytest
 
 from util.loggers.base import Step
 from util.monitor.diagnosis import Diagnosis, correlation
+from util.runtime.run_facts import Options, set_facts
 
 rng = np.random.default_rng(0)
 
 
-def make(**options):
-    said = []
-    return Diagnosis(Namespace(**{"gan_mode": "vanilla", "dataset_mode": "aligned", **options}), said.append), said
+def make(paired=True, **options):
+    said, opt = [], Options(**{"gan_mode": "vanilla", **options})
+    set_facts(opt, paired=paired)
+    return Diagnosis(opt, said.append), said
 
 
 def print_losses(diagnosis, count, losses, begin=0):
@@ -122,7 +123,7 @@ def test_outputs_that_have_failed_at_five_displays_are_told(fake, told):
 
 def test_without_pairs_a_negative_is_one_of_the_input():
     for fake, count in ((lambda A, B: 255 - A, 1), (lambda A, B: 255 - B, 0), (lambda A, B: A, 0)):
-        diagnosis, said = make(dataset_mode="unaligned")
+        diagnosis, said = make(paired=False)
         display(diagnosis, fake)
         assert len(said) == count
         assert all("looked like a negative of real_A (correlation -1.00)" in line for line in said)
