@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 
+import overview
 import pytest
 from conftest import ROOT, make_aligned
 
@@ -155,27 +156,11 @@ def test_every_old_name_is_in_the_table_of_old_names():
 # ---- the overview and the list of defects ----
 
 
-def overview():
-    """Return the paths of docs/overview.md; folders end in a slash."""
-    paths, folder = [], ""
-    for line in (ROOT / "docs/overview.md").read_text(encoding="utf-8").splitlines():
-        if line.startswith("### "):
-            folder = "" if line == "### Top level" else line[4:]
-        elif line.startswith("- `"):
-            paths += [folder + name for name in re.findall(r"`([^`]+)`", line.partition(":")[0])]
-    return paths
-
-
-def test_every_file_has_its_line_in_the_overview_and_every_line_its_file():
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
-    if listed.returncode:
+def test_the_overview_lists_every_folder_and_file_with_a_sentence():
+    if subprocess.run(["git", "rev-parse"], cwd=ROOT, capture_output=True, check=False).returncode:
         pytest.skip("not a git clone")
-    files = [file for file in listed.stdout.splitlines() if (ROOT / file).is_file()]
-    paths = overview()
-    assert len(paths) == len(set(paths))
-    folders = tuple(path for path in paths if path.endswith("/"))
-    assert [file for file in files if file not in paths and not file.startswith(folders)] == []
-    assert [path for path in paths if not (ROOT / path).exists()] == []
+    assert overview.page() == overview.PAGE.read_text(encoding="utf-8"), "type python tests/support/overview.py"
+    assert [line for line in overview.lines() if re.fullmatch(r"- `[^`/]+`: *|\.", line)] == []
 
 
 def test_every_defect_is_accounted_for_once_and_in_order():

@@ -37,6 +37,7 @@ FILES = {  # files that can't describe themselves
     "requirements.txt": "packages that the project needs",
     "requirements-extra.txt": "packages of single features",
     "scripts/eval_cityscapes/cityscapes.json": "Cityscapes' classes, and how its results are scored",
+    "scripts/perceptual/page.html": "the page of the study",
     "tests/faults/shim.c": "a library that records or fails a process's disk operations",
 }
 
@@ -72,7 +73,9 @@ def lines() -> list[str]:
     written = []
     for folder, files in sorted(folders.items()):
         init = f"{folder}/__init__.py"
-        about = FOLDERS.get(folder) or (describe(init) if init in files else "")
+        about = FOLDERS.get(folder) or (
+            describe(init) if init in files else f"tests of {folder.removeprefix('tests/')}/"
+        )
         written += [f"### {folder}/" if folder else "### Top level", "", f"{about[:1].upper()}{about[1:]}.", ""]
         written += [f"- `{Path(file).name}`: {describe(file)}" for file in files if file != init]
         written += [f"- `{Path(f).name}/`: {text}" for f, text in WHOLE.items() if str(Path(f).parent) == folder]
