@@ -25,7 +25,7 @@ from util.speed.batching import batch_size, in_batches
 
 
 class Translation(NamedTuple):
-    """What a run of test.py came to."""
+    """The size and speed of a run of test.py."""
 
     images: int
     seconds: float  # from the first image's loading until the last picture is on disk

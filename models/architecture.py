@@ -28,33 +28,20 @@ def infer_G(state) -> dict | None:
     None unless every key and shape is that of a generator in GENERATORS.
     """
     shapes = _shapes(state)
-    try:
-        if "model.model.0.weight" in shapes:
-            kind, arguments, last, block = UnetGenerator, {"num_downs": 1}, "model.model.3", "model.model.1"
-            while f"{block}.model.1.weight" in shapes:
-                arguments["num_downs"] += 1
-                block += ".model.3"
-            ngf, input_nc = shapes["model.model.0.weight"][:2]
-            if shapes[f"{last}.weight"][0] == ngf:  # no skipped input beside the submodule's output
-                arguments["skip"] = False
-            norm, dropout = _infer_norm(shapes, "model.model.0.bias"), None
-        else:
-            blocks = len({key.split(".")[1] for key in shapes if ".conv_block." in key})
-            kind, arguments, last = ResnetGenerator, {"n_blocks": blocks}, f"model.{17 + blocks}"
-            ngf, input_nc = shapes["model.1.weight"][:2]
-            # Dropout moves the second convolution of a block by one.
-            norm, dropout = _infer_norm(shapes, "model.1.bias"), "model.10.conv_block.5.weight" not in shapes
-        (output_nc,) = shapes[f"{last}.bias"]
-    except (KeyError, ValueError, IndexError):
-        return None
-    table = {name: (getattr(make, "func", None), getattr(make, "keywords", {})) for name, make in GENERATORS.items()}
-    names = [name for name, entry in table.items() if entry == (kind, arguments)]
-    if not names or not _has_shapes(
-        shapes, kind, input_nc, output_nc, ngf=ngf, norm_layer=NORMS[norm], use_dropout=bool(dropout), **arguments
-    ):
-        return None
-    found = {"netG": names[0], "norm": norm, "input_nc": input_nc, "output_nc": output_nc, "ngf": ngf}
-    return found if dropout is None else {**found, "no_dropout": not dropout}
+    for netG, make in GENERATORS.items():
+        kind, arguments = getattr(make, "func", None), getattr(make, "keywords", {})
+        blocks = arguments.get("n_blocks", 0)
+        first, last = ("model.1", f"model.{17 + blocks}") if blocks else ("model.model.0", "model.model.3")
+        weight, bias = shapes.get(f"{first}.weight", ()), shapes.get(f"{last}.bias", ())
+        if kind not in (ResnetGenerator, UnetGenerator) or len(weight) != 4 or len(bias) != 1:
+            continue
+        norm = _infer_norm(shapes, f"{first}.bias")
+        for dropout in (False, True) if blocks else (False,):
+            layers = {"ngf": weight[0], "norm_layer": NORMS[norm], "use_dropout": dropout}
+            if _has_shapes(shapes, make, weight[1], bias[0], **layers):
+                found = {"netG": netG, "norm": norm, "input_nc": weight[1], "output_nc": bias[0], "ngf": weight[0]}
+                return {**found, "no_dropout": not dropout} if blocks else found
+    return None
 
 
 def infer_D(state) -> dict | None:
@@ -133,20 +120,20 @@ def explain_misfit(net: nn.Module, state, backwards: bool = False) -> str | None
     if (here_G and there_D) or (here_D and there_G):
         return f"it holds a {'discriminator' if there_D else 'generator'}"
     here, there = here_G or here_D, there_G or there_D
-    if not here or not there:
+    other = {name: value for name, value in there.items() if here.get(name) != value} if here and there else {}
+    if not other:
         return None
-    if backwards:
-        for found in (here, there):
-            found["input_nc"], found["output_nc"] = found["output_nc"], found["input_nc"]
-    other = {name: value for name, value in there.items() if here.get(name) != value}
-    if there_D and other.pop("input_nc", None):  # channels of A and B, or of B alone
+    if there_D and "input_nc" in other:  # channels of A and B, or of B alone
         return (
             f"it takes {there['input_nc']} channels, this run's discriminator {here['input_nc']}: --input_nc, "
             "--output_nc or --unconditional_D differ"
         )
-    dropout = other.get("no_dropout") is False
-    typed = " and ".join([as_words(other)] * (len(other) > dropout) + ["dropout (no --no_dropout)"] * dropout)
-    return f"it was trained with {typed}: type that" if other else None
+    if backwards:
+        swapped = {"input_nc": "output_nc", "output_nc": "input_nc"}
+        other = dict(sorted((swapped.get(name, name), value) for name, value in other.items()))
+    dropout = ["dropout (no --no_dropout)"] * (other.get("no_dropout") is False)
+    words = " and ".join([text for text in [as_words(other)] if text] + dropout)
+    return f"it was trained with {words}: type that"
 
 
 # ---- the files of a checkpoint ----

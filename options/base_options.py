@@ -58,30 +58,16 @@ class BaseOptions:
 
         add = parser.section("model")
         add("--model", "cycle_gan", "a file models/[model]_model.py")
-        add("--netG", "resnet_9blocks", "generator", values=networks.GENERATORS, free_for="model", network="G")
-        add(
-            "--netD",
-            "basic",
-            "discriminator (basic is 70x70)",
-            values=networks.DISCRIMINATORS,
-            free_for="model",
-            network="D",
-        )
-        add(
-            "--n_layers_D",
-            3,
-            "layers of netD n_layers; 1 2 3 5 see 16 34 70 286 pixels",
-            at_least=1,
-            at_most=12,
-            free_for="model",
-            network="D",
-        )
-        width = {"at_least": 1, "at_most": 65536, "free_for": "model"}
-        add("--ngf", 64, "width of the generator's first layer", network="G", **width)
-        add("--ndf", 64, "width of the discriminator's first layer", network="D", **width)
+        of_G, of_D = ({"network": network, "free_for": "model"} for network in "GD")
+        add("--netG", "resnet_9blocks", "generator", values=networks.GENERATORS, **of_G)
+        add("--netD", "basic", "discriminator (basic is 70x70)", values=networks.DISCRIMINATORS, **of_D)
+        layers = "layers of netD n_layers; 1 2 3 5 see 16 34 70 286 pixels"
+        add("--n_layers_D", 3, layers, at_least=1, at_most=12, **of_D)
+        add("--ngf", 64, "width of the generator's first layer", at_least=1, at_most=65536, **of_G)
+        add("--ndf", 64, "width of the discriminator's first layer", at_least=1, at_most=65536, **of_D)
         add("--input_nc", 3, "channels of A: 3 for colour, 1 for grey", at_least=1, network="G")
         add("--output_nc", 3, "channels of B: 3 for colour, 1 for grey", at_least=1, network="G")
-        add("--norm", "instance", "normalisation", values=networks.NORMS, free_for="model", network="G")
+        add("--norm", "instance", "normalisation", values=networks.NORMS, **of_G)
         add("--no_dropout", False, "no dropout in the generator", network="G")
         add("--init_type", "normal", "initialisation", values=networks.INITS, free_for="model")
         add("--init_gain", 0.02, "scale of normal, xavier and orthogonal", at_least=0)
@@ -227,14 +213,11 @@ class BaseOptions:
 
     # ---- checking ----
 
-    def plugins(self, opt) -> set[str]:
-        """Return which of model and dataset are plug-ins."""
-        used = {"model": opt.model in models.BUILT_IN, "dataset": opt.dataset_mode in data.BUILT_IN}
-        return {kind for kind, built_in in used.items() if not built_in}
-
     def check(self, opt) -> None:
         """End with a message if a value can't work; it names one that can."""
-        typed, found, plugins = run_facts(opt).typed, self.architecture.options, self.plugins(opt)
+        typed, found = run_facts(opt).typed, self.architecture.options
+        used = (("model", opt.model in models.BUILT_IN), ("dataset", opt.dataset_mode in data.BUILT_IN))
+        plugins = {kind for kind, built_in in used if not built_in}
         self.parser.check(opt, typed, plugins)
         if "dataset" not in plugins:
             try:

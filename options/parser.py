@@ -69,8 +69,7 @@ class Parser(argparse.ArgumentParser):
 
     def section(self, title: str, description: str | None = None):
         """List the options that follow under a title; return `option`, which adds them."""
-        same = [group for group in self._action_groups if group.title == title]
-        self.group = same[0] if same else self.add_argument_group(title, description)
+        self.group = self.add_argument_group(title, description)
         return self.option
 
     def option(self, flag: str, default, help: str, **keywords) -> None:

@@ -1,4 +1,4 @@
-"""Where a training begins: the options of other experiments, and the files that `--init_from` means."""
+"""Saved options of experiments, and the files with which `--init_from` starts a run."""
 
 from __future__ import annotations
 
@@ -12,10 +12,7 @@ MAX_OPTIONS = 1 << 20  # bytes of train_opt.json
 
 
 def saved_options(folder: Path) -> dict:
-    """Return the options that an experiment was trained with; nothing for the reference's networks, or a download.
-
-    A damaged file is as good as none.
-    """
+    """Return the options that an experiment was trained with; empty without a file, or with a damaged one."""
     path = folder / "train_opt.json"
     try:
         if not path.is_file() or path.stat().st_size > MAX_OPTIONS:
@@ -28,14 +25,14 @@ def saved_options(folder: Path) -> dict:
 
 
 def generator_of(folder: Path, direction: str) -> str:
-    """Return which generator of a CycleGAN translates in a direction: G_A in the one it was trained with, else G_B."""
+    """Return the generator of a CycleGAN for a direction: G_A for that of its training, else G_B."""
     return "G_A" if direction == saved_options(folder).get("direction", "AtoB") else "G_B"
 
 
 def find_source(where: str, checkpoints_dir: str) -> Path:
-    """Return the folder or file that `--init_from` means: an experiment's name, a folder, or a .pth file.
+    """Return the folder or file of `--init_from`: the name of an experiment, a folder, or a .pth file.
 
-    Raises UserError, listing what there is.
+    Raise UserError for others, with a list of existing ones.
     """
     experiment, path = Path(checkpoints_dir) / where, Path(where)
     for found in (experiment, path):
@@ -50,10 +47,10 @@ def find_source(where: str, checkpoints_dir: str) -> Path:
 
 
 def sources(where: Path | str, prefix: str, names: list[str], direction: str = "AtoB") -> dict[str, Path]:
-    """Choose the file that each network begins with, of an experiment's folder or of one file; some may have none.
+    """Choose a file for each network from an experiment's folder or a single file; some networks may get none.
 
-    G begins with a CycleGAN's generator for `direction`, and the other way round: a CycleGAN's with G.
-    Raises UserError when no network has a file, or when one is damaged.
+    G starts with a CycleGAN's generator for `direction`; a CycleGAN's generator for its direction starts with G.
+    Raise UserError when no network has a file, or when one is damaged.
     """
     where, sums = Path(where), {}
     if where.is_file():
