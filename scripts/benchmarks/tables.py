@@ -54,13 +54,18 @@ def section(part: str, document: dict) -> str:
 
 
 def with_tables(page: str, document: dict) -> str:
-    """Put each table between its marks in a page's text; ValueError if marks are missing."""
+    """Put each table between its marks in a page's text."""
     for part in document["parts"]:
-        mark = f"{document['machine']['device']} {part}"
-        text = f"<!-- {mark} -->\n\n{section(part, document)}\n\n<!-- /{mark} -->"
-        page, count = re.subn(f"<!-- {mark} -->.*?<!-- /{mark} -->", lambda _, text=text: text, page, flags=re.DOTALL)
-        if not count:
-            raise ValueError(f"the page has no lines <!-- {mark} --> and <!-- /{mark} -->")
+        page = between_marks(page, f"{document['machine']['device']} {part}", section(part, document))
+    return page
+
+
+def between_marks(page: str, mark: str, text: str) -> str:
+    """Replace the text between the lines <!-- mark --> and <!-- /mark --> of a page; ValueError if they are missing."""
+    text = f"<!-- {mark} -->\n\n{text}\n\n<!-- /{mark} -->"
+    page, count = re.subn(f"<!-- {mark} -->.*?<!-- /{mark} -->", lambda _: text, page, flags=re.DOTALL)
+    if not count:
+        raise ValueError(f"the page has no lines <!-- {mark} --> and <!-- /{mark} -->")
     return page
 
 

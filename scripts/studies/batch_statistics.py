@@ -8,7 +8,8 @@ experiment. test.py uses those of each test image; --eval uses those of training
     python scripts/studies/batch_statistics.py --dataroot ./datasets/facades --direction BtoA
 """
 
-from study import Study, main
+from command import main
+from study import Study
 
 STUDY = Study(
     name="batch_statistics",

@@ -9,7 +9,8 @@ this project's cityscapes. --quick takes about 18 minutes on two cores.
     python scripts/studies/cyclegan.py --dataroot ./datasets/cityscapes --direction BtoA
 """
 
-from study import Paper, Study, main
+from command import main
+from study import Paper, Study
 
 MEASURES = "per-pixel acc., per-class acc., class IoU"
 STUDY = Study(

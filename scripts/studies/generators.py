@@ -8,7 +8,8 @@ scores differ from those of table 1. --quick takes about 7 minutes on two cores.
     python scripts/studies/generators.py --dataroot ./datasets/facades --direction BtoA
 """
 
-from study import Paper, Study, main
+from command import main
+from study import Paper, Study
 
 STUDY = Study(
     name="generators",

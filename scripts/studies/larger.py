@@ -1,10 +1,10 @@
-"""Does a network do for images larger than those it was trained on? Trained on crops, run on 2 and 4 times their side.
+"""Does a network work on images larger than its training images? Trained on crops, run on 2 and 4 times their side.
 
 The pix2pix paper's section 4.4 and figure 8: generator and discriminator are convolutional, and a network trained on
-256 x 256 pixels translates 512 x 512. Test images are cut into pieces of the training's size, of twice that and so on,
-each is translated at once, and the pieces are put together again: all rows measure the same pixels, at the same scale.
-It takes the paper's maps, of 600 pixels: trained on crops of 256, run on 512. Larger test images go further. --quick
-trains on 64 pixels of the Earth's tiles and runs on 128 and 256: about 4 minutes on two cores.
+256 x 256 pixels translates 512 x 512. Test images are cut into tiles of the training's side, of twice that and so on.
+Each tile is translated separately, and the tiles are joined again: all rows measure the same pixels, at the same scale.
+The study trains on crops of 256 pixels of the paper's maps (600 pixels) and runs on 512. Larger test images allow
+larger tiles. --quick trains on 64 pixels of the Earth's tiles and runs on 128 and 256: about 4 minutes on two cores.
 
     python scripts/studies/larger.py --quick
     bash datasets/download_pix2pix_dataset.sh maps && python scripts/studies/larger.py
@@ -12,52 +12,54 @@ trains on 64 pixels of the Earth's tiles and runs on 128 and 256: about 4 minute
 """
 
 import itertools
+import re
 import shutil
 from pathlib import Path
 
-from study import Study, main
+from command import main
+from study import Study
 
 
-def conduct(lab) -> None:
-    """Train on crops, translate pieces of each size, put them together, measure."""
-    from lab import sheet
+def compare_sizes(runner) -> None:
+    """Train on crops, translate tiles of each size, join them, measure."""
     from report import report
+    from runner import sheet_cells
 
     from scripts.evaluation.targets import find_pairs
 
-    pieces = cut(lab)
-    for seed in lab.args.seeds:
-        for arm in lab.args.arms:
-            name = lab.train(arm, seed)
-            for side, data in pieces.items():
-                images = lab.translate(name, f"pieces of {side}", "--preprocess none", data)
-                whole = join(images, lab.out / "whole" / f"{name}_{side}")
-                row = f"pieces of {side}{' (as in training)' * (side == lab.args.size)}"
-                lab.note(*lab.sides(), row, seed, lab.measure(find_pairs(whole)), (whole, "B"))
-        report(lab, sheet(lab))
+    tiles = cut(runner)
+    for seed in runner.args.seeds:
+        for arm in runner.args.arms:
+            name = runner.train(arm, seed)
+            for side, data in tiles.items():
+                images = runner.translate(name, f"pieces of {side}", "--preprocess none", data)
+                whole = join(images, runner.out / "whole" / f"{name}_{side}")
+                row = f"pieces of {side}{' (as in training)' * (side == runner.args.size)}"
+                runner.add(*runner.sides(), row, seed, runner.measure(find_pairs(whole)), (whole, "B"))
+        report(runner, sheet_cells(runner))
 
 
-def cut(lab) -> dict[int, Path]:
-    """Cut the test pairs into pieces of the training's side, twice that and so on: side -> a data set of pieces.
+def cut(runner) -> dict[int, Path]:
+    """Cut the test pairs into tiles of the training's side, twice that and so on: side -> a dataset of tiles.
 
-    What is cut is, of each image, as much as holds whole pieces of the largest side, from the upper left corner.
+    Each image is cropped, from its upper left corner, to a multiple of the largest side.
     """
-    from lab import domain
+    from images import domain
     from PIL import Image
 
     from util.errors import UserError
 
-    smallest = lab.args.size
-    shortest = min(min(image.size) for _, image in domain(lab.data, "test", "A", lab.halves))
+    smallest = runner.args.size
+    shortest = min(min(image.size) for _, image in domain(runner.data, "test", "A", runner.halves))
     if shortest < 2 * smallest:
-        text = f"{lab.data}: test images of {shortest} pixels are less than twice as large as training's {smallest}"
+        text = f"{runner.data}: test images of {shortest} pixels are less than twice as large as training's {smallest}"
         raise UserError(f"{text}: --size {shortest // 2}")
     sides = [side for side in (smallest << k for k in range(8)) if side <= shortest]
-    shutil.rmtree(lab.out / "pieces", ignore_errors=True)
+    shutil.rmtree(runner.out / "pieces", ignore_errors=True)
     for side in sides:
-        folder = lab.out / "pieces" / str(side) / "test"
+        folder = runner.out / "pieces" / str(side) / "test"
         folder.mkdir(parents=True)
-        pairs = zip(*(domain(lab.data, "test", which, lab.halves) for which in "AB"), strict=True)
+        pairs = zip(*(domain(runner.data, "test", which, runner.halves) for which in "AB"), strict=True)
         for (name, image_A), (_, image_B) in pairs:
             width, height = (length // sides[-1] * sides[-1] for length in image_A.size)
             for y, x in itertools.product(range(0, height, side), range(0, width, side)):
@@ -65,25 +67,23 @@ def cut(lab) -> dict[int, Path]:
                 for i, image in enumerate((image_A, image_B)):
                     pair.paste(image.crop((x, y, x + side, y + side)), (i * side, 0))
                 pair.save(folder / f"{name}__{y}_{x}.png")
-    return {side: lab.out / "pieces" / str(side) for side in sides}
+    return {side: runner.out / "pieces" / str(side) for side in sides}
 
 
 def join(images: Path, whole: Path) -> Path:
-    """Put the results' pieces together to whole images in the folder `whole`, and return it."""
-    import re
-
+    """Join the results' tiles into whole images in the folder `whole`, and return it."""
     from PIL import Image
 
     shutil.rmtree(whole, ignore_errors=True)
     whole.mkdir(parents=True)
-    pieces: dict[str, list[tuple[int, int, Path]]] = {}
+    tiles: dict[str, list[tuple[int, int, Path]]] = {}
     for path in images.glob("*.png"):
         stem, y, x, label = re.fullmatch(r"(.*)__(\d+)_(\d+)_(.*)\.png", path.name).groups()
-        pieces.setdefault(f"{stem}_{label}.png", []).append((int(x), int(y), path))
-    for name, own in pieces.items():
-        side = Image.open(own[0][2]).width
-        image = Image.new("RGB", (max(x for x, _, _ in own) + side, max(y for _, y, _ in own) + side))
-        for x, y, path in own:
+        tiles.setdefault(f"{stem}_{label}.png", []).append((int(x), int(y), path))
+    for name, parts in tiles.items():
+        side = Image.open(parts[0][2]).width
+        image = Image.new("RGB", (max(x for x, _, _ in parts) + side, max(y for _, y, _ in parts) + side))
+        for x, y, path in parts:
             image.paste(Image.open(path), (x, y))
         image.save(whole / name)
     return whole
@@ -94,7 +94,7 @@ STUDY = Study(
     about=__doc__,
     model="pix2pix",
     arms={"L1+cGAN": "--preprocess crop"},
-    conduct=conduct,
+    procedure=compare_sizes,
     tile=(256, 256),
     data="maps",
     size=(256, 64),

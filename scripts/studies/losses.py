@@ -7,7 +7,8 @@ and L1 with a conditional GAN does best. --quick: about 9 minutes on two cores.
     python scripts/studies/losses.py --dataroot ./datasets/facades --direction BtoA
 """
 
-from study import Paper, Study, main
+from command import main
+from study import Paper, Study
 
 STUDY = Study(
     name="losses",

@@ -1,9 +1,9 @@
 """How much does dropout vary a result? Ten translations of each test image, with dropout on as in training.
 
-The pix2pix paper gives the noise z as dropout alone, at test time, too, and observes only minor stochasticity in the
+The pix2pix paper gives the noise z as dropout alone, also at test time, and observes only minor stochasticity in the
 output (section 3.1). Spread is the standard deviation of a pixel over the draws, distance the mean absolute difference
-of two draws, both as shares of the range and averaged over pixels and images; the L1 to the truth is their scale.
---quick: about 10 minutes on two cores.
+of two draws, both as shares of the range and averaged over pixels and images. Compare them with the L1 distance to the
+ground truth. --quick: about 10 minutes on two cores.
 
     python scripts/studies/noise.py --quick
     python scripts/studies/noise.py --dataroot ./datasets/facades --direction BtoA
@@ -11,51 +11,55 @@ of two draws, both as shares of the range and averaged over pixels and images; t
 
 import itertools
 
-from study import Study, main
+from command import main
+from study import Study
 
 DRAWS = 10
 AMPLIFIED = 10  # times, on the contact sheet
 
 
-def conduct(lab) -> None:
+def compare_draws(runner) -> None:
     """Train each arm, translate with several seeds of dropout, measure how the results differ."""
-    from lab import array, input_of
     from report import report
 
     from scripts.evaluation.targets import find_pairs
 
     cells = []
-    for seed in lab.args.seeds:
-        for arm in lab.args.arms:
-            name = lab.train(arm, seed)
-            draws = [find_pairs(lab.translate(name, f"draw {i}", f"--seed {i}")) for i in range(DRAWS)]
-            measures = {**diversity(draws), "L1 to the truth": lab.measure(draws[0], ["l1"])["l1"]}
-            lab.note(*lab.sides(), arm, seed, measures)
+    for seed in runner.args.seeds:
+        for arm in runner.args.arms:
+            name = runner.train(arm, seed)
+            draws = [find_pairs(runner.translate(name, f"draw {i}", f"--seed {i}")) for i in range(DRAWS)]
+            measures = {**diversity(draws), "L1 to the truth": runner.measure(draws[0], ["l1"])["l1"]}
+            runner.add(*runner.sides(), arm, seed, measures)
             if not cells:
-                for row in lab.shown(range(len(draws[0]))):
-                    real = draws[0][row][1]
-                    images = {"input": input_of(real, "B")}
-                    images |= {f"{arm}, draw {i + 1}": draw[row][0] for i, draw in enumerate(draws[:3])}
-                    row_cells = [(label, array(path)) for label, path in images.items()]
-                    spread = (AMPLIFIED * stack(draws, row).std(0)).clip(0, 255).astype("uint8")
-                    row_cells += [(f"spread of {DRAWS}, times {AMPLIFIED}", spread), ("truth", array(real))]
-                    cells.append(row_cells)
-        report(lab, cells)
+                cells = [cells_of(draws, i, arm) for i in runner.samples(range(len(draws[0])))]
+        report(runner, cells)
 
 
-def stack(draws: list, row: int):
-    """Return an image's translations, float64 (draws, H, W, 3)."""
+def cells_of(draws: list, index: int, arm: str) -> list:
+    """Return the contact sheet's row of one test image."""
+    from images import array, input_of
+
+    real = draws[0][index][1]
+    spread = (AMPLIFIED * draws_of(draws, index).std(0)).clip(0, 255).astype("uint8")
+    cells = [("input", array(input_of(real, "B")))]
+    cells += [(f"{arm}, draw {i + 1}", array(draw[index][0])) for i, draw in enumerate(draws[:3])]
+    return [*cells, (f"spread of {DRAWS}, times {AMPLIFIED}", spread), ("ground truth", array(real))]
+
+
+def draws_of(draws: list, index: int):
+    """Return one test image's translations, float64 (draws, H, W, 3)."""
     import numpy as np
-    from lab import array
+    from images import array
 
-    return np.stack([array(draw[row][0]) for draw in draws]).astype(np.float64)
+    return np.stack([array(draw[index][0]) for draw in draws]).astype(np.float64)
 
 
 def diversity(draws: list) -> dict[str, float]:
-    """Return the mean over images of spread and distance, in [0, 1]."""
+    """Return spread and distance, averaged over images, in [0, 1]."""
     spreads, distances = [], []
-    for row in range(len(draws[0])):
-        images = stack(draws, row) / 255
+    for index in range(len(draws[0])):
+        images = draws_of(draws, index) / 255
         spreads.append(images.std(0, ddof=1).mean())
         distances.append(sum(abs(a - b).mean() for a, b in itertools.combinations(images, 2)))
     count = len(draws) * (len(draws) - 1) / 2
@@ -67,7 +71,7 @@ STUDY = Study(
     about=__doc__,
     model="pix2pix",
     arms={"L1+cGAN": "", "L1": "--lambda_GAN 0", "L1+cGAN, no dropout": "--no_dropout"},
-    conduct=conduct,
+    procedure=compare_draws,
 )
 
 if __name__ == "__main__":

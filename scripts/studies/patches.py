@@ -7,7 +7,8 @@ tiles, 70 do best, and the whole image does not gain on them. --quick: about 7 m
     python scripts/studies/patches.py --dataroot ./datasets/facades --direction BtoA
 """
 
-from study import Paper, Study, main
+from command import main
+from study import Paper, Study
 
 STUDY = Study(
     name="patches",

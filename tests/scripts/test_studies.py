@@ -1,10 +1,11 @@
-"""The papers' experiments as recipes: their arms, their tables, and what stops and goes on."""
+"""The studies: their arms are the papers', their tables are complete, and an interrupted study resumes."""
 
 from __future__ import annotations
 
 import importlib
 import json
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -23,14 +24,15 @@ from options.train_options import TrainOptions
 from util.errors import UserError
 
 sys.path.insert(0, str(ROOT / "scripts/studies"))  # as when a recipe is run
-lab, larger, noise, report, study = map(importlib.import_module, ("lab", "larger", "noise", "report", "study"))
+command, study, larger, noise = map(importlib.import_module, ("command", "study", "larger", "noise"))
+report, programs = map(importlib.import_module, ("report", "programs"))
 
 RECIPES = ["losses", "generators", "patches", "larger", "cyclegan", "noise", "batch_statistics"]
 TINY = "--ngf 2 --ndf 2 --n_epochs 1 --n_epochs_decay 0 --max_dataset_size 1 --no_html --gpu_ids -1"
 LEVEL = 1 / 255  # test.py truncates pixels
 LOSSES = ["L1", "GAN", "cGAN", "L1+GAN", "L1+cGAN"]
 BOTH = [f"batches of {count}, {whose}" for count in (1, 4, 10) for whose in ("its own", "--eval")]
-ROWS = {  # of each recipe's tables, behind the two answers that need no training
+ROWS = {  # of each recipe's tables, after the two baselines
     "losses": LOSSES,
     "generators": ["encoder-decoder, L1", "encoder-decoder, L1+cGAN", "U-Net, L1", "U-Net, L1+cGAN"],
     "patches": ["1 x 1", "16 x 16", "70 x 70", "286 x 286"],
@@ -63,17 +65,17 @@ def data(tmp_path_factory):
 
 @pytest.fixture
 def typed(monkeypatch):
-    """Let studies type their commands in a process that has imported PyTorch already; return what was typed."""
+    """Run the studies' commands in a process that has imported PyTorch; return the commands."""
     commands = []
 
     def execute(words, log):
         commands.append(words)
-        done = type_fast(" ".join(map(lab.shlex.quote, [str((Path.cwd() / words[0]).resolve()), *words[1:]])), ROOT)
+        done = type_fast(" ".join(map(shlex.quote, [str((Path.cwd() / words[0]).resolve()), *words[1:]])), ROOT)
         with log.open("a", encoding="utf-8") as file:
             file.write(done.stdout + done.stderr)
         return done.returncode
 
-    monkeypatch.setattr(lab, "execute", execute)
+    monkeypatch.setattr(programs, "execute", execute)
     monkeypatch.setattr(noise, "DRAWS", 2)
     monkeypatch.chdir(ROOT)
     return commands
@@ -84,25 +86,25 @@ def checkpoints(tmp_path_factory):
     return tmp_path_factory.mktemp("checkpoints")
 
 
-def conduct(name, data, checkpoints, out, *words, more=TINY, metrics=("l1", "psnr")):
-    """Carry a study out at a tiny size; return its JSON document."""
+def run_study(name, data, checkpoints, out, *words, more=TINY, metrics=("l1", "psnr")):
+    """Run a study at a tiny size; return its JSON document."""
     size = {"larger": 32, "cyclegan": 32}.get(name, 64)
     places = ["--dataroot", data, "--checkpoints_dir", checkpoints, "--out", out, "--metrics", *metrics]
     line = ["--quick", "--size", size, "--seeds", 3, *places, "--gpu_ids", -1, "--more", more, *words]
-    study.main(recipe(name), list(map(str, line)))
+    command.main(recipe(name), list(map(str, line)))
     return json.loads((out / "table.json").read_text(encoding="utf-8"))
 
 
-# ---- what the arms are ----
+# ---- arms ----
 
 
 @pytest.mark.parametrize("quick", [True, False])
 @pytest.mark.parametrize("name", RECIPES)
-def test_train_py_takes_the_flags_of_every_arm(name, quick, tmp_path, monkeypatch):
+def test_train_py_accepts_the_options_of_every_arm(name, quick, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     args = study.parse(recipe(name), ["--quick"] * quick)
     for arm in args.arms:
-        words = study.flags(recipe(name), args, arm)
+        words = study.options_of(recipe(name), args, arm)
         assert "{" not in " ".join(words)
         opt = TrainOptions(["--dataroot", "D", "--gpu_ids", "-1", *words]).parse(begin=False)
         assert (opt.model, opt.crop_size) == (recipe(name).model, args.size)
@@ -110,12 +112,12 @@ def test_train_py_takes_the_flags_of_every_arm(name, quick, tmp_path, monkeypatc
         assert total <= 10 if quick else total == 200
 
 
-def test_the_arms_of_losses_are_the_paper_s(tmp_path, monkeypatch):
+def test_the_arms_of_losses_are_those_of_the_paper(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     args = study.parse(recipe("losses"), ["--quick"])
     found = {}
     for arm in args.arms:
-        opt = TrainOptions(["--dataroot", "D", *study.flags(recipe("losses"), args, arm)]).parse(begin=False)
+        opt = TrainOptions(["--dataroot", "D", *study.options_of(recipe("losses"), args, arm)]).parse(begin=False)
         found[arm] = (opt.lambda_L1, opt.lambda_GAN, opt.unconditional_D)
     assert found == {
         "L1": (100, 0, False),
@@ -126,21 +128,21 @@ def test_the_arms_of_losses_are_the_paper_s(tmp_path, monkeypatch):
     }
 
 
-def test_the_arms_of_cyclegan_are_the_paper_s(tmp_path, monkeypatch):
+def test_the_arms_of_cyclegan_are_those_of_the_paper(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     args = study.parse(recipe("cyclegan"), [])
     found = []
     for arm in args.arms:
-        opt = TrainOptions(["--dataroot", "D", *study.flags(recipe("cyclegan"), args, arm)]).parse(begin=False)
+        opt = TrainOptions(["--dataroot", "D", *study.options_of(recipe("cyclegan"), args, arm)]).parse(begin=False)
         found.append((opt.lambda_GAN, opt.lambda_A, opt.lambda_B, opt.lambda_identity))
     assert found == [(0, 10, 10, 0), (1, 0, 0, 0), (1, 10, 0, 0), (1, 0, 10, 0), (1, 10, 10, 0), (1, 10, 10, 0.5)]
 
 
 @pytest.mark.parametrize(("arm", "field"), [("1 x 1", 1), ("16 x 16", 16), ("70 x 70", 70), ("286 x 286", 286)])
-def test_a_discriminator_of_patches_sees_as_many_pixels_as_its_arm_says(arm, field, tmp_path, monkeypatch):
+def test_each_discriminator_of_patches_sees_the_pixels_in_its_name(arm, field, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     args = study.parse(recipe("patches"), [])
-    opt = TrainOptions(["--dataroot", "D", *study.flags(recipe("patches"), args, arm)]).parse(begin=False)
+    opt = TrainOptions(["--dataroot", "D", *study.options_of(recipe("patches"), args, arm)]).parse(begin=False)
     net = networks.define_D(1, 1, opt.netD, opt.n_layers_D, "none")
     for p in net.parameters():
         p.data.fill_(0.1)  # nothing cancels out
@@ -152,21 +154,21 @@ def test_a_discriminator_of_patches_sees_as_many_pixels_as_its_arm_says(arm, fie
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_the_paper_s_figures_are_of_arms_and_three_each(name):
+def test_the_paper_has_three_values_per_arm(name):
     for paper in recipe(name).papers:
-        assert {row for row in paper.figures if row != "ground truth"} <= recipe(name).arms.keys()
-        assert all(re.fullmatch(r"0\.\d\d, 0\.\d\d, 0\.\d\d", text) for text in paper.figures.values())
+        assert {row for row in paper.values if row != "ground truth"} <= recipe(name).arms.keys()
+        assert all(re.fullmatch(r"0\.\d\d, 0\.\d\d, 0\.\d\d", text) for text in paper.values.values())
 
 
-# ---- carried out ----
+# ---- a whole study ----
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", ["losses", "larger", "cyclegan", "noise", "batch_statistics"])
 def test_a_study_trains_its_arms_and_writes_table_and_sheet(name, data, checkpoints, typed, tmp_path, monkeypatch):
     cells = []
     sheet = report.contact_sheet
     monkeypatch.setattr(report, "contact_sheet", lambda rows, side: cells.append(rows) or sheet(rows, side))
-    found = conduct(name, data, checkpoints, tmp_path / "out")
+    found = run_study(name, data, checkpoints, tmp_path / "out")
     titles = ["A → B", "B → A"] if name == "cyclegan" else ["A → B"]
     assert list(found["tables"]) == titles
     trivial = [] if name == "noise" else ["the input itself", "the mean target"]
@@ -178,9 +180,9 @@ def test_a_study_trains_its_arms_and_writes_table_and_sheet(name, data, checkpoi
     assert len({len(row) for row in cells[0]}) == 1  # as many columns in each row
     labels = [label for label, _ in cells[0][0]]
     if name == "noise":
-        assert labels == ["input", "L1+cGAN, draw 1", "L1+cGAN, draw 2", "spread of 2, times 10", "truth"]
+        assert labels == ["input", "L1+cGAN, draw 1", "L1+cGAN, draw 2", "spread of 2, times 10", "ground truth"]
     else:
-        assert labels == ["A to B: input", *ROWS[name], "truth"]
+        assert labels == ["A to B: input", *ROWS[name], "ground truth"]
     assert len(cells[0]) == 2 * len(titles)
     assert Image.open(tmp_path / "out/sheet.png").size == sheet(cells[0], 256).size
     text = (tmp_path / "out/table.md").read_text(encoding="utf-8")
@@ -193,18 +195,18 @@ def test_a_study_trains_its_arms_and_writes_table_and_sheet(name, data, checkpoi
         assert list(Path(seeds["3"]).rglob("*_fake_*.png"))
 
 
-def test_arms_that_another_study_has_trained_are_taken_over(data, checkpoints, typed, tmp_path):
+def test_arms_that_another_study_has_trained_are_not_trained_again(data, checkpoints, typed, tmp_path):
     for name in ("losses", "patches", "losses"):
         typed.clear()
-        conduct(name, data, checkpoints, tmp_path / name, "--arms", "L1+cGAN" if name == "losses" else "70 x 70")
+        run_study(name, data, checkpoints, tmp_path / name, "--arms", "L1+cGAN" if name == "losses" else "70 x 70")
     assert typed == []  # nor are its images translated again
     shutil.rmtree(tmp_path / "losses")
-    conduct("losses", data, checkpoints, tmp_path / "losses", "--arms", "L1+cGAN")
+    run_study("losses", data, checkpoints, tmp_path / "losses", "--arms", "L1+cGAN")
     assert [words[0] for words in typed] == ["test.py"]
 
 
-def test_two_answers_that_need_no_training_stand_beside_the_arms(data, tmp_path, typed, checkpoints):
-    found = conduct("losses", data, checkpoints, tmp_path, "--arms", "L1")["tables"]["A → B"]
+def test_two_baselines_that_need_no_training_are_measured(data, tmp_path, typed, checkpoints):
+    found = run_study("losses", data, checkpoints, tmp_path, "--arms", "L1")["tables"]["A → B"]
     images = [[np.asarray(Image.open(data / f"test{side}/{i:02}.png"), float) for i in range(2)] for side in "AB"]
     distance = np.mean([abs(a - b).mean() for a, b in zip(*images, strict=True)]) / 255
     assert found["the input itself"]["3"]["l1"] == pytest.approx(distance, abs=LEVEL)
@@ -214,30 +216,22 @@ def test_two_answers_that_need_no_training_stand_beside_the_arms(data, tmp_path,
     assert found["the mean target"]["3"]["l1"] == pytest.approx(distance, abs=LEVEL)
 
 
-def test_collections_that_are_no_pairs_are_compared_as_sets(tmp_path, typed):
+def test_images_that_are_no_pairs_are_compared_as_sets(tmp_path, typed):
     data = make_unaligned(tmp_path / "two", count_A=2, count_B=2)
     words = ["--arms", "GAN alone"]
-    found = conduct("cyclegan", data, tmp_path, tmp_path / "out", *words, metrics=("l1", "kid_lite0"))
+    found = run_study("cyclegan", data, tmp_path, tmp_path / "out", *words, metrics=("l1", "kid_lite0"))
     assert [list(found["tables"][title]["GAN alone"]["3"]) for title in ("A → B", "B → A")] == [["kid_lite0"]] * 2
-    assert list(found["tables"]["A → B"]) == ["GAN alone"]  # a mean picture is the truth of nothing here
+    assert list(found["tables"]["A → B"]) == ["GAN alone"]  # no baselines without pairs
 
 
-def test_a_direction_the_other_way_is_titled_so(data, checkpoints, typed, tmp_path):
-    found = conduct("losses", data, checkpoints, tmp_path, "--arms", "L1", "--direction", "BtoA")["tables"]
-    A = [np.asarray(Image.open(data / f"trainA/{i:02}.png"), float) for i in range(2)]
-    truth = [np.asarray(Image.open(data / f"testA/{i:02}.png"), float) for i in range(2)]
-    mean = np.mean([abs(np.mean(A, axis=0).round() - image).mean() for image in truth]) / 255
-    assert found["B → A"]["the mean target"]["3"]["l1"] == pytest.approx(mean, abs=LEVEL)
-
-
-def test_seeds_are_averaged_and_their_range_is_told():
+def test_a_cell_has_the_mean_and_range_over_seeds():
     cells = list(
         report.cells_of("x", {0: {"psnr": 20.0}, 1: {"psnr": 23.0}, 2: {"psnr": 20.0}}, ["psnr", "ssim"], None)
     )
     assert cells == ["x", "21.00 (20.00 to 23.00)", "-"]
 
 
-def test_pieces_put_together_are_the_image(data, tmp_path):
+def test_joined_tiles_are_the_image(data, tmp_path):
     args = study.parse(larger.STUDY, ["--quick", "--size", "16", "--out", str(tmp_path)])
     place = type("Place", (), {"args": args, "data": data, "out": tmp_path, "halves": True})
     pieces = larger.cut(place)
@@ -263,47 +257,32 @@ def test_diversity_is_spread_and_distance_of_draws(tmp_path):
     assert found["distance"] == pytest.approx((10 + 30 + 20) / 3 / 255)
 
 
-# ---- stopped, and going on ----
+# ---- interrupted and resumed ----
 
 
-def test_the_command_that_users_type_trains_once_and_says_so(data, tmp_path):
-    words = ["scripts/studies/losses.py", "--quick", "--size", 64, "--arms", "L1", "--seeds", 1, "--metrics", "l1"]
-    words += ["--dataroot", data, "--out", tmp_path / "out", "--checkpoints_dir", tmp_path, "--more", TINY]
-    done = type_command(*words)
-    assert done.returncode == 0, done.stderr
-    command = next(line for line in done.stdout.splitlines() if "$ python train.py" in line)
-    assert "--lambda_GAN 0" in command
-    assert "| L1 |" in done.stdout
-    again = type_command(*words)
-    assert "is trained already" in again.stdout
-    assert "$ python" not in again.stdout
-
-
-def test_an_arm_that_was_stopped_goes_on(data, tmp_path, typed):
-    conduct("losses", data, tmp_path, tmp_path / "out", "--arms", "L1")
+def test_an_interrupted_arm_resumes_and_a_trained_one_is_left_alone(data, tmp_path, typed, capsys):
+    run_study("losses", data, tmp_path, tmp_path / "out", "--arms", "L1")
+    typed.clear()
+    run_study("losses", data, tmp_path, tmp_path / "out", "--arms", "L1")
+    assert typed == []
+    assert "is trained already" in capsys.readouterr().out
     (folder,) = tmp_path.glob("pix2pix_*")
     (folder / ".trained").unlink()
-    assert lab.is_trained(folder)  # its files tell it, too
-    options = json.loads((folder / "train_opt.json").read_text())
-    (folder / "train_opt.json").write_text(json.dumps({**options, "n_epochs": 2}))  # as if it had been stopped
-    assert not lab.is_trained(folder)
-    typed.clear()
-    with pytest.raises(SystemExit):  # one epoch is typed, and trained: train.py says so
-        conduct("losses", data, tmp_path, tmp_path / "out", "--arms", "L1")
-    assert typed[0][0] == "train.py"
-    assert typed[0][-1] == "--continue_train"
+    with pytest.raises(SystemExit):  # its one epoch is trained: train.py says so
+        run_study("losses", data, tmp_path, tmp_path / "out", "--arms", "L1")
+    assert (typed[0][0], typed[0][-1]) == ("train.py", "--continue_train")
 
 
-def test_a_failing_command_ends_the_study_with_what_it_said(data, tmp_path, typed, capsys):
+def test_a_failing_command_ends_the_study_with_its_output(data, tmp_path, typed, capsys):
     with pytest.raises(SystemExit) as end:
-        conduct("losses", data, tmp_path, tmp_path / "out", "--arms", "L1", more=f"{TINY} --norm bach")
+        run_study("losses", data, tmp_path, tmp_path / "out", "--arms", "L1", more=f"{TINY} --norm bach")
     assert "failed with status 2" in str(end.value)
     assert "Did you mean 'batch'?" in str(end.value)
     assert str(tmp_path / "out/log.txt") in str(end.value)
 
 
-@pytest.mark.parametrize(("stop", "number"), [(KeyboardInterrupt, signal.SIGINT), (SystemExit, signal.SIGTERM)])
-def test_what_stops_a_study_is_passed_on_and_waited_for(stop, number, tmp_path):
+def test_an_interruption_is_passed_on_and_waited_for(tmp_path):
+    stop, number = SystemExit, signal.SIGTERM
     code = (
         "import pathlib, signal, sys, time\n"
         f"signal.signal({number.value}, lambda *_: (pathlib.Path('saved').touch(), sys.exit(3)))\n"
@@ -320,58 +299,57 @@ def test_what_stops_a_study_is_passed_on_and_waited_for(stop, number, tmp_path):
         signal.setitimer(signal.ITIMER_REAL, 0.2)
         try:
             with pytest.raises(stop):
-                lab.wait_for(process)
+                programs.wait_for(process)
         finally:
             signal.signal(signal.SIGALRM, former)
     assert process.returncode == 3
     assert (tmp_path / "saved").exists()
 
 
-# ---- what can't be done ----
+# ---- errors ----
 
 
-def refused(name, *words):
-    """Return what a study says when it refuses a command line."""
+def error_of(name, *words):
+    """Return the error of a study's command line."""
     with pytest.raises(SystemExit) as end:
-        study.main(recipe(name), list(map(str, words)))
+        command.main(recipe(name), list(map(str, words)))
     return str(end.value)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_without_a_gpu_full_size_is_refused_with_the_time_it_would_take(data, tmp_path):
-    text = refused("losses", "--dataroot", data, "--out", tmp_path / "out")
-    assert "5 arms of 3 seeds see 6,000 images" in text  # 200 epochs of two pairs
+def test_full_size_without_a_gpu_is_an_error(data, tmp_path):
+    text = error_of("losses", "--dataroot", data, "--out", tmp_path / "out")
+    assert "5 arms of 3 seeds train on 2 images for 200 epochs each: days on a CPU" in text
     assert "--quick" in text
     assert "--cpu" in text
     assert not (tmp_path / "out").exists()
 
 
-def test_a_metric_that_is_none_is_told_before_anything_is_trained(data, tmp_path, typed):
-    text = refused("losses", "--quick", "--dataroot", data, "--metrics", "pnsr", "--out", tmp_path / "out")
+def test_an_unknown_metric_is_an_error_before_training(data, tmp_path, typed):
+    text = error_of("losses", "--quick", "--dataroot", data, "--metrics", "pnsr", "--out", tmp_path / "out")
     assert "Did you mean 'psnr'?" in text
     assert typed == []
 
 
-def test_data_without_a_test_set_are_refused(tmp_path, typed):
+def test_data_without_a_test_set_are_an_error(tmp_path, typed):
     make_aligned(tmp_path / "half", phases=("train",), count=1)
-    assert str(tmp_path / "half/test") in refused("losses", "--quick", "--dataroot", tmp_path / "half")
-    assert str(tmp_path / "half/testA") in refused("cyclegan", "--quick", "--dataroot", tmp_path / "half")
+    assert str(tmp_path / "half/test") in error_of("losses", "--quick", "--dataroot", tmp_path / "half")
+    assert str(tmp_path / "half/testA") in error_of("cyclegan", "--quick", "--dataroot", tmp_path / "half")
 
 
-def test_a_study_of_a_data_set_that_is_not_there_says_how_to_get_it(tmp_path, typed):
-    assert "bash datasets/download_pix2pix_dataset.sh maps" in refused("larger", "--out", tmp_path / "out")
+def test_a_missing_dataset_is_an_error_with_its_download_command(tmp_path, typed):
+    assert "bash datasets/download_pix2pix_dataset.sh maps" in error_of("larger", "--out", tmp_path / "out")
     assert typed == []
 
 
-def test_images_no_larger_than_training_s_are_no_larger_images(data, tmp_path, typed):
+def test_test_images_must_be_larger_than_training_images(data, tmp_path, typed):
     words = ["--dataroot", data, "--out", tmp_path / "out", "--metrics", "l1"]
-    assert "--size 32" in refused("larger", "--quick", "--size", 64, *words)
+    assert "--size 32" in error_of("larger", "--quick", "--size", 64, *words)
 
 
-@pytest.mark.parametrize("name", RECIPES)
-def test_help_answers_before_torch_is_imported(name):
+def test_help_does_not_import_torch():
     code = "import runpy, sys; sys.argv = ['x', '--help']; sys.path.insert(0, 'scripts/studies')\n"
-    code += f"try: runpy.run_path('scripts/studies/{name}.py', run_name='__main__')\n"
+    code += "try: runpy.run_path('scripts/studies/losses.py', run_name='__main__')\n"
     code += "except SystemExit: print('torch' in sys.modules)"
     done = type_command("-c", code)
     assert done.stdout.rstrip().endswith("False")
@@ -379,7 +357,7 @@ def test_help_answers_before_torch_is_imported(name):
     assert "section" in done.stdout
 
 
-def test_an_unknown_arm_is_refused_with_those_there_are(capsys):
+def test_an_unknown_arm_is_an_error_that_lists_the_arms(capsys):
     with pytest.raises(SystemExit):
         study.parse(recipe("losses"), ["--arms", "L2"])
     assert "'L1+cGAN'" in capsys.readouterr().err
@@ -387,7 +365,7 @@ def test_an_unknown_arm_is_refused_with_those_there_are(capsys):
 
 def test_a_dry_run_prints_the_commands_and_writes_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    study.main(recipe("cyclegan"), ["--quick", "--dry_run"])
+    command.main(recipe("cyclegan"), ["--quick", "--dry_run"])
     commands = [line for line in capsys.readouterr().out.splitlines() if line.startswith("python train.py")]
     assert len(commands) == len(set(commands)) == 12
     assert list(tmp_path.iterdir()) == []
@@ -396,7 +374,7 @@ def test_a_dry_run_prints_the_commands_and_writes_nothing(tmp_path, monkeypatch,
 # ---- into a page ----
 
 
-def test_a_table_goes_between_its_marks_and_the_sheet_beside_the_page(tmp_path):
+def test_a_table_goes_between_its_marks_and_the_sheet_next_to_the_page(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- losses -->\nold\n<!-- /losses -->\nbehind\n", encoding="utf-8")
     report.put_into(page, "losses", "| table |", Image.new("RGB", (2200, 1100)))
@@ -406,5 +384,5 @@ def test_a_table_goes_between_its_marks_and_the_sheet_beside_the_page(tmp_path):
     assert "| table |" in text
     assert "old" not in text
     assert Image.open(tmp_path / re.search(r"\((img/.*)\)", text)[1]).size == (1100, 550)
-    with pytest.raises(UserError, match="no place"):
+    with pytest.raises(UserError, match="no lines <!-- patches -->"):
         report.put_into(page, "patches", "", Image.new("RGB", (1, 1)))

@@ -1,0 +1,62 @@
+"""Images of datasets and of results' folders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from data.image_folder import is_image_file
+from scripts.evaluation.targets import half
+
+Picture = Path | np.ndarray  # a file, or (H, W, 3)
+
+
+def input_of(real: Path, side: str) -> Path:
+    """Return the input of the result whose ground truth is `real`."""
+    return real.with_name(real.name.replace(f"_real_{side}.png", f"_real_{other(side)}.png"))
+
+
+def other(side: str) -> str:
+    return "B" if side == "A" else "A"
+
+
+def files(folder: Path) -> list[Path]:
+    """List the images of a folder; empty if there is none."""
+    return sorted(path for path in folder.rglob("*") if is_image_file(path.name))
+
+
+def same_names(data: Path, phase: str) -> bool:
+    """Whether A's and B's images of a dataset have the same names: then they are pairs."""
+    names = [[path.stem for path in files(data / f"{phase}{side}")] for side in "AB"]
+    return names[0] == names[1] != []
+
+
+def domain(data: Path, phase: str, side: str, halves: bool) -> Iterator[tuple[str, Image.Image]]:
+    """Yield a domain's images with their names: `halves` of files that hold pairs side by side, or whole files."""
+    for path in files(data / (phase if halves else f"{phase}{side}")):
+        with Image.open(path) as image:
+            whole = image.convert("RGB")
+        yield path.stem, half(whole, side) if halves else whole
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """Read an image's (width, height) without its pixels."""
+    with Image.open(path) as image:
+        return image.size
+
+
+def array(picture: Picture) -> np.ndarray:
+    """Return a picture as (H, W, 3)."""
+    if isinstance(picture, np.ndarray):
+        return picture
+    with Image.open(picture) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def tensor(picture: Picture) -> torch.Tensor:
+    """Return a picture as a batch, uint8 (1, 3, H, W)."""
+    return torch.from_numpy(array(picture).copy()).permute(2, 0, 1)[None].contiguous()
