@@ -1,4 +1,4 @@
-"""What scripts/evaluate.py measures: a results folder, two folders, or a data set that an experiment translates."""
+"""The images that scripts/evaluate.py measures: a results folder, two folders, or an experiment's translations."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from data.image_folder import find_images
 from models import create_model
 from options.test_options import loading_processes
 from scripts.evaluation.page import Picture, Row
-from util.errors import UserError, printable, warn
+from util.errors import UserError, list_names, printable, warn
 from util.loggers.visuals import stretched, to_pictures
 from util.pages.document import HTML
 from util.pages.results_writer import name_rows
@@ -31,7 +31,7 @@ RESULTS = "name a folder that test.py wrote, results/NAME/test_latest"
 
 
 class Task(NamedTuple):
-    """What is to be measured."""
+    """The images to measure."""
 
     title: str
     out: Path
@@ -41,10 +41,10 @@ class Task(NamedTuple):
     paired: bool
 
 
-def of_results(web: Path, args) -> Task:
-    """Find what test.py has written."""
+def from_results(web: Path, args) -> Task:
+    """Return the images that test.py has written."""
     folder = web / "images" if (web / "images").is_dir() else web
-    rows = labelled(folder)
+    rows = rows_of(folder)
     labels = sorted({label for row in rows for label in row.pictures}, reverse=True)
     outputs = with_truth(labels, args.output)
     if not outputs:
@@ -52,11 +52,11 @@ def of_results(web: Path, args) -> Task:
     cycle = {"fake_A", "fake_B"} <= set(labels)
     paired = args.paired or not (args.unpaired or cycle)
     if cycle and not args.paired:
-        print(
-            "fake_A beside fake_B: of CycleGAN, where real_B is not the truth of fake_B (--paired if yours are pairs)"
-        )
+        print("results of CycleGAN: real_B is not the ground truth of fake_B (--paired if yours are pairs)")
     if paired:
-        demand_truths([row for row in rows if row.pictures.keys() & set(outputs)], outputs)
+        of = [row for row in rows if row.pictures.keys() & set(outputs)]
+        needed = [(row, label, truth(label)) for row in of for label in outputs if label in row.pictures]
+        check_missing([f"{row.name}_{real}.png" for row, _, real in needed if real not in row.pictures], len(of))
     return Task(str(web), web, len(rows), iter(rows), tuple(outputs), paired)
 
 
@@ -67,67 +67,54 @@ def with_truth(labels: list[str], wanted: str | None) -> list[str]:
 
 
 def truth(label: str) -> str:
-    """Return the label of the real images that a label's are to be like."""
+    """Return the label of the real images that correspond to a label."""
     return label.replace("fake", "real", 1)
 
 
 def nothing_found(args, folder: Path, labels: list[str]) -> str:
-    """Say why there is nothing to measure."""
+    """Explain why there is nothing to measure."""
     if not folder.is_dir():
         return f"{printable(folder)} is {'a file' if folder.is_file() else 'not there'}: {RESULTS}"
     wanted = args.output or "fake_B"
     if not any(label.startswith("fake") for label in labels):
-        return f"no *_{wanted}.png in {printable(folder)}: name a folder that test.py wrote, results/NAME/test_latest"
+        return f"no *_{wanted}.png in {printable(folder)}: {RESULTS}"
     return (
-        f"{printable(folder)} has {', '.join(labels)}, and no {wanted} with its {truth(wanted)}: name "
-        "the folder of the real images, too: scripts/evaluate.py FOLDER_OF_RESULTS FOLDER_OF_TRUTHS"
+        f"{printable(folder)} has {', '.join(labels)}, but no {wanted} with its {truth(wanted)}: also name the folder "
+        "of the real images: scripts/evaluate.py FOLDER_OF_RESULTS FOLDER_OF_TRUTHS"
     )
 
 
-def labelled(folder: Path) -> list[Row]:
+def rows_of(folder: Path) -> list[Row]:
     """List a folder's files NAME_fake_X.png and NAME_real_X.png by NAME."""
     rows: dict[str, dict[str, Picture]] = {}
-    if folder.is_dir():
-        for entry in os.scandir(folder):
-            found = LABEL.fullmatch(entry.name)
-            if found and not entry.name.startswith(".") and entry.is_file():
-                rows.setdefault(found[1], {})[found[2]] = folder / entry.name
+    for entry in os.scandir(folder) if folder.is_dir() else ():
+        found = LABEL.fullmatch(entry.name)
+        if found and not entry.name.startswith(".") and entry.is_file():
+            rows.setdefault(found[1], {})[found[2]] = folder / entry.name
     return [Row(name, rows[name]) for name in sorted(rows)]
 
 
-def demand_truths(rows: list[Row], outputs: list[str]) -> None:
-    """Refuse results without their truth."""
-    lacking = []
-    for row in rows:
-        for label in outputs:
-            if label in row.pictures and truth(label) not in row.pictures:
-                lacking.append(f"{row.name}_{truth(label)}.png")
-    complain(lacking, len(rows))
-
-
-def complain(lacking: list[str], of: int) -> None:
-    """Name what is missing, if anything is."""
-    if lacking:
-        verb = "is" if len(lacking) == 1 else "are"
-        more = f" and {len(lacking) - 5:,} more" if len(lacking) > 5 else ""
+def check_missing(missing: list[str], count: int) -> None:
+    """Raise UserError if ground truths are missing."""
+    if missing:
         raise UserError(
-            f"{', '.join(map(printable, lacking[:5]))}{more} {verb} missing, of {of:,} results: pairs need the truth "
-            "of each result. --unpaired compares them as two sets"
+            f"missing for {count:,} results: {list_names(missing, 5)}. Pairs need the ground truth of each result; "
+            "--unpaired compares two sets"
         )
 
 
-def of_folders(results: Path, truths: Path, args) -> Task:
-    """Pair two folders by the names of their files, or take them as two sets."""
-    fakes, label = side(results, args.output, "fake")
-    reals, _ = side(truths, label and truth(label), "real")
-    together = fakes.keys() & reals.keys()
-    paired = args.paired or (bool(together) and not args.unpaired)
+def from_folders(results: Path, truths: Path, args) -> Task:
+    """Return two folders' images as pairs, by the names of their files, or as two sets."""
+    fakes, label = images_of(results, args.output, "fake")
+    reals, _ = images_of(truths, label and truth(label), "real")
+    common = fakes.keys() & reals.keys()
+    paired = args.paired or (bool(common) and not args.unpaired)
     title = f"{results} against {truths}"
     if paired:
-        complain([f"the truth of {name}" for name in fakes if name not in together], len(fakes))
+        check_missing([name for name in fakes if name not in common], len(fakes))
         if len(reals) > len(fakes):
             warn(f"{len(reals) - len(fakes):,} images of {printable(truths)} have no result: left out")
-        rows = (Row(name, {"fake_B": fakes[name], "real_B": reals[name]}) for name in sorted(together))
+        rows = (Row(name, {"fake_B": fakes[name], "real_B": reals[name]}) for name in sorted(common))
         return Task(title, results, len(fakes), rows, ("fake_B",), True)
     if not args.unpaired:
         print("the two folders have no file names in common: they are compared as two sets")
@@ -136,10 +123,10 @@ def of_folders(results: Path, truths: Path, args) -> Task:
     return Task(title, results, len(fakes) + len(reals), rows, ("fake_B",), False)
 
 
-def side(folder: Path, label: str | None, kind: str) -> tuple[dict[str, Path], str | None]:
-    """List one folder's images by name; of a results folder those of one label, and return that."""
+def images_of(folder: Path, label: str | None, kind: str) -> tuple[dict[str, Path], str | None]:
+    """List one folder's images by name; of a results folder those of one label, which is also returned."""
     inner = folder / "images" if (folder / "images").is_dir() else folder
-    rows = labelled(inner)
+    rows = rows_of(inner)
     labels = sorted({name for row in rows for name in row.pictures if name.startswith(kind)})
     if label in labels or (label is None and len(labels) == 1):
         label = label or labels[0]
@@ -150,13 +137,13 @@ def side(folder: Path, label: str | None, kind: str) -> tuple[dict[str, Path], s
     for path in map(Path, find_images(folder)):
         name = path.relative_to(folder).with_suffix("").as_posix()
         if name in paths:
-            raise UserError(f"{printable(paths[name])} and {printable(path)} have one name: which is to be measured?")
+            raise UserError(f"{printable(paths[name])} and {printable(path)} have the same name: remove one")
         paths[name] = path
     return paths, None
 
 
-def of_experiment(opt, args) -> Task:
-    """Prepare to translate a data set as test.py does, without writing the results."""
+def from_experiment(opt, args) -> Task:
+    """Prepare to translate a dataset as test.py does, without writing the results."""
     if "num_test" not in run_facts(opt).typed:
         opt.num_test = math.inf
     if not (Path(opt.checkpoints_dir) / opt.name).is_dir():
@@ -164,7 +151,7 @@ def of_experiment(opt, args) -> Task:
             f"there is no experiment {printable(Path(opt.checkpoints_dir) / opt.name)}: --name, --checkpoints_dir"
         )
     if opt.dataset_mode == "single":
-        raise UserError(f"--model {opt.model} --dataset_mode single: there is no truth; give the training's --model")
+        raise UserError(f"--model {opt.model} has no ground truth: type the training's --model")
     one_by_one = with_values(opt, batch_size=1, num_threads=loading_processes(opt))
     dataset, model = create_dataset(one_by_one), create_model(opt)
     model.setup(opt)
@@ -182,14 +169,14 @@ def of_experiment(opt, args) -> Task:
 
 
 def translated(opt, dataset, model, count: int) -> Iterator[Row]:
-    """Yield what test.py would write."""
-    with tempfile.TemporaryDirectory() as nowhere:
-        names = HTML(nowhere, "")
+    """Yield the images that test.py would write."""
+    with tempfile.TemporaryDirectory() as folder:
+        names = HTML(folder, "")
         for first, batch in in_batches(islice(dataset, count), batch_size(model, opt.batch_size)):
             seeds.seed_all(opt.seed, "test", first)
             model.set_input(batch)
             model.test()
             pictures = {label: to_pictures(visual) for label, visual in model.get_current_visuals().items()}
             for row in name_rows(names, pictures, model.get_image_paths()):
-                own = row.pictures.items()
-                yield Row(row.name, {label: np.asarray(stretched(image, opt.aspect_ratio)) for label, image in own})
+                images = row.pictures.items()
+                yield Row(row.name, {label: np.asarray(stretched(image, opt.aspect_ratio)) for label, image in images})

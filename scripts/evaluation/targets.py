@@ -1,4 +1,4 @@
-"""What results are compared with: their truths, and the mean of the training's targets."""
+"""Ground truths of results, and the mean of the training targets."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from util.errors import UserError, printable
 
 
 def find_pairs(results: Path, side: str = "B") -> list[tuple[Path, Path]]:
-    """List (fake, real) of a results folder, sorted by name; UserError where there are none, or a fake has no real."""
+    """List (fake, real) of a results folder, sorted by name; UserError if there are none, or a fake has no real."""
     folder = results / "images" if (results / "images").is_dir() else results
     for fake, real in ((f"fake_{side}", f"real_{side}"), ("fake_B_rgb", "real_B_rgb")):  # --model colorization
         fakes = sorted(folder.glob(f"*_{fake}.png"))
         pairs = [(file, file.with_name(file.name.removesuffix(f"_{fake}.png") + f"_{real}.png")) for file in fakes]
         missing = [truth for _, truth in pairs if not truth.is_file()]
         if missing:
-            raise UserError(f"{printable(missing[0])} is missing: every result is compared with its truth.")
+            raise UserError(f"{printable(missing[0])} is missing: every result needs its ground truth.")
         if pairs:
             return pairs
-    alone = " It holds what --model test wrote, which has no truth: test with the model that was trained."
+    alone = " It contains results of --model test, which have no ground truth: test with the training's --model."
     raise UserError(
         f"no *_fake_{side}.png in {printable(folder)}: name a folder that test.py wrote, results/NAME/test_latest."
         + (alone if next(folder.glob("*_fake.png"), None) else "")
@@ -39,7 +39,7 @@ def half(image: Image.Image, side: str) -> Image.Image:
 
 
 def targets(folder: Path, side: str, size: tuple[int, int]) -> Iterator[Image.Image]:
-    """Yield a folder's images, or their halves `side` where they are A | B pairs: twice as wide, for `size`'s shape."""
+    """Yield a folder's images, or their halves `side` if they are A | B pairs: twice as wide as the shape of `size`."""
     for path in find_images(folder):
         image = pillow.load(path)
         yield half(image, side) if image.width * size[1] == 2 * image.height * size[0] else image
@@ -49,10 +49,10 @@ class MeanImage:
     """The mean of images, which are read once."""
 
     def __init__(self, images: Callable[[tuple[int, int]], Iterable[Image.Image]]):
-        """`images`: (width, height) of what is compared with the mean -> the images."""
+        """`images`: (width, height) of the images that the mean is compared with -> the images."""
         self.images = images
-        self.channels: list[Image.Image] = []  # of the mean, as numbers that are not rounded
-        self.size, self.resized = (0, 0), np.empty(0)  # the last that was asked for
+        self.channels: list[Image.Image] = []  # of the mean, not rounded
+        self.size, self.resized = (0, 0), np.empty(0)  # of the last call
 
     def at(self, size: tuple[int, int]) -> np.ndarray:
         """Return the mean (H, W, 3), uint8, for (width, height)."""

@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-import torch
 from PIL import Image
 
 from data.image_folder import is_image_file
 from scripts.evaluation.targets import half
-
-Picture = Path | np.ndarray  # a file, or (H, W, 3)
 
 
 def input_of(real: Path, side: str) -> Path:
@@ -47,16 +43,3 @@ def size_of(path: Path) -> tuple[int, int]:
     """Read an image's (width, height) without its pixels."""
     with Image.open(path) as image:
         return image.size
-
-
-def array(picture: Picture) -> np.ndarray:
-    """Return a picture as (H, W, 3)."""
-    if isinstance(picture, np.ndarray):
-        return picture
-    with Image.open(picture) as image:
-        return np.asarray(image.convert("RGB"))
-
-
-def tensor(picture: Picture) -> torch.Tensor:
-    """Return a picture as a batch, uint8 (1, 3, H, W)."""
-    return torch.from_numpy(array(picture).copy()).permute(2, 0, 1)[None].contiguous()

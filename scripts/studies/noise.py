@@ -38,21 +38,24 @@ def compare_draws(runner) -> None:
 
 def cells_of(draws: list, index: int, arm: str) -> list:
     """Return the contact sheet's row of one test image."""
-    from images import array, input_of
+    from images import input_of
+
+    from scripts.evaluation.outputs import read
 
     real = draws[0][index][1]
     spread = (AMPLIFIED * draws_of(draws, index).std(0)).clip(0, 255).astype("uint8")
-    cells = [("input", array(input_of(real, "B")))]
-    cells += [(f"{arm}, draw {i + 1}", array(draw[index][0])) for i, draw in enumerate(draws[:3])]
-    return [*cells, (f"spread of {DRAWS}, times {AMPLIFIED}", spread), ("ground truth", array(real))]
+    cells = [("input", read(input_of(real, "B")))]
+    cells += [(f"{arm}, draw {i + 1}", read(draw[index][0])) for i, draw in enumerate(draws[:3])]
+    return [*cells, (f"spread of {DRAWS}, times {AMPLIFIED}", spread), ("ground truth", read(real))]
 
 
 def draws_of(draws: list, index: int):
     """Return one test image's translations, float64 (draws, H, W, 3)."""
     import numpy as np
-    from images import array
 
-    return np.stack([array(draw[index][0]) for draw in draws]).astype(np.float64)
+    from scripts.evaluation.outputs import read
+
+    return np.stack([read(draw[index][0]) for draw in draws]).astype(np.float64)
 
 
 def diversity(draws: list) -> dict[str, float]:

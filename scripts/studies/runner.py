@@ -12,11 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from images import Picture, array, domain, files, input_of, other, same_names, size_of, tensor
+from images import domain, files, input_of, other, same_names, size_of
 from programs import run, say, slug
 from report import Column, Measures, Tables, report
 from study import Study, options_of, with_sizes
 
+from scripts.evaluation.outputs import as_batch, read
+from scripts.evaluation.page import Picture
 from scripts.evaluation.targets import MeanImage, find_pairs
 from util.checkpoint.checkpointer import Checkpointer
 from util.errors import UserError, warn
@@ -47,7 +49,7 @@ def sheet_cells(runner: Runner) -> list[list[tuple[str, np.ndarray]]]:
             cells = {f"{title.replace('→', 'to')}: input": input_of(real, side)}
             cells |= {row: images / fake.name for row, (images, _) in folders.items()}
             cells["ground truth" if runner.paired else "a real image"] = real
-            rows.append([(label, array(path)) for label, path in cells.items()])
+            rows.append([(label, read(path)) for label, path in cells.items()])
     return rows
 
 
@@ -158,11 +160,12 @@ class Runner:
         names = [name for name in metrics or self.metrics if self.paired or not METRICS[name].paired]
         evaluation = Evaluation(names, self.torch_device())
         for fake, real in found:
+            images = as_batch(read(fake)), as_batch(read(real))
             if self.paired:
-                evaluation.add(tensor(fake), tensor(real))
+                evaluation.add(*images)
             else:
-                evaluation.add_fake(tensor(fake))
-                evaluation.add_real(tensor(real))
+                evaluation.add_fake(images[0])
+                evaluation.add_real(images[1])
         self.images = len(found)
         return {name: score.value for name, score in evaluation.compute(intervals=False).items()}
 

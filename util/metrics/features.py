@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from util.checkpoint import safe_reader
 from util.checkpoint.atomic_files import sha256
-from util.errors import UserError, need, printable
+from util.errors import UserError, list_names, need, printable
 
 GROUP = 16  # images per pass, whatever the batches: so values do not depend on the batch size
 TIMEOUT = 60  # seconds without an answer, or without a byte
@@ -113,9 +113,9 @@ def check(path: Path, prefix: str, title: str) -> None:
     if (found := sha256(path)).startswith(prefix):
         return
     state = safe_reader.read(path, peek=True)  # raises UserError for a file that is no network
-    names = ", ".join(map(safe_reader.shown, list(state)[:2])) if isinstance(state, dict) else ""
+    names = list_names(state) if isinstance(state, dict) else ""
     raise UserError(
-        f"{printable(path)} is not {title}: it holds {f'other weights ({names}, ...)' if names else 'no weights'}. Its "
+        f"{printable(path)} is not {title}: it holds {f'other weights ({names})' if names else 'no weights'}. Its "
         f"SHA-256 begins with {found[:8]}, not {prefix}, and values of other networks cannot be compared. Remove the "
         "file, or name the right one: --weights METRIC=FILE"
     )
