@@ -16,7 +16,7 @@ from models import create_model
 from options.test_options import TestOptions, loading_processes
 from util.errors import explained_errors
 from util.loggers.wandb import start_wandb
-from util.pages.results_page import compared, page_of
+from util.pages.results_page import begin_page, runs_to_compare
 from util.pages.results_writer import Results
 from util.runtime import seeds
 from util.runtime.run_facts import with_values
@@ -36,7 +36,7 @@ def translate(opt) -> Translation:
     """Translate up to `num_test` images; others are loaded and written while the network runs."""
     folder = f"{opt.phase}_{opt.epoch}" + (f"_iter{opt.load_iter}" if opt.load_iter > 0 else "")
     web_dir = Path(opt.results_dir) / opt.name / folder
-    about = compared(web_dir, opt.compare or ())
+    about = runs_to_compare(web_dir, opt.compare or ())
     one_by_one = with_values(opt, batch_size=1, num_threads=loading_processes(opt))
     dataset = create_dataset(one_by_one)
     model = create_model(opt)
@@ -48,7 +48,7 @@ def translate(opt) -> Translation:
         start_wandb(opt)
     count = min(opt.num_test, len(dataset))
     print(f"translating {count} of {len(dataset)} images" + (" (--num_test)" if count < len(dataset) else ""))
-    webpage = page_of(opt, web_dir, about, count, len(dataset))
+    webpage = begin_page(opt, web_dir, about, count, len(dataset))
     size = batch_size(model, opt.batch_size)
 
     start = time.perf_counter()

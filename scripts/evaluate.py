@@ -36,7 +36,7 @@ from util.errors import UserError, did_you_mean, explained_errors, printable
 from util.metrics.evaluation import Score, ready
 from util.metrics.table import METRICS
 from util.pages.data_file import as_line
-from util.pages.document import shown
+from util.pages.document import valid_utf8
 from util.runtime.device import device_of
 from util.runtime.signals import unbreakable_output
 
@@ -149,7 +149,7 @@ def measure(args, task: Task, names: list[str], device, weights: dict[str, Path]
                     output.samples.append(shrink(row))
                 if values:
                     cells = ["" if math.isnan(values[name]) else repr(values[name]) for name in of_pairs]
-                    lines.writerow([shown(row.name), output.label, *cells])
+                    lines.writerow([valid_utf8(row.name), output.label, *cells])
             if time.monotonic() - last > EVERY:
                 last = time.monotonic()
                 print(f"{number + 1:,} of {task.count:,} images", flush=True)
@@ -222,7 +222,7 @@ def as_json(task: Task, sections: list[Section]) -> dict:
         answers = dict(zip(section.baselines, answers, strict=True))
         outputs[label] = {"metrics": metrics, "answers": answers, "notes": section.notes}
     versions = {"torchmetrics": torchmetrics.__version__, "torch": str(torch.__version__)}
-    return {"of": shown(task.title), "paired": task.paired, "outputs": outputs, **versions}
+    return {"of": valid_utf8(task.title), "paired": task.paired, "outputs": outputs, **versions}
 
 
 def as_csv(task: Task, sections: list[Section]) -> str:

@@ -17,7 +17,7 @@ from dominate import tags
 from util.loggers.visuals import shrunk
 from util.metrics.evaluation import Score
 from util.metrics.table import METRICS
-from util.pages.document import shown, style
+from util.pages.document import style, valid_utf8
 from util.pages.results_writer import write_png
 
 MOST = 5  # best images, and as many worst ones
@@ -100,19 +100,19 @@ class Section(NamedTuple):
 
 def make_page(out: Path, title: str, sections: list[Section]) -> str:
     """Return the page's text; images that are not on the disk are written to `out`/evaluation_images."""
-    document = dominate.document(title=shown(title))
+    document = dominate.document(title=valid_utf8(title))
     document["lang"] = "en"
     with document.head:
         tags.meta(charset="utf-8")
         tags.meta(name="viewport", content="width=device-width, initial-scale=1")
         style()
-    document.add(tags.h1(shown(title)))
+    document.add(tags.h1(valid_utf8(title)))
     for number, section in enumerate(sections):
-        document.add(tags.h2(shown(section.title)), _scores(section.scores))
+        document.add(tags.h2(valid_utf8(section.title)), _scores(section.scores))
         if section.baselines:
             document.add(tags.h3("Compared with baselines that need no training"), _baselines(section))
         for note in section.notes:
-            document.add(tags.p(shown(note), cls="note"))
+            document.add(tags.p(valid_utf8(note), cls="note"))
         if not section.rankings:
             document.add(tags.p("No scores of single images: they need pairs, results with ground truths.", cls="note"))
         if section.samples:
@@ -150,11 +150,11 @@ def _rows(out: Path, rows: Iterable[tuple[str, Row, str]], labels: tuple[str, ..
     table = tags.table()
     for value, row, name in rows:
         line = table.add(tags.tr())
-        line.add(tags.td(tags.p(value), tags.p(shown(row.name)), style="max-width:16rem;overflow-wrap:anywhere"))
+        line.add(tags.td(tags.p(value), tags.p(valid_utf8(row.name)), style="max-width:16rem;overflow-wrap:anywhere"))
         for label in labels:
             if label in row.pictures:
                 url = _url(out, row.pictures[label], f"{name}_{label}.png")
-                alt = f"{label} of {shown(row.name)}"
+                alt = f"{label} of {valid_utf8(row.name)}"
                 image = tags.img(src=url, style=f"width:{WIDTH}px", loading="lazy", alt=alt)
                 line.add(tags.td(tags.p(tags.a(image, href=url)), tags.p(label)))
     return table

@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parents[1]
-PARTS = ("saves", "resume", "signals", "checkpoints", "images")
+PARTS = ("saves", "resume", "signals", "checkpoints", "images", "browsers")
 # Arguments of a small sample.
 QUICK = {
     "saves": {"most": 15},

@@ -1,4 +1,4 @@
-"""The results page in a browser: a real run of test.py, looked at, compared, sorted and filtered as a person would."""
+"""The results page in a browser: looked at, compared, sorted and filtered as a person would."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import re
 import shlex
 import shutil
 import time
-from collections import Counter
 from pathlib import Path
 from urllib.parse import unquote
 
 import numpy as np
 import pytest
 import torch
-from browser import complaints, open_browser, requests
+from browser import Visitor, requests, resize
 from conftest import ROOT, make_image
+from experiments import trained_copy
+from html_page import Page, image
 from PIL import Image
-from terminal import TINY, copy_tree, shown_rows, type_fast, type_well
-from test_html import Page, image
+from terminal import copy_tree, shown_rows, type_fast, type_well
 
 from util.pages.data_file import PageData
-from util.pages.results_page import ResultsPage, distinct
+from util.pages.results_page import ResultsPage, Row, short_labels
 from util.pages.results_writer import Results, save_images
 
 RUNS = "document.title=document.body.id='executed'"
@@ -31,146 +31,96 @@ NAMES = [
     *(f"<img src=x onerror={RUNS}>.png", f"javascript:{RUNS}.png", "{{x}} {0} %s.png"),
     *(f"plain{i:02d}.png" for i in range(12)),
 ]
-RESULTS = "results/one/test_latest"
+RIGHT, LEFT, TAB, ENTER, ESCAPE = "\ue014", "\ue012", "\ue004", "\ue007", "\ue00c"  # WebDriver's names of keys
+RESULTS = "results/toy/test_latest"
 
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
-    """The program; two runs of test.py on images of all names, the second without the last; metrics of the first."""
+    """The program with a trained experiment, its results, and those of the same networks, compared with them."""
     tree = copy_tree(tmp_path_factory.mktemp("tree"))
-    for i, name in enumerate(NAMES):
-        make_image(tree / "pairs/test" / name, 64, 32, seed=i)
-        if i < 2:
-            make_image(tree / f"pairs/train/{i}.png", 64, 32, seed=i)
-    for name in ("one", "other"):
-        words = f"--dataroot pairs --name {name} --model pix2pix --netG unet_32 {TINY}"
-        type_well(f"train.py {words} --n_epochs 1 --n_epochs_decay 0", tree)
-    test = "test.py --dataroot pairs --gpu_ids -1 --display_winsize 256 --num_test"
-    type_well(f"{test} {len(NAMES)} --name one", tree)
-    (tree / "pairs/test/plain11.png").unlink()
-    type_well(f"{test} inf --name other --compare {RESULTS}", tree)
-    put_metrics(tree / RESULTS)
+    trained = trained_copy("pix2pix", tmp_path_factory.mktemp("trained"), results=True)
+    shutil.copytree(trained, tree, dirs_exist_ok=True)
+    words = "test.py --dataroot data --name toy --gpu_ids -1 --results_dir other"
+    type_well(f"{words} --num_test 3 --compare {RESULTS}", tree)
     return tree
 
 
-def put_metrics(web_dir, text=None):
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """A page with rows of all NAMES and metrics."""
+    folder = tmp_path_factory.mktemp("many")
+    page = ResultsPage(folder, "Results", {"width": 256}, roots=["/d"])
+    with Results(page) as rows:
+        for i, name in enumerate(NAMES):
+            labels = ("real_A", "fake_B", "real_B")
+            rows.add({label: image(3 * i + k, height=32, width=32) for k, label in enumerate(labels)}, f"/d/{name}")
+    page.done()
+    put_metrics(folder)
+    return folder
+
+
+def put_metrics(web_dir):
     """Write what scripts/evaluate.py writes; row i has psnr i and l1 20 - i, and the first has none."""
     names = [unquote(Path(images[0]).name.removesuffix("_real_A.png")) for _, images in shown_rows(web_dir)]
     values = {name: {"psnr": i, "l1": 20 - i} for i, name in enumerate(names) if i}
     value = {"order": ["psnr", "l1"], "lower": {"psnr": False, "l1": True}, "values": values}
-    (web_dir / "metrics.js").write_text(text or f"metrics({json.dumps(value)});\n")
+    (web_dir / "metrics.js").write_text(f"metrics({json.dumps(value)});\n")
 
 
-class Looker:
-    """A person at a browser: what is seen, and what is done."""
-
-    def __init__(self, driver):
-        self.driver = driver
-
-    def open(self, folder, hash=""):
-        """Open a page afresh, and wait until its rows are there."""
-        self.driver.get("about:blank")
-        self.driver.get(f"{(Path(folder) / 'index.html').as_uri()}{hash}")
-        self.until("return document.querySelectorAll('article, #large figure').length > 0")
-        return self
-
-    def js(self, script, *values):
-        return self.driver.execute_script(script, *values)
-
-    def until(self, script, wanted=True):
-        """Wait until a script returns what is wanted."""
-        for _ in range(100):
-            if self.js(script) == wanted:
-                return
-            time.sleep(0.05)
-        pytest.fail(f"{script} is {self.js(script)!r}, not {wanted!r}")
-
-    def press(self, *keys):
-        from selenium.webdriver import ActionChains
-
-        for key in keys:
-            ActionChains(self.driver).send_keys(key).perform()
-
-    def find(self, selector):
-        return self.driver.find_element("css selector", selector)
-
-    def names(self):
-        """Return the names of the rows, from above."""
-        script = """return [...document.querySelectorAll("article")].map((a) => [a.getBoundingClientRect().top, a.ariaLabel])"""  # noqa: E501
-        return [name for _, name in sorted(self.js(script))]
-
-    def hash(self, wanted):
-        self.until(f"return location.hash.includes({json.dumps(wanted)})")
-
-
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory):
-    with open_browser(tmp_path_factory.mktemp("browser"), 1280, 900) as driver:
-        yield driver
+READY = "document.querySelectorAll('article, #large figure').length > 0"
 
 
 @pytest.fixture
-def looker(driver, tree):
-    driver.get("about:blank")
-    complaints(driver)  # of tests before
-    yield Looker(driver).open(tree / RESULTS)
-    said = [line for line in complaints(driver) if "metrics.js" not in line or "ERR_FILE_NOT_FOUND" not in line]
-    assert said == []
+def visitor(many):
+    visitor = Visitor().open(many, "", READY)
+    yield visitor
+    assert visitor.complaints() == []
 
 
-def names_in_order(web_dir):
-    return [name for name, _ in shown_rows(web_dir)]
+def names(visitor):
+    """Return the names of the rows, from above."""
+    return [name for _, name in sorted(visitor.all("article", "[one.getBoundingClientRect().top, one.ariaLabel]"))]
 
 
-# ---- the document ----
+def captions(visitor):
+    return visitor.all("article:first-child figcaption", "one.innerText.split(/\\s+/).join(' ')")
 
 
-def test_the_document_is_valid_and_says_what_was_done(tree):
+# ---- what is written ----
+
+
+def test_the_document_says_what_was_done(tree):
     page = Page(tree / RESULTS)
-    ids = Counter(attributes["id"] for _, attributes in page.tags if "id" in attributes)
-    assert set(ids.values()) == {1}
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
     text = (tree / RESULTS / "index.html").read_text(encoding="utf-8")
     assert text.startswith('<!DOCTYPE html>\n<html lang="en">')
     assert not re.search(r"https?:|@import", text.replace("http://www.w3.org/2000/svg", ""))  # a name, not an address
     said = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", text))
-    assert (
-        f"python test.py --dataroot pairs --gpu_ids -1 --display_winsize 256 --num_test {len(NAMES)} --name one" in said
-    )
-    assert f"{len(NAMES)} of {len(NAMES)}" in said
-    [link] = [attributes["href"] for attributes in page.all("a")]
-    assert (tree / RESULTS / link).resolve() == tree / "checkpoints/one/web/index.html"
-    assert "pix2pix, unet_32, AtoB" in said
-    assert re.search(r"\./checkpoints/one/latest|checkpoints/one/latest", said)
-    assert re.search(r"epoch 1, 2 images, saved \d{4}-\d\d-\d\d \d\d:\d\d", said)
+    assert "python test.py --name toy --dataroot data --gpu_ids -1" in said
+    assert "4 of 4" in said
+    assert re.search(r"pix2pix, unet_256, AtoB", said)
+    assert re.search(r"checkpoints/toy/latest, epoch 2, 8 images, saved \d{4}-\d\d-\d\d \d\d:\d\d", said)
     assert f"PyTorch {torch.__version__}" in said
     rows = [re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", row)).strip() for row in re.findall(r"<tr>(.*?)</tr>", text)]
     assert "--ngf 4 64" in rows
-    assert "--num_test 20 50" in rows
     assert not [row for row in rows if row.startswith(("--seed", "--norm "))]
+    [link] = [attributes["href"] for attributes in page.all("a")]
+    assert (tree / RESULTS / link).resolve() == tree / "checkpoints/toy/web/index.html"
 
 
-def test_what_the_page_brings_along_is_under_60_kilobytes(tree):
-    text = (tree / RESULTS / "index.html").read_text(encoding="utf-8")
-    parts = re.findall(r"<(style|script)>(.*?)</\1>", text, re.DOTALL)
-    assert [kind for kind, _ in parts] == ["style", "script", "script"]
-    assert sum(len(part.encode()) for _, part in parts) < 60_000
+def test_names_keep_their_folders_and_all_their_characters(many):
+    assert [name for name, _ in shown_rows(many)] == NAMES
+    assert dict(shown_rows(many))["sub/a.png"][1] == "images/sub_a_fake_B.png"
 
 
-def test_names_keep_their_folders_and_all_their_characters(tree):
-    rows = shown_rows(tree / RESULTS)
-    assert sorted(name for name, _ in rows) == sorted(NAMES)
-    assert dict(rows)["sub/a.png"][1] == "images/sub_a_fake_B.png" or dict(rows)["a.png"][1] == "images/a_fake_B.png"
-
-
-def test_a_testing_loop_of_ones_own_may_use_the_page_too(tmp_path):
+def test_a_custom_loop_may_use_the_page_too(tmp_path):
     page = ResultsPage(tmp_path, "t", roots=["/d"])
     assert save_images(page, {"real": image(0), "fake<": image(1)}, "/d/x/1.png") == ["1"]
     page.save()
     assert shown_rows(tmp_path) == [("x/1.png", ["images/1_real.png", "images/1_fake_.png"])]
     assert (tmp_path / "images/1_fake_.png").is_file()
-
-
-# ---- thumbnails ----
 
 
 def test_large_pictures_get_thumbnails_in_one_strip_and_small_ones_none(tmp_path):
@@ -191,544 +141,286 @@ def test_large_pictures_get_thumbnails_in_one_strip_and_small_ones_none(tmp_path
 # ---- looking ----
 
 
-def test_all_rows_are_shown_and_no_name_runs(looker):
-    assert looker.names()[:3] == names_in_order_of(looker)[:3]
+def test_all_rows_are_shown_and_no_name_runs(visitor):
     seen = set()
     for _ in range(12):
-        seen |= set(looker.names())
-        looker.js("scrollBy(0, 700)")
-        time.sleep(0.15)
+        seen |= set(names(visitor))
+        visitor.driver.execute_script("scrollBy(0, 700); draw()")
     assert seen == set(NAMES)
-    assert looker.driver.title == "Experiment = one, Phase = test, Epoch = latest"
-    assert looker.js("return document.body.id + document.compatMode") == "CSS1Compat"
-    assert looker.js("return [...document.images].every((i) => i.alt)")
-    looker.until("return [...document.images].every((i) => i.naturalWidth === 32)")
-    assert not [address for address in requests(looker.driver) if address.startswith("http")]
-    heads = looker.js("return [...document.querySelectorAll('article h2')].map((h) => h.textContent)")
-    assert set(heads) <= set(NAMES)
+    assert visitor.js("document.title + document.body.id + document.compatMode") == "ResultsCSS1Compat"
+    visitor.until("[...document.images].every((one) => one.alt && (one.hidden || one.naturalWidth === 32))")
+    assert not [address for address in requests(visitor.driver) if address.startswith("http")]
 
 
-def names_in_order_of(looker):
-    return looker.js("return main.rows.map((one) => one.name)")
-
-
-def test_keys_choose_how_the_output_is_compared_with_the_truth(looker):
-    first = (
-        "return [...document.querySelectorAll('article:first-child figcaption')].map((c) => c.innerText.split(/\\s+/))"
-    )
-    assert looker.js(first) == [["real_A"], ["fake_B"], ["real_B"]]
+def test_keys_choose_how_the_output_is_compared_with_the_truth(visitor):
+    assert captions(visitor) == ["real_A", "fake_B", "real_B"]
     for key, mode in zip("2345", ("slider", "blend", "blink", "diff"), strict=True):
-        looker.press(key)
-        figures = looker.js("return [...document.querySelectorAll('article figure')].map((f) => f.className)")
-        assert set(figures) == {"side", mode}
-        assert looker.js(first) == [["real_A"], ["fake_B", "real_B"]]
-        looker.hash(f"mode={mode}")
-    top = "return getComputedStyle(document.querySelector('.diff .top')).mixBlendMode"
-    assert looker.js(top) == "difference"
-    looker.press("]", "]")
-    assert looker.js("return getComputedStyle(document.querySelector('.diff .stack')).filter") == "brightness(5.5)"
-    looker.press("x")
-    looker.until("return document.querySelector('.diff figcaption .a').textContent", "real_B")
-    looker.press("1")
-    looker.until("return document.querySelectorAll('article figure.diff').length", 0)
+        visitor.press(key)
+        assert set(visitor.all("article figure", "one.className")) == {"side", mode}
+        assert captions(visitor) == ["real_A", "fake_B real_B"]
+        visitor.until(f"location.hash.includes('mode={mode}')")
+    assert visitor.js("getComputedStyle(document.querySelector('.diff .top')).mixBlendMode") == "difference"
+    visitor.press("]", "]")
+    assert visitor.js("getComputedStyle(document.querySelector('.diff .stack')).filter") == "brightness(5.5)"
+    visitor.press("x")
+    visitor.until("document.querySelector('.diff figcaption .a').textContent", "real_B")
+    visitor.press("?", "2")  # no mode is chosen while the help is open
+    assert "swap the two images" in visitor.find("dialog").text
+    visitor.press(ESCAPE, "1")
+    visitor.until("document.querySelectorAll('article figure.diff').length", 0)
 
 
-def test_the_slider_is_dragged_on_the_image_and_moved_by_keys_in_all_rows(looker):
+def test_the_slider_is_dragged_on_the_image_and_moved_by_keys_in_all_rows(visitor):
     from selenium.webdriver import ActionChains
 
-    looker.press("2")
-    frame = looker.find("article .slider .frame")
-    width = frame.size["width"]
-    ActionChains(looker.driver).move_to_element(frame).click_and_hold().move_by_offset(
-        -width // 4, 0
-    ).release().perform()
-    clips = looker.js("return [...document.querySelectorAll('.slider .top')].map((t) => getComputedStyle(t).clipPath)")
-    assert len(clips) > 1
-    assert len(set(clips)) == 1
-    split = looker.js("return view.split")
+    visitor.press("2")
+    frame = visitor.find("article .slider .frame")
+    drag = ActionChains(visitor.driver).move_to_element(frame).click_and_hold()
+    drag.move_by_offset(-frame.size["width"] // 4, 0).release().perform()
+    split = visitor.js("view.split")
     assert split == pytest.approx(0.25, abs=0.02)
-    assert clips[0] == f"inset(0px 0px 0px {100 * split:g}%)"
-    slider = looker.find("article input[type=range]")
-    assert "fake_B" in slider.get_attribute("aria-label")
-    looker.js("arguments[0].focus()", slider)
-    looker.press("\ue014", "\ue014")  # to the right
-    assert looker.js("return view.split") == pytest.approx(split + 0.01, abs=0.003)
-    assert [
-        float(v) for v in looker.js("return [...document.querySelectorAll('.slider input')].map((i) => i.value)")
-    ] == [pytest.approx(split + 0.01, abs=0.003)] * len(clips)
+    clips = visitor.all(".slider .top", "getComputedStyle(one).clipPath")
+    assert len(clips) > 1
+    assert set(clips) == {f"inset(0px 0px 0px {100 * split:g}%)"}
+    visitor.driver.execute_script("arguments[0].focus()", visitor.find("article input[type=range]"))
+    visitor.press(RIGHT, RIGHT)
+    assert visitor.js("view.split") == pytest.approx(split + 0.01, abs=0.003)
 
 
-def test_zoom_and_pan_are_those_of_all_images_and_pixels_stay_crisp(looker):
-    transforms = "return [...document.querySelectorAll('.moved')].map((m) => getComputedStyle(m).transform)"
-    assert set(looker.js(transforms)) == {"matrix(1, 0, 0, 1, 0, 0)"}
-    looker.press("+", "+")
-    (found,) = set(looker.js(transforms))
+def test_zoom_and_pan_are_those_of_all_images_and_pixels_stay_crisp(visitor):
+    from selenium.webdriver import ActionChains
+
+    visitor.press("+", "+")
+    (found,) = set(visitor.all(".moved", "getComputedStyle(one).transform"))
     assert found.startswith("matrix(4, 0, 0, 4, -384, ")  # the middle stays in the middle of 256 pixels
-    looker.until(
-        "return [...document.querySelectorAll('article img')].every((i) => getComputedStyle(i).imageRendering === 'pixelated')"  # noqa: E501
+    crisp = (
+        "[...document.querySelectorAll('article img')].every((i) => getComputedStyle(i).imageRendering === 'pixelated')"
     )
-    looker.press("\ue014")
-    assert looker.js("return view.x") > 0.5
-    looker.hash("zoom=4")
-    script = """const frame = arguments[0], box = frame.getBoundingClientRect();
-      frame.dispatchEvent(new WheelEvent("wheel", {deltaY: -100, ctrlKey: arguments[1], bubbles: true, cancelable: true,
-        clientX: box.left + box.width / 4, clientY: box.top + box.height / 2}));
-      return view.zoom;"""
-    frame = looker.find("article .frame")
-    assert looker.js(script, frame, False) == 4  # the wheel alone scrolls the page
-    before = looker.js("return view.x - .25 / view.zoom")  # what is under the pointer
-    assert looker.js(script, frame, True) > 4
-    assert looker.js("return view.x - .25 / view.zoom") == pytest.approx(before, abs=1e-3)
-    from selenium.webdriver import ActionChains
-
-    ActionChains(looker.driver).double_click(frame).perform()
-    assert looker.js("return view.zoom") == 1
-
-
-def test_two_fingers_zoom(looker):
-    script = """const frame = document.querySelector("article .frame"), box = frame.getBoundingClientRect();
-      frame.setPointerCapture = () => {};
-      const send = (name, pointerId, x) => frame.dispatchEvent(new PointerEvent(name,
-        {pointerId, pointerType: "touch", bubbles: true, clientX: box.left + x, clientY: box.top + 128}));
-      send("pointerdown", 1, 118), send("pointerdown", 2, 138), send("pointermove", 2, 158), send("pointermove", 1, 98);
-      send("pointerup", 1, 98), send("pointerup", 2, 158);
-      return [view.zoom, view.x, view.y];"""
-    assert looker.js(script) == pytest.approx([3, 0.5, 0.5], abs=0.02)
+    visitor.until(crisp)
+    visitor.press(RIGHT)
+    assert visitor.js("view.x") > 0.5
+    visitor.until("location.hash.includes('zoom=4')")
+    frame = visitor.find("article .frame")
+    wheel = """((box) => arguments[0].dispatchEvent(new WheelEvent("wheel", {deltaY: -100, ctrlKey: arguments[1],
+      bubbles: true, cancelable: true, clientX: box.left + box.width / 4, clientY: box.top + box.height / 2})) &&
+      view.zoom)(arguments[0].getBoundingClientRect())"""
+    assert visitor.js(wheel, frame, False) == 4  # the wheel alone scrolls the page
+    before = visitor.js("view.x - .25 / view.zoom")  # the point under the pointer
+    visitor.js(wheel, frame, True)
+    assert visitor.js("view.zoom") > 4
+    assert visitor.js("view.x - .25 / view.zoom") == pytest.approx(before, abs=1e-3)
+    ActionChains(visitor.driver).double_click(frame).perform()
+    assert visitor.js("view.zoom") == 1
 
 
-def test_the_pixel_under_the_pointer_is_told_in_every_image(looker):
-    from selenium.webdriver import ActionChains
-
-    ActionChains(looker.driver).move_to_element_with_offset(looker.find("article .frame"), -100, -60).perform()
-    told = looker.js(
-        "return [...document.querySelector('article').querySelectorAll('output')].map((o) => o.textContent.trim())"
-    )
-    assert told == ["3, 8"] * 3  # of 32; of file:// Chromium lets no script read pixels
-    assert complaints(looker.driver) == []
-
-
-def test_a_row_is_opened_large_and_left_by_escape(looker):
-    looker.press("/")
-    assert looker.js("return document.activeElement.id") == "filter"
-    looker.js("document.activeElement.blur()")
-    looker.press("j", "j", "\ue007")
-    assert looker.js("return document.querySelector('#large h2').textContent") == names_in_order_of(looker)[1]
-    assert looker.js("return document.querySelector('#large figure').offsetWidth") > 350
-    assert not looker.find("#rows").is_displayed()
-    looker.press("\ue014")
-    third = names_in_order_of(looker)[2]
-    assert looker.js("return document.querySelector('#large h2').textContent") == third
-    looker.press("4")
-    looker.until("return document.querySelectorAll('#large figure').length", 1)
-    looker.press("\ue00c")
-    assert looker.find("#rows").is_displayed()
-    assert looker.js("return document.activeElement.ariaLabel") == third
+def test_a_row_is_opened_large_and_left_by_escape_or_back(visitor):
+    visitor.press("j", "j", ENTER)
+    assert visitor.js("document.querySelector('#large h2').textContent") == NAMES[1]
+    assert visitor.js("document.querySelector('#large figure').offsetWidth") > 350
+    assert not visitor.find("#rows").is_displayed()
+    visitor.press(RIGHT)
+    assert visitor.js("document.querySelector('#large h2').textContent") == NAMES[2]
+    visitor.press("4")
+    visitor.until("document.querySelectorAll('#large figure').length", 1)
+    visitor.press(ESCAPE)
+    assert visitor.find("#rows").is_displayed()
+    assert visitor.js("document.activeElement.ariaLabel") == NAMES[2]
+    visitor.find("article h2 a").click()
+    visitor.until("location.hash.includes('row=')")
+    visitor.driver.back()
+    visitor.until("document.body.classList.contains('opened')", False)
+    assert visitor.js("view.mode") == "blink"
 
 
-def test_one_row_alone_may_be_compared_in_another_way(looker):
-    script = "const s = document.querySelectorAll('article select')[1]; s.value = 'diff'; s.dispatchEvent(new Event('change'))"  # noqa: E501
-    looker.js(script)
-    modes = looker.js(
-        "return [...document.querySelectorAll('article')].map((a) => a.querySelectorAll('figure.diff').length)"
-    )
-    assert modes[:3] == [0, 1, 0]
-
-
-def test_question_mark_explains_the_keys_and_escape_ends_that(looker):
-    looker.press("?")
-    dialog = looker.find("dialog")
-    assert dialog.is_displayed()
-    assert "swap the two images" in dialog.text
-    looker.press("2")  # not while one reads
-    assert looker.js("return view.mode") == "side"
-    looker.press("\ue00c")
-    assert not dialog.is_displayed()
-
-
-def test_whoever_tabs_sees_where_the_focus_is(looker):
+def test_a_keyboard_reaches_everything_and_the_focus_is_seen(visitor):
     seen = set()
     for _ in range(20):
-        looker.press("\ue004")
-        style = looker.js("const s = getComputedStyle(document.activeElement); return s.outlineStyle + s.outlineWidth")
-        seen.add((looker.js("return document.activeElement.tagName"), style))
-    assert {style for _, style in seen} == {"solid2px"}
+        visitor.press(TAB)
+        style = "[document.activeElement.tagName, getComputedStyle(document.activeElement).outlineStyle]"
+        seen.add(tuple(visitor.js(style)))
+    assert {style for _, style in seen} == {"solid"}
     assert {"BUTTON", "INPUT", "SELECT", "ARTICLE"} <= {tag for tag, _ in seen}
 
 
 # ---- finding and sorting ----
 
 
-def test_rows_are_found_by_parts_of_their_paths(looker):
-    looker.find("#filter").send_keys("SUB a")
-    assert looker.names() == [name for name in names_in_order_of(looker) if "sub" in name and "a" in name.lower()]
-    assert looker.find("#shown").text == "1 of 20 images" or len(looker.names()) == 2
-    looker.hash("q=SUB+a")
-    looker.js("document.activeElement.blur()")
-    looker.press("2")
-    assert looker.js("return document.querySelectorAll('article figure.slider').length") == len(looker.names())
-
-
-def test_rows_are_sorted_by_a_metric_worst_first_with_its_distribution(looker):
-    order = names_in_order_of(looker)
-    for metric, expected in (("psnr", order[1:]), ("l1", order[1:])):  # l1 is the better the smaller
-        looker.js("$('sort').value = arguments[0]; $('sort').onchange()", metric)
-        assert looker.names()[:3] == expected[:3]
-        looker.hash(f"sort={metric}")
-    assert looker.js("return order.at(-1).name") == order[0]  # without a value: the last
-    bars = looker.driver.find_elements("css selector", ".bars button")
-    assert len(bars) == 6
-    told = [int(bar.get_attribute("aria-label").split(": ")[1]) for bar in bars]
-    assert sum(told) == len(NAMES) - 1
-    assert "worst 19" in looker.find("#distribution p").text
-    bars[-1].click()
-    assert looker.find("#shown").text == f"{told[-1]} of {len(NAMES)} images"
-    assert looker.names()[:2] == order[1 : told[-1] + 1][:2]
-    looker.hash("range=16%2C19")
-    looker.press("\ue012", "\ue00d")  # to the bar on the left
-    assert looker.find("#shown").text == f"{told[-2]} of {len(NAMES)} images"
-    looker.find("#up").click()
-    assert looker.js("return order[0].at > order[1].at")
-
-
-def test_what_evaluate_measures_is_what_the_page_sorts_by(driver, tree):
-    web = tree / "results/other/test_latest"
-    type_well(f"{ROOT / 'scripts/evaluate.py'} {web} --metrics psnr,l1 --gpu_ids -1", tree)
-    with (web / "evaluation_images.csv").open(newline="", encoding="utf-8") as file:
-        measured = {line["image"]: float(line["psnr"]) for line in csv.DictReader(file)}
-    looker = Looker(driver).open(web, "#sort=psnr")
-    ids = looker.js("return order.map(idOf)")
-    assert ids == sorted(measured, key=measured.get)
-    (web / "metrics.js").unlink()
-
-
-def test_the_address_brings_everything_back(looker, tree):
-    looker.open(
-        tree / RESULTS, "#mode=blend&blend=0.25&a=real_A&b=fake_B&zoom=3,0.6,0.4&sort=psnr&up=1&q=plain&size=128"
-    )
-    assert looker.js("return [view.mode, view.blend, view.pair.join(), view.zoom, view.x, view.y]") == [
-        *("blend", 0.25, "real_A,fake_B", 3, 0.6, 0.4)
-    ]
-    assert looker.js("return [$('sort').value, $('filter').value, $('size').value, order.length]") == [
-        "psnr",
-        "plain",
-        "128",
-        12,
-    ]
-    assert looker.names()[0] == "plain11.png"
-    opacity = "return getComputedStyle(document.querySelector('article .blend .top')).opacity"
-    assert looker.js(opacity) == "0.25"
-    name = NAMES[5]
-    looker.open(tree / RESULTS, looker.js("return '#row=' + encodeURIComponent(arguments[0])", name))
-    assert looker.js("return document.querySelector('#large h2').textContent") == name
-    looker.press("\ue00c")
-    looker.until("return location.hash", "#-")
-
-
-def test_the_list_of_the_rows_shown_is_saved(looker, driver, tmp_path_factory):
-    looker.find("#filter").send_keys("plain0")
-    looker.find("#list").click()
-    downloads = Path(driver.capabilities["chrome"]["userDataDir"]).parent / "downloads"
-    for _ in range(60):
-        found = list(downloads.glob("images*.txt"))
-        if found:
-            break
+def test_rows_are_found_by_parts_of_their_paths_and_their_list_is_saved(visitor):
+    visitor.find("#filter").send_keys("SUB a")
+    assert names(visitor) == ["sub/a.png"]
+    assert visitor.find("#shown").text == "1 of 20 images"
+    visitor.until("location.hash.includes('q=SUB+a')")
+    visitor.find("#list").click()
+    downloads = Path(visitor.driver.capabilities["chrome"]["userDataDir"]).parent / "downloads"
+    end = time.monotonic() + 10
+    while not (found := list(downloads.glob("images*.txt"))):
+        assert time.monotonic() < end
         time.sleep(0.1)
-    assert found[0].read_text().splitlines() == [f"plain{i:02d}.png" for i in range(10)]
+    assert found[0].read_text().splitlines() == ["sub/a.png"]
+    visitor.driver.execute_script("change({ q: 'no such thing' })")
+    assert visitor.find("#note").text == "No image here has “no such thing” in its name."
 
 
-def test_a_phone_scrolls_in_one_direction_alone(looker, driver, tree):
-    size = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
-    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    try:
-        for address in ("#sort=psnr&mode=slider", "#mode=blink", f"#row={NAMES[8]}"):
-            looker.open(tree / RESULTS, address)
-            assert looker.js("return document.documentElement.scrollWidth <= innerWidth && innerWidth === 390"), address
-        small = looker.js("""return [...document.querySelectorAll("body *")].filter((e) => e.offsetParent && e.innerText &&
-          parseFloat(getComputedStyle(e).fontSize) < 12).map((e) => e.outerHTML.slice(0, 80))""")  # noqa: E501
-        assert small == []
-    finally:
-        size = {"width": 1280, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+def test_rows_are_sorted_by_a_metric_worst_first_with_its_distribution(visitor):
+    for metric in ("psnr", "l1"):  # l1 is the better the smaller
+        visitor.driver.execute_script("$('sort').value = arguments[0]; $('sort').onchange()", metric)
+        assert names(visitor)[:3] == NAMES[1:4]
+        visitor.until(f"location.hash.includes('sort={metric}')")
+    assert visitor.js("order.at(-1).name") == NAMES[0]  # without a value: the last
+    bars = visitor.driver.find_elements("css selector", ".bars button")
+    told = [int(bar.get_attribute("aria-label").split(": ")[1]) for bar in bars]
+    assert (len(told), sum(told)) == (6, len(NAMES) - 1)
+    assert "worst 19" in visitor.find("#distribution p").text
+    bars[-1].click()
+    assert visitor.find("#shown").text == f"{told[-1]} of {len(NAMES)} images"
+    visitor.until("location.hash.includes('range=16%2C19')")
+    visitor.find("#up").click()
+    assert visitor.js("order[0].at > order[1].at")
+
+
+def test_the_address_restores_everything(visitor, many):
+    address = "#mode=blend&blend=0.25&a=real_A&b=fake_B&zoom=3,0.6,0.4&sort=psnr&up=1&q=plain&size=128"
+    visitor.open(many, address, READY)
+    found = visitor.js("[view.mode, view.blend, view.pair.join(), view.zoom, view.x, view.y]")
+    assert found == ["blend", 0.25, "real_A,fake_B", 3, 0.6, 0.4]
+    found = visitor.js("[$('sort').value, $('filter').value, $('size').value, order.length]")
+    assert found == ["psnr", "plain", "128", 12]
+    assert names(visitor)[0] == "plain11.png"
+    assert visitor.js("getComputedStyle(document.querySelector('article .blend .top')).opacity") == "0.25"
+    visitor.open(many, visitor.js("'#row=' + encodeURIComponent(arguments[0])", NAMES[5]), READY)
+    assert visitor.js("document.querySelector('#large h2').textContent") == NAMES[5]
+    visitor.press(ESCAPE)
+    visitor.until("location.hash", "#-")
+
+
+def test_a_phone_scrolls_in_one_direction_alone_and_a_finger_moves_the_slider(many):
+    visitor = Visitor(390, 844, dark=True)
+    for address in ("#sort=psnr&mode=blink", f"#row={NAMES[8]}", "#mode=slider"):
+        visitor.open(many, address, READY)
+        assert visitor.fits(), address
+    box = visitor.js("document.querySelector('.slider .frame').getBoundingClientRect().toJSON()")
+
+    def swipe(dx, dy):
+        touch = lambda kind, *points: visitor.driver.execute_cdp_cmd(  # noqa: E731
+            "Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y} for x, y in points]}
+        )
+        touch("touchStart", (box["x"] + 60, box["y"] + 60))
+        for k in range(1, 6):
+            touch("touchMove", (box["x"] + 60 + dx * k, box["y"] + 60 + dy * k))
+        touch("touchEnd")
+
+    swipe(1, -4)  # scrolls
+    assert visitor.js("view.split") == 0.5
+    swipe(10, 1)
+    assert visitor.js("view.split") != 0.5
 
 
 # ---- pages that grow, and large ones ----
 
 
-def test_an_open_page_takes_what_a_run_adds_and_keeps_its_place(driver, tmp_path):
+def test_an_open_page_takes_new_rows_and_keeps_its_place_also_in_another_width(tmp_path):
     page = ResultsPage(tmp_path, "t", {"width": 64})
-    with Results(page) as rows:
-        for i in range(40):
-            rows.add({"real": image(i), "fake": image(-i)}, f"{i}.png")
-    looker = Looker(driver).open(tmp_path, "#mode=slider")
-    looker.js("scrollTo(0, 1000)")
-    time.sleep(0.3)
-    before, there = looker.js("return scrollY"), looker.names()
-    with Results(page) as rows:
-        for i in range(40, 60):
-            rows.add({"real": image(i), "fake": image(-i)}, f"{i}.png")
+
+    def add(numbers):
+        with Results(page) as rows:
+            for i in numbers:
+                rows.add({"real": image(i), "fake": image(-i)}, f"{i}.png")
+
+    add(range(40))
+    visitor = Visitor().open(tmp_path, "#mode=slider", READY)
+    visitor.driver.execute_script("scrollToRow(8); draw()")
+    before, seen = visitor.js("scrollY"), names(visitor)
+    add(range(40, 60))
     page.done()
-    looker.until("return main.rows.length", 60)
-    looker.until("return document.body.classList.contains('busy')", False)
-    assert looker.js("return [scrollY, view.mode]") == [before, "slider"]
-    assert looker.names() == there
+    visitor.until("main.rows.length", 60)
+    visitor.until("document.body.classList.contains('busy')", False)
+    assert visitor.js("[scrollY, view.mode]") == [before, "slider"]
+    assert names(visitor) == seen
+    for width in (900, 500):
+        resize(visitor.driver, width, 900)
+        visitor.until("innerWidth", width)
+        visitor.until("order[first()] === order[8]")
 
 
-def test_ten_thousand_rows_are_opened_scrolled_and_filtered_with_few_in_the_document(driver, tmp_path):
+def test_forty_thousand_rows_are_opened_scrolled_and_filtered_with_few_in_the_document(tmp_path):
+    """A list is then longer than browsers lay out."""
     page = ResultsPage(tmp_path, "t")
-    pictures = {label: np.zeros((256, 256, 3), np.uint8) for label in ("real_A", "fake_B", "real_B")}
-    from util.pages.results_page import Row
-
-    for i in range(10_000):
-        page.add_row(Row(f"{i:05d}", {}, pictures, f"{i:05d}.png"))
-    page.save()
-    page.done()
-    put_metrics(tmp_path)
-    began = time.monotonic()
-    looker = Looker(driver).open(tmp_path, "#sort=psnr")
-    assert time.monotonic() - began < 10
-    count = "return document.querySelectorAll('article').length"
-    assert 3 <= looker.js(count) < 100
-    looker.js("scrollTo(0, document.documentElement.scrollHeight)")
-    looker.until("return [...document.querySelectorAll('article')].some((a) => a.ariaLabel === '00000.png')")
-    assert looker.js(count) < 100
-    assert looker.js("return document.querySelector('article:last-child').ariaSetSize") == "10000"
-    began = time.monotonic()
-    looker.js("change({ q: '0998' })")
-    assert looker.names() == ["00998.png", *(f"0998{i}.png" for i in range(10))][: len(looker.names())]
-    assert time.monotonic() - began < 3
-    complaints(driver)  # there are no pictures
-
-
-def test_a_list_longer_than_browsers_lay_out_is_scrolled_to_its_end(driver, tmp_path):
-    page = ResultsPage(tmp_path, "t")
-    from util.pages.results_page import Row
-
     for i in range(40_000):
-        page.add_row(Row(f"{i:05d}", {}, {"fake": np.zeros((8, 8, 3), np.uint8)}, f"{i:05d}.png"))
+        page.add_row(Row(f"{i:05d}", {}, {"fake": np.zeros((256, 256, 3), np.uint8)}, f"{i:05d}.png"))
     page.save()
     page.done()
-    looker = Looker(driver).open(tmp_path, "#row=39999.png")
-    looker.press("\ue00c")
-    looker.until("return document.activeElement.ariaLabel", "39999.png")
-    box = looker.js("const b = document.activeElement.getBoundingClientRect(); return [b.top, b.bottom]")
-    assert 0 <= box[0] < box[1] <= 900
-    complaints(driver)
+    visitor = Visitor().open(tmp_path, "#row=39999.png", READY)
+    visitor.press(ESCAPE)
+    visitor.until("document.activeElement.ariaLabel", "39999.png")
+    top, bottom = visitor.js("(({ top, bottom }) => [top, bottom])(document.activeElement.getBoundingClientRect())")
+    assert 0 <= top < bottom <= 900
+    assert 3 <= len(names(visitor)) < 100
+    visitor.driver.execute_script("change({ q: '0998' })")
+    assert names(visitor)[:2] == ["00998.png", "09980.png"]
 
 
 # ---- several runs ----
 
 
-def test_runs_stand_side_by_side_on_the_same_images(driver, tree):
-    looker = Looker(driver).open(tree / "results/other/test_latest")
-    captions = looker.js(
-        "return [...document.querySelector('article').querySelectorAll('figcaption')].map((c) => c.textContent.trim())"
-    )
-    assert captions == ["real_A", "other: fake_B", "one: fake_B", "real_B"]
-    looker.until("return [...document.querySelectorAll('article img')].every((i) => i.naturalWidth === 32)")
-    sources = looker.js("return [...document.querySelector('article').querySelectorAll('img')].map((i) => i.src)")
-    assert "/results/other/test_latest/images/" in sources[1]
-    assert "/results/one/test_latest/images/" in sources[2]
-    looker.until("return [...document.querySelectorAll('article img')].every((i) => i.naturalWidth === 32)")
-    assert looker.js("return view.pair") == ["other: fake_B", "one: fake_B"]
-    sorts = looker.js("return [...$('sort').options].map((o) => o.value)")
-    assert sorts == ["", "name", "psnr@one", "l1@one"]
-    looker.js("change({ sort: 'psnr@one' })")
-    value = looker.js("return String(valueOf(order[0], metricOf('psnr@one')))")
-    caption = looker.js("return document.querySelectorAll('article figcaption')[2].textContent")
-    assert caption == f"one: fake_Bpsnr {value}"
-
-
-def test_images_are_as_large_as_there_is_room_for_and_one_over_the_other_larger(looker, tree):
-    room = looker.js("return $('rows').clientWidth")
-    looker.js("main.about.width = 0; change({ q: '' })")  # as without --display_winsize
-    width = "return document.querySelector('article figure').clientWidth"
-    assert looker.js(width) == (room - 16) // 3
-    assert looker.js("return Number($('size').value)") == pytest.approx((room - 16) // 3, abs=8)
-    looker.press("2")
-    looker.until(width, looker.js("return innerHeight") // 2)  # of two columns, whole in the window
-    looker.js("$('size').value = 96; $('size').oninput()")
-    looker.until(width, 96)
-    looker.hash("size=96")
-    looker.press("1")
-
-
-def test_two_runs_are_sorted_by_how_far_they_differ(driver, tree, tmp_path):
-    looker = Looker(driver).open(tree / "results/other/test_latest")
-    rows = "Object.fromEntries(rows.map((one, k) => [idOf(one), {psnr: %s}]))"
-    of = f"{{order: ['psnr'], lower: {{psnr: false}}, values: {rows}}}"
-    for run, value in (("main", "20 - k % 3"), ("runs[1]", "20")):
-        looker.js(f"reading = {run}; const {{ rows }} = reading; metrics({of % value}); update()")
-    assert "psnr-one" in looker.js("return [...$('sort').options].map((o) => o.value)")
-    looker.js("change({ sort: 'psnr-one' })")
-    values = looker.js("return order.map((one) => valueOf(one, metricOf('psnr-one')))")
-    assert values == sorted(values)
-    assert set(values) == {-2, -1, 0}
-    assert looker.find("#up").text == "worst first"
-    looker.find("#up").click()
-    assert looker.find("#up").text == "best first"
-    assert looker.js("return valueOf(order[0], metricOf('psnr-one'))") == 0
-
-
-def test_a_row_has_a_mode_of_its_own_which_its_address_keeps(looker, tree):
-    looker.js("const s = document.querySelector('article select'); s.value = 'diff'; s.onchange()")
-    modes = "return [...document.querySelectorAll('article')].map((a) => Boolean(a.querySelector('.diff')))"
-    looker.until(modes + ".filter(Boolean).length", 1)
-    assert looker.find(".pair").is_displayed()
-    looker.press("]")
-    assert looker.js("return view.gain") == 4.75
-    looker.hash("own=diff%3A")
-    looker.open(tree / RESULTS, "#" + looker.js("return location.hash.slice(1)"))
-    assert looker.js(modes)[0]
-    looker.js("const s = document.querySelector('article select'); s.value = ''; s.onchange()")
-    assert not looker.find(".pair").is_displayed()
-
-
-def test_back_closes_a_row(looker, tree):
-    looker.find("article h2 a").click()
-    looker.hash("row=")
-    looker.driver.back()
-    looker.until("return document.body.classList.contains('opened')", wanted=False)
-    assert looker.js("return location.href").startswith((tree / RESULTS).as_uri())
-
-
-def test_the_usual_view_comes_back_where_one_is(looker):
-    looker.js("scrollToRow(5)")
-    looker.until("return scrollY > 500")
-    before = looker.js("return [scrollY, order[first()].name]")
-    for there, back in (("2", "1"), ("+", "0")):
-        looker.press(there)
-        looker.hash("mode=slider" if there == "2" else "zoom=")
-        looker.press(back)
-        looker.until("return location.hash", "#-")
-        assert looker.js("return [scrollY, order[first()].name]") == before
-
-
-def test_a_window_of_another_size_shows_the_same_row(looker, driver):
-    looker.js("scrollToRow(8)")
-    looker.until("return order[first()] === order[8]")
-    looker.js("draw()")
-    try:
-        for width in (900, 1280, 500):
-            size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-            driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-            looker.until("return innerWidth", width)
-            looker.until("return order[first()] === order[8]")
-    finally:
-        size = {"width": 1280, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-
-
-def test_back_from_a_row_keeps_the_mode_chosen_there_and_the_focus(looker):
-    looker.js("seen.get(order[1]).element.focus()")
-    looker.press("\ue007")
-    looker.hash("row=")
-    looker.press("3")
-    looker.hash("mode=blend")
-    looker.driver.back()
-    looker.until("return document.body.classList.contains('opened')", wanted=False)
-    looker.until("return document.activeElement === (seen.get(order[1]) || {}).element")
-    assert looker.js("return view.mode") == "blend"
-    looker.press("1")
-
-
-def test_a_finger_that_scrolls_does_not_move_the_slider(looker, driver):
-    looker.press("2")
-    looker.until("return Boolean(document.querySelector('.slider .frame'))")
-    x, y = looker.js(
-        "const b = document.querySelector('.slider .frame').getBoundingClientRect(); return [b.x + 60, b.y + 60]"
-    )
-
-    def swipe(dx, dy):
-        driver.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [{"x": x, "y": y}]})
-        for k in range(1, 6):
-            points = [{"x": x + dx * k, "y": y + dy * k}]
-            driver.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": points})
-        driver.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
-
-    swipe(1, -4)
-    assert looker.js("return view.split") == 0.5
-    swipe(10, 1)
-    assert looker.js("return view.split") != 0.5
-    looker.js("view.set({split: 0.5})")
-    looker.press("1")
-
-
-def test_nothing_found_is_said(looker):
-    looker.js("change({ q: 'no such thing' })")
-    assert looker.find("#note").text == "No image here has “no such thing” in its name."
-    looker.js("change({ q: '' })")
-    assert looker.find("#note").text == ""
-
-
-def test_what_was_not_measured_is_no_order(looker):
-    looker.js(
-        "reading = main; metrics({order: ['ms_ssim', 'l1'], lower: {}, values: {x: {ms_ssim: NaN, l1: 1}}}); update()"
-    )
-    assert "ms_ssim" not in looker.js("return [...$('sort').options].map((o) => o.value)")
-
-
-def test_what_another_run_lacks_is_said_and_the_tree_of_results_may_be_moved(driver, tree, tmp_path):
-    words = "test.py --dataroot pairs --gpu_ids -1 --num_test inf --name one --results_dir moved"
-    type_well(f"{words} --epoch latest --phase train", tree)
-    shutil.copytree(tree / "results/other", tree / "moved/other")
-    type_well(f"{words} --compare moved/other/test_latest moved/one/train_latest", tree)
-    put_metrics(tree / "moved/one/test_latest")
-    shutil.move(tree / "moved", tmp_path / "elsewhere")
-    looker = Looker(driver).open(tmp_path / "elsewhere/one/test_latest")
-    captions = looker.js(
-        "return [...document.querySelector('article').querySelectorAll('figcaption')].map((c) => c.textContent.trim())"
-    )
-    assert [text.split(":")[0] for text in captions[1:4]] == [
-        "one/test_latest",
-        "other/test_latest",
-        "one/train_latest",
+def test_evaluated_runs_are_compared_on_the_same_images_and_may_be_moved(tree, tmp_path):
+    folder = tree / "other/toy/test_latest"
+    for web in (tree / RESULTS, folder):
+        type_well(f"{ROOT / 'scripts/evaluate.py'} {web} --metrics psnr,l1 --gpu_ids -1", tree)
+    with (folder / "evaluation_images.csv").open(newline="", encoding="utf-8") as file:
+        measured = {line["image"]: float(line["psnr"]) for line in csv.DictReader(file)}
+    for name in ("results", "other"):
+        (tree / name).rename(tmp_path / name)
+    visitor = Visitor().open(tmp_path / "other/toy/test_latest", "#sort=psnr", READY)
+    assert visitor.js("order.map(idOf)") == sorted(measured, key=measured.get)
+    found = captions(visitor)
+    other, mine = [text.rpartition(": fake_B")[0] for text in found[1:3]]
+    assert found == [
+        "real_A",
+        *(f"{label}: fake_B psnr {min(measured.values()):.4g}" for label in (other, mine)),
+        "real_B",
     ]
-    looker.until(
-        "return [...document.querySelectorAll('article img')].filter((i) => i.src.includes('other/')).every((i) => i.naturalWidth === 32)"  # noqa: E501
-    )
-    missing = looker.js("return document.querySelector('article .missing:not([hidden])').textContent")
-    assert missing == "one/train_latest has no fake_B of this image."
+    visitor.until("[...document.querySelectorAll('article img')].every((one) => one.naturalWidth === 32)")
+    sources = visitor.all("article:first-child img", "one.src")
+    assert "/other/toy/" in sources[1]
+    assert "/results/toy/" in sources[2]
+    assert visitor.js("view.pair") == [f"{other}: fake_B", f"{mine}: fake_B"]
+    sorts = visitor.all("#sort option", "one.value")
+    assert {"psnr", f"psnr@{mine}", f"psnr-{mine}"} <= set(sorts)
+    visitor.driver.execute_script(f"change({{ sort: {f'psnr-{mine}'!r} }})")
+    assert visitor.js("order.map((one) => valueOf(one, metricOf(state.sort)))") == [0, 0, 0]
 
 
-def test_results_of_the_reference_are_compared_by_their_files(driver, tree):
-    old = tree / "results/old/test_latest/images"
-    old.mkdir(parents=True)
-    for name in ("a", "sub_a", "plain03"):
+def test_results_of_the_reference_are_compared_by_their_files(tree):
+    for name in ("00", "01"):
         for label in ("real_A", "fake_B", "real_B"):
-            make_image(old / f"{name}_{label}.png", 32, 32)
-    words = "test.py --dataroot pairs --gpu_ids -1 --num_test inf --name other --results_dir newer"
+            make_image(tree / "results/old/test_latest/images" / f"{name}_{label}.png", 32, 32)
+    words = "test.py --dataroot data --gpu_ids -1 --num_test inf --name toy --results_dir newer"
     type_well(f"{words} --compare results/old/test_latest", tree)
-    looker = Looker(driver).open(tree / "newer/other/test_latest", "#q=plain03")
-    captions = looker.js("return [...document.querySelectorAll('figcaption')].map((c) => c.textContent.trim())")
-    assert captions == ["real_A", "other: fake_B", "old: fake_B", "real_B"]
-    looker.until("return [...document.querySelectorAll('article img')].every((i) => i.naturalWidth === 32)")
-    looker.open(tree / "newer/other/test_latest", "#q=plain04")
-    assert looker.find(".missing:not([hidden])").text == "old has no fake_B of this image."
+    visitor = Visitor().open(tree / "newer/toy/test_latest", "#q=00", READY)
+    assert captions(visitor) == ["real_A", "toy: fake_B", "old: fake_B", "real_B"]
+    visitor.until("[...document.querySelectorAll('article img')].every((one) => one.naturalWidth === 32)")
+    visitor.open(tree / "newer/toy/test_latest", "#q=03", READY)
+    assert visitor.find(".missing:not([hidden])").text == "old has no fake_B of this image."
 
 
 @pytest.mark.parametrize(
     ("folder", "said"),
     [
         ("results/nowhere", "results/nowhere: is not there: test.py writes such as results/NAME/test_latest"),
-        (
-            "pairs",
-            "pairs: has neither data.js nor images/*_fake_B.png: test.py writes such as results/NAME/test_latest",
-        ),
-        (
-            "results/one",
-            "results/one: has neither data.js nor images/*_fake_B.png. Did you mean results/one/test_latest?",
-        ),
-        ("results/other/test_latest", "results/other/test_latest: these are the results that would be replaced"),
+        ("data", "data: has neither data.js nor images/*_fake_B.png: test.py writes such as results/NAME/test_latest"),
+        ("new/toy/test_latest", "new/toy/test_latest: these are the results that would be replaced"),
     ],
 )
-def test_what_holds_no_results_cannot_be_compared_with(tree, folder, said):
-    done = type_fast(f"test.py --dataroot pairs --gpu_ids -1 --name other --compare {shlex.quote(folder)}", tree)
+def test_a_folder_without_results_cannot_be_compared_with(tree, folder, said):
+    save_images(ResultsPage(tree / "new/toy/test_latest", "t"), {"fake": image(0)}, "1.png")
+    words = f"test.py --dataroot data --gpu_ids -1 --name toy --results_dir new --compare {shlex.quote(folder)}"
+    done = type_fast(words, tree)
     assert done.returncode == 1
     assert done.stderr.endswith(f"{said}\n")
 
 
-def test_runs_are_named_as_shortly_as_tells_them_apart():
-    assert distinct([Path("/r/a/test_latest"), Path("/r/b/test_latest")]) == ["a", "b"]
-    assert distinct([Path("/r/a/test_latest"), Path("/r/a/test_5")]) == ["test_latest", "test_5"]
-    assert distinct([Path("/r/a/x"), Path("/r/a/y"), Path("/r/b/x")]) == ["a/x", "a/y", "b/x"]
-    assert distinct([Path("/r/a/x"), Path("/s/a/x")]) == ["/r/a/x", "/s/a/x"]
+def test_labels_of_runs_are_as_short_as_possible():
+    assert short_labels([Path("/r/a/test_latest"), Path("/r/b/test_latest")]) == ["a", "b"]
+    assert short_labels([Path("/r/a/test_latest"), Path("/r/a/test_5")]) == ["test_latest", "test_5"]
+    assert short_labels([Path("/r/a/x"), Path("/r/a/y"), Path("/r/b/x")]) == ["a/x", "a/y", "b/x"]
+    assert short_labels([Path("/r/a/x"), Path("/s/a/x")]) == ["/r/a/x", "/s/a/x"]

@@ -1,4 +1,4 @@
-"""The training page in a browser: curves against numbers, controls, images, and what comes while it is open."""
+"""The training page: curves against numbers, controls, images, and what happens while it is open in a browser."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ import time
 
 import numpy as np
 import pytest
-from browser import complaints, open_browser, requests
+from browser import Visitor, complaints
 
 from util.loggers.base import Step
 from util.pages import training_page
-from util.pages.data_file import as_line
 from util.pages.training_page import TrainingPage
 
 BEGIN = 1_700_000_000.0
@@ -19,10 +18,9 @@ LEFT, HOME = "\ue012", "\ue011"  # WebDriver's names of keys
 LABELS = ("real_A", "fake_B", "real_B")
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    with open_browser(tmp_path_factory.mktemp("browser"), 1280, 900) as driver:
-        yield driver
+@pytest.fixture
+def browser():
+    return Visitor().driver
 
 
 @pytest.fixture
@@ -56,10 +54,9 @@ def train(page, values, clock=None, first=1):
 
 def opened(browser, page, fragment=""):
     browser.get("about:blank")
-    complaints(browser), requests(browser)
+    complaints(browser)
     browser.get((page.data.folder / "index.html").as_uri() + fragment)
     until(lambda: js(browser, "return loaded"))
-    return browser
 
 
 def js(browser, code, *words):
@@ -126,66 +123,40 @@ def near(points, expected, rel=0.01):
 # ---- curves ----
 
 
-def test_a_curve_goes_through_its_numbers_and_so_does_the_learning_rate(browser, tmp_path, clock):
-    values = [3.0, 1.0, 4.0, 1.5, 5.0, 2.0]
+def test_a_curve_goes_through_its_numbers_on_every_axis_smoothed_or_not(browser, tmp_path, clock):
+    values = [8.0, 2.0, float("nan"), 6.0, 1.0, 7.0, 3.0]
+    finite = [(k, value) for k, value in enumerate(values, 1) if value == value]
     train(page := run(tmp_path), values, clock)
+    page.validation(Step(1, 100, 1.0), {"psnr": float("inf")}, {})
+    page.flush()
     opened(browser, page, "#log=0")
-    (line,) = lines(browser)
-    near(line, [(k / 2, value) for k, value in enumerate(values, 1)])
-    (rate,) = lines(browser, "rate")
-    near(rate, [(k / 2, 1e-3 / k) for k in range(1, 7)])
-    assert (text(browser, "where"), text(browser, "lr")) == ("epoch 3 · 300 images · 6 min", "1.67e-4")
-    assert text(browser, "legend") == "G2"
-    assert complaints(browser) == []
-
-
-def test_the_axis_switches_between_epochs_hours_and_images(browser, tmp_path, clock):
-    train(page := run(tmp_path), [1.0, 2.0, 3.0, 4.0], clock)
-    opened(browser, page, "#log=0")
-    for axis, expected in (
-        ("hours", [k / 60 for k in range(1, 5)]),
-        ("images", [50, 100, 150, 200]),
-        ("epochs", [0.5, 1, 1.5, 2]),
-    ):
-        js(browser, "const axis = document.getElementById('axis'); axis.value = arguments[0]; axis.onchange()", axis)
-        (line,) = lines(browser)
-        near(line, list(zip(expected, [1, 2, 3, 4], strict=True)), 0.02)
-    assert address(browser) == "log=0"
-
-
-def test_smoothing_is_a_mean_that_begins_at_the_first_value_and_keeps_the_raw_line(browser, tmp_path, clock):
-    values = [8.0, 2.0, 6.0, 1.0, 7.0, 3.0]
-    train(page := run(tmp_path), values, clock)
-    opened(browser, page, "#log=0")
+    near(lines(browser, "rate")[0], [(k / 2, 1e-3 / k) for k in range(1, 8)])
+    for axis, scale in (("hours", 1 / 60), ("images", 50), ("epochs", 1 / 2)):
+        js(browser, "$('axis').value = arguments[0]; $('axis').onchange()", axis)
+        near(lines(browser)[0], [(scale * k, value) for k, value in finite], 0.02)
     assert (text(browser, "prints"), lines(browser, kind="raw")) == ("off", [])
-    slider = browser.find_element("id", "smooth")
-    js(browser, "arguments[0].value = 0.5; arguments[0].oninput()", slider)
+    js(browser, "$('smooth').value = 0.5; $('smooth').oninput()")
     assert text(browser, "prints") == "3 prints"
     weight, mean, whole, expected = 1 - 1 / 3, 0.0, 0.0, []
-    for k, value in enumerate(values, 1):
+    for k, value in finite:
         mean, whole = weight * mean + (1 - weight) * value, weight * whole + 1 - weight
         expected.append((k / 2, mean / whole))
     near(lines(browser)[0], expected)
-    near(lines(browser, kind="raw")[0], [(k / 2, value) for k, value in enumerate(values, 1)])
+    near(lines(browser, kind="raw")[0], [(k / 2, value) for k, value in finite])
     assert address(browser) == "smooth=0.5&log=0"
+    assert complaints(browser) == []
 
 
 def test_losses_are_switched_off_and_on_and_small_ones_are_seen_beside_large_ones(browser, tmp_path, clock):
     train(page := run(tmp_path), [{"L1": 100.0 + k, "GAN": 1.0 / k} for k in range(1, 6)], clock)
     opened(browser, page)
-    assert js(browser, "return document.getElementById('log').checked")  # by itself
-    paths = [numbers(d) for d in each(browser, "#plot .line", "one.getAttribute('d')")]
-    steps = [b[1] - a[1] for a, b in zip(paths[1][:-1], paths[1][1:], strict=True)]
-    ratios = [np.log((k + 1) / k) for k in range(1, 5)]
-    assert [step / steps[0] for step in steps] == pytest.approx([ratio / ratios[0] for ratio in ratios], rel=0.02)
+    assert js(browser, "return $('log').checked")  # by itself
     first, _ = browser.find_elements("css selector", "#legend button")
     first.click()
-    assert first.get_attribute("aria-pressed") == "false"
-    (line,) = lines(browser)
-    near(line, [(k / 2, 1 / k) for k in range(1, 6)])  # alone it has a scale without logarithms
+    near(lines(browser)[0], [(k / 2, 1 / k) for k in range(1, 6)])  # alone it has a scale without logarithms
     assert address(browser) == "off=L1"
     first.click()
-    assert len(lines(browser, kind="line")) == 2
+    assert len(lines(browser)) == 2
     assert address(browser) == "-"
 
 
@@ -208,29 +179,6 @@ def test_values_are_read_off_by_keys_and_pointer_in_all_charts(browser, tmp_path
     assert text(browser, "legend") == "G7"
     browser.execute_cdp_cmd("Input.dispatchMouseEvent", {"type": "mouseMoved", "x": 5, "y": 5})
     assert (text(browser, "legend"), caption(browser)) == ("G8", "psnr 21.5best 21.5, epoch 2")
-
-
-def test_a_long_run_is_drawn_with_its_extremes(browser, tmp_path, clock):
-    values = [1.0 + k % 2 for k in range(6000)]
-    values[1234], values[4321] = 9.0, -5.0
-    page = run(tmp_path, epochs=3000)
-    for k, value in enumerate(values, 1):
-        page.losses(Step(k, k, float(k)), {"G": value})
-    page.flush()
-    opened(browser, page, "#log=0")
-    (line,) = lines(browser)
-    assert len(line) < 4 * 1200
-    assert len({round(x) for x, _ in line}) > 300
-    assert [round(value, 1) for value in (max(y for _, y in line), min(y for _, y in line))] == [9, -5]
-
-
-def test_what_is_not_finite_is_left_out(browser, tmp_path, clock):
-    train(page := run(tmp_path), [1.0, float("nan"), float("inf"), 2.0], clock)
-    page.validation(Step(1, 100, 1.0), {"psnr": float("inf")}, {})
-    page.flush()
-    opened(browser, page, "#log=0")
-    near(lines(browser)[0], [(0.5, 1.0), (2.0, 2.0)])
-    assert complaints(browser) == []
 
 
 # ---- validation and images ----
@@ -279,9 +227,7 @@ def test_the_scrubber_changes_fixed_and_random_images_and_keeps_mode_and_zoom(br
     assert sources(browser) == [f"validation001_{label}{i}" for i in ("", "_1") for label in ("fake_B", "real_B")]
     assert sources(browser, "random") == ["epoch001_fake_B", "epoch001_real_B"]
     assert js(browser, "return [view.mode, view.zoom, view.x]") == ["slider", 4, 0.3]
-    until(
-        lambda: all(each(browser, ".viewer img", "one.naturalWidth")),
-    )
+    until(lambda: all(each(browser, ".viewer img", "one.naturalWidth")))
     browser.find_element("tag name", "body").send_keys(".")
     assert sources(browser)[0] == "validation002_fake_B"
     browser.find_elements("css selector", "#strip button")[-1].click()
@@ -290,73 +236,20 @@ def test_the_scrubber_changes_fixed_and_random_images_and_keeps_mode_and_zoom(br
     assert complaints(browser) == []
 
 
-def test_without_validation_the_scrubber_goes_over_what_was_displayed(browser, tmp_path, clock):
+def test_without_validation_the_displayed_images_are_shown_and_the_address_keeps_their_epoch(browser, tmp_path, clock):
     page = run(tmp_path)
     for epoch in (1, 2, 3):
         page.images(Step(epoch, 100 * epoch, 0.0), images(epoch, ("real_A", "fake_B", "rec_A", "real_B")))
     page.flush()
-    opened(browser, page, "#mode=diff")
-    assert js(browser, "return [view.pair, document.getElementById('beside').hidden]") == [["fake_B", "real_A"], True]
-    assert sources(browser) == ["epoch003_fake_B", "epoch003_real_A"]
-    scrub(browser, 1)
+    opened(browser, page, "#mode=diff&at=200")
+    assert js(browser, "return [view.pair, $('beside').hidden]") == [["fake_B", "real_A"], True]
     assert sources(browser) == ["epoch002_fake_B", "epoch002_real_A"]
-    assert text(browser, "when") == "epoch 2 · 200 images"
+    scrub(browser, 2)
+    assert sources(browser) == ["epoch003_fake_B", "epoch003_real_A"]
+    assert "at=" not in address(browser)
 
 
 # ---- while the page is open ----
-
-
-def test_the_address_keeps_the_epoch_that_is_looked_at(browser, tmp_path, clock):
-    page = run(tmp_path)
-    for epoch in (1, 2, 3):
-        page.validation(Step(epoch, 100 * epoch, float(epoch)), {"psnr": 20.0 + epoch}, images(60 * epoch))
-    page.flush()
-    opened(browser, page)
-    scrub(browser, 1)
-    until(lambda: "at=200" in address(browser))
-    opened(browser, page, "#at=200")
-    assert text(browser, "when").startswith("epoch 2")
-    js(browser, "$('newest').click()")
-    assert text(browser, "when").startswith("epoch 3")
-    until(lambda: "at=" not in address(browser))
-
-
-def test_the_usual_view_comes_back_where_one_is(browser, tmp_path, clock):
-    page = run(tmp_path)
-    page.validation(Step(1, 100, 1.0), {"psnr": 20.0}, images(60, count=9))
-    page.flush()
-    opened(browser, page)
-    js(browser, "scrollTo(0, 150)")
-    for there, back in (("slider", "side"), ("blend", "side")):
-        js(browser, f"view.set({{mode: '{there}'}})")
-        assert there in address(browser)
-        js(browser, f"view.set({{mode: '{back}'}})")
-        time.sleep(0.3)
-        assert js(browser, "return scrollY") == 150
-
-
-def test_images_come_first_on_a_small_screen(tmp_path, clock):
-    with open_browser(tmp_path / "browser", 390, 844) as phone:
-        page = run(tmp_path / "web")
-        train(page, [3.0, 1.0], clock)
-        page.validation(Step(1, 100, 1.0), {"psnr": 20.0}, images(60))
-        page.flush()
-        opened(phone, page)
-        tops = [js(phone, f"return $('{name}').getBoundingClientRect().top") for name in ("fixed", "curves")]
-        assert tops[0] < 422 < tops[1]  # half of the screen
-
-
-def test_an_open_page_tells_that_the_run_went_on(browser, tmp_path, clock):
-    train(page := run(tmp_path), [3.0, 1.0], clock)
-    opened(browser, page)
-    assert text(browser, "run").count("Went on") == 0
-    page.close()
-    clock[0] = 600
-    again = TrainingPage(tmp_path, "run", 256, {**page.about, "time": BEGIN + 600})
-    again.cut(100, 2)
-    again.flush()
-    until(lambda: text(browser, "run").count("Went on") == 1)
-    assert "after 100 images" in text(browser, "run")
 
 
 def test_new_lines_appear_in_place(browser, tmp_path, clock):
@@ -382,32 +275,7 @@ def test_new_lines_appear_in_place(browser, tmp_path, clock):
     assert complaints(browser) == []
 
 
-def test_only_the_newest_file_is_read_again(browser, tmp_path, clock):
-    page = run(tmp_path)
-    page.data.room = 1000
-    train(page, [float(k) for k in range(1, 31)], clock)
-    count = len(list(tmp_path.glob("data*.js")))
-    assert count > 3
-    opened(browser, page, "#log=0")
-    near(lines(browser)[0], [(k / 2, k) for k in range(1, 31)])
-    requests(browser)
-    train(page, [31.0], clock, first=31)
-    until(lambda: text(browser, "legend") == "G31")
-    asked = {re.sub(r"^.*/|\?.*", "", url) for url in requests(browser)}
-    assert asked <= {f"data-{count - 1:03d}.js", f"data-{count:03d}.js"}
-
-
-def test_a_line_that_is_being_written_is_not_yet_there_and_harms_nothing(browser, tmp_path, clock):
-    train(page := run(tmp_path), [1.0, 2.0], clock)
-    whole = (tmp_path / "data.js").read_bytes()
-    line = as_line("losses", {"total_iters": 150, "x": 1.5, "losses": {"G": 3.0}}).rstrip()
-    for state in (*(f" {line} //"[:cut] for cut in (0, 1, 2, 9, len(line), len(line) + 3)), f" {line}\n//", line[:20]):
-        (tmp_path / "data.js").write_bytes(whole + state.encode())
-        opened(browser, page)
-        assert (text(browser, "legend"), complaints(browser)) == ("G2", [])
-
-
-def test_a_run_that_goes_on_takes_back_what_it_does_again(browser, tmp_path, clock):
+def test_a_resumed_run_replaces_what_it_does_again(browser, tmp_path, clock):
     page = run(tmp_path)
     page.data.room = 500
     train(page, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0], clock)  # 300 images, of which 200 were saved
@@ -427,17 +295,12 @@ def test_a_run_that_goes_on_takes_back_what_it_does_again(browser, tmp_path, clo
     expected = [(0.5, 1.0), (1.0, 2.0), (1.5, 3.0), (2.0, 4.0), (2.5, 9.0), (3.0, 8.0)]
     near(lines(browser)[0], expected)
     assert js(browser, "return window.same")
+    assert "Resumed" in text(browser, "run")
     assert text(browser, "where").endswith("7 min")  # six of the first start, one of the second: no pause counts
     opened(browser, again, "#log=0")
     near(lines(browser)[0], expected)
-    assert len(browser.find_elements("css selector", ".run dd")) >= 3
-
-
-def test_another_training_in_the_same_folder_is_shown_from_its_beginning(browser, tmp_path, clock):
-    train(page := run(tmp_path), [1.0, 2.0], clock)
-    opened(browser, page)
     js(browser, "window.same = true")
-    train(run(tmp_path), [7.0], clock)
+    train(run(tmp_path), [7.0], clock)  # another run in the same folder
     until(lambda: text(browser, "legend") == "G7")
     assert js(browser, "return window.same") is None
 
@@ -459,11 +322,9 @@ def test_the_state_tells_speed_and_what_is_left_and_when_there_is_no_news(browse
     assert browser.title == "25% run"
     js(browser, "heard = Date.now() / 1000 - 600; tellState()")
     assert text(browser, "state") == "stopped? No news for 10 min · epoch 2.5 of 10"
-    page.epochs = 2
-    page.close()
+    page.close(2)
     until(lambda: text(browser, "state") == "stopped · epoch 2.5 of 10")
-    page.epochs = 10
-    page.close()
+    page.close(10)
     opened(browser, page)
     assert text(browser, "state") == "finished · epoch 10 of 10"
 
@@ -480,22 +341,19 @@ def test_names_are_shown_and_nothing_in_them_runs(browser, tmp_path, clock):
     assert js(browser, "return [window.bad, document.querySelectorAll('img[src=x]').length]") == [None, 0]
     assert bad in text(browser, "legend")
     assert js(browser, "return document.querySelector('.run').textContent").count(bad) >= 3
-    until(
-        lambda: all(each(browser, ".viewer img", "one.naturalWidth")),
-    )
+    until(lambda: all(each(browser, ".viewer img", "one.naturalWidth")))
     assert complaints(browser) == []
 
 
 def test_a_phone_shows_all_without_scrolling_sideways(tmp_path, clock):
     validated(page := run(tmp_path), [20.0, 21.0], count=2)
     train(page, [{f"loss_{k}": 1.0 + k for k in range(8)}] * 3, clock)
-    with open_browser(tmp_path / "phone", 390, 844, dark=True) as browser:
-        opened(browser, page)
-        assert js(browser, "return document.documentElement.scrollWidth") == 390
-        widths = each(browser, "#fixed .frame", "one.clientWidth")
-        assert min(widths) > 110
-        small = each(browser, "body *", "parseFloat(getComputedStyle(one).fontSize)")
-        assert min(small) >= 12
-        named = "Boolean(one.textContent.trim() || one.ariaLabel || one.labels?.length)"
-        assert all(each(browser, "button, input, select, svg", named))
-        assert complaints(browser) == []
+    visitor = Visitor(390, 844, dark=True)
+    opened(visitor.driver, page)
+    assert visitor.fits()
+    assert min(visitor.all("#fixed .frame", "one.clientWidth")) > 110
+    tops = [visitor.js(f"$('{name}').getBoundingClientRect().top") for name in ("fixed", "curves")]
+    assert tops[0] < 422 < tops[1]  # images come first, in the upper half of the screen
+    named = "Boolean(one.textContent.trim() || one.ariaLabel || one.labels?.length)"
+    assert all(visitor.all("button, input, select, svg", named))
+    assert visitor.complaints() == []

@@ -28,7 +28,7 @@ function start(line) {
     }
   }
   if (loaded) { // the document tells of the others
-    make("dt", $("run"), {}, "Went on");
+    make("dt", $("run"), {}, "Resumed");
     make("dd", $("run"), {}, `${new Date(line.time * 1000).toLocaleString("sv").slice(0, 16)}, after ${line.total_iters} images`);
   }
   base = Math.max(0, ...newest("hours"));

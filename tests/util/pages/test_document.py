@@ -1,21 +1,17 @@
-"""Pages of a user's own loop: their form, their names, and that writing them as they go stays cheap."""
+"""Pages of custom loops: their form, their names, and images of any kind."""
 
 from __future__ import annotations
 
-import gc
 import os
-import resource
-import tracemalloc
-from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
 import numpy as np
 import pytest
-import torch
+from html_page import Page, image
 from PIL import Image
 
-from util.pages.document import HTML, PAGES
+from util.pages.document import ASSETS, HTML
 from util.visualizer import save_images
 
 HOSTILE = [
@@ -29,35 +25,9 @@ HOSTILE = [
 ]
 
 
-class Page(HTMLParser):
-    """Collect the tags, attributes and texts of a page."""
-
-    VOID = {"meta", "img", "br", "link", "input"}
-
-    def __init__(self, web_dir):
-        super().__init__()
-        self.tags, self.open, self.texts = [], [], {}
-        self.feed((Path(web_dir) / "index.html").read_text(encoding="utf-8"))
-        assert self.open == []  # every tag is closed
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if self.open and data.strip():
-            self.texts.setdefault(self.open[-1], []).append(data)
-
-    def all(self, tag):
-        return [attributes for name, attributes in self.tags if name == tag]
-
-
-def image(seed=0, channels=3, count=1, height=6, width=8):
-    return torch.rand(count, channels, height, width, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+def as_bytes(tensor):
+    """Return an image (C, H, W) in [-1, 1] as the reference writes it."""
+    return ((tensor.permute(1, 2, 0) + 1) / 2 * 255).numpy().astype(np.uint8)
 
 
 def test_a_row_is_a_table_of_linked_lazy_images_over_their_labels(tmp_path):
@@ -95,71 +65,12 @@ def test_nothing_on_the_page_comes_from_elsewhere(tmp_path):
     assert "<style>" in text
 
 
-def test_the_page_is_whole_after_every_save_and_saves_write_only_what_is_new(tmp_path):
-    page, file = HTML(tmp_path, "t"), tmp_path / "index.html"
-    for row in range(5):
+def test_a_page_may_be_saved_as_it_grows(tmp_path):
+    page = HTML(tmp_path, "t")
+    for row in range(3):
         page.add_header(f"row {row}")
-        page.add_images([f"{row}.png"], ["fake"], [f"{row}.png"])
         page.save()
-        page.save()  # nothing new: nothing happens
-        assert Page(tmp_path).texts["h3"] == ["ROW 0"] * (row > 0) + [
-            f"row {i}" for i in range(1 if row else 0, row + 1)
-        ]
-        if row == 0:  # a mark in what is written already: no later save may undo it
-            file.write_bytes(file.read_bytes().replace(b"row 0", b"ROW 0"))
-
-
-def test_a_page_saved_as_it_goes_keeps_no_rows_in_memory(tmp_path):
-    page = HTML(tmp_path, "t")
-
-    def add(rows):
-        for i in rows:
-            page.add_header(f"row {i}")
-            page.add_images(["a.png"] * 3, ["real_A", "fake_B", "real_B"], ["a.png"] * 3)
-            page.save()
-
-    tracemalloc.start()
-    try:
-        add(range(50))
-        gc.collect()
-        before = tracemalloc.get_traced_memory()[0]
-        add(range(50, 450))
-        gc.collect()
-        grown = tracemalloc.get_traced_memory()[0] - before
-    finally:
-        tracemalloc.stop()
-    assert grown < 5_000  # bytes, for 400 rows of 1000 bytes
-    assert len(Page(tmp_path).texts["h3"]) == 450
-
-
-def test_a_disk_that_is_full_leaves_the_page_whole(tmp_path):
-    page = HTML(tmp_path, "t")
-    page.add_header("one")
-    page.save()
-    before = (tmp_path / "index.html").read_bytes()
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 50, hard))  # a part of what follows still fits
-    try:
-        page.add_images(["a.png"] * 3, ["fake"] * 3, ["a.png"] * 3)
-        with pytest.raises(OSError, match=r"No space left.*index\.html"):
-            page.save()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert (tmp_path / "index.html").read_bytes() == before
-
-
-def test_whoever_saves_once_at_the_end_gets_the_same_page(tmp_path):
-    def write(folder, often):
-        page = HTML(folder, "t")
-        for i in range(3):
-            page.add_header(f"row {i}")
-            page.add_images(["a.png"], ["x"], ["a.png"])
-            if often:
-                page.save()
-        page.save()
-        return (folder / "index.html").read_bytes()
-
-    assert write(tmp_path / "a", True) == write(tmp_path / "b", False)
+        assert Page(tmp_path).texts["h3"] == [f"row {i}" for i in range(row + 1)]
 
 
 @pytest.mark.parametrize("stem", HOSTILE)
@@ -186,7 +97,7 @@ def test_results_are_named_and_written_as_the_reference_does(tmp_path):
     page.save()
     assert sorted(file.name for file in (tmp_path / "images").iterdir()) == ["cat.2_fake_B.png", "cat.2_real_A.png"]
     written = np.array(Image.open(tmp_path / "images" / "cat.2_fake_B.png"))
-    assert np.array_equal(written, ((fake[0].permute(1, 2, 0) + 1) / 2 * 255).numpy().astype(np.uint8))
+    assert np.array_equal(written, as_bytes(fake[0]))
     seen = Page(tmp_path)
     assert [i["style"] for i in seen.all("img")] == ["width:64px"] * 2
     assert seen.texts["h3"] == ["cat.2"]
@@ -205,7 +116,7 @@ def test_every_item_of_a_batch_gets_its_files_and_its_row(tmp_path):
         "c_fake.png",
     ]
     written = np.array(Image.open(tmp_path / "images" / "c_fake.png"))
-    assert np.array_equal(written, ((batch[2].permute(1, 2, 0) + 1) / 2 * 255).numpy().astype(np.uint8))
+    assert np.array_equal(written, as_bytes(batch[2]))
     assert Page(tmp_path).texts["h3"] == ["a", "b", "c"]
 
 
@@ -216,7 +127,7 @@ def test_names_never_collide_and_older_images_stay(tmp_path):
     assert names == ["1", "y_1", "y_1_2", "e_y_1", "1_2", "z_Y_1", "2"]
     for i, name in enumerate(names):
         written = np.array(Image.open(tmp_path / "images" / f"{name}_fake.png"))
-        assert np.array_equal(written, ((image(i)[0].permute(1, 2, 0) + 1) / 2 * 255).numpy().astype(np.uint8))
+        assert np.array_equal(written, as_bytes(image(i)[0]))
 
 
 @pytest.mark.parametrize(("ratio", "size"), [(1.0, (60, 40)), (2.0, (60, 80)), (0.5, (120, 40))])
@@ -241,9 +152,9 @@ def test_tensors_of_any_number_of_channels_are_shown(tmp_path, channels, size):
         assert np.array_equal(shown, grey[:3].transpose(1, 2, 0))
 
 
-@pytest.mark.parametrize("name", ["results", "training", "index"])
+@pytest.mark.parametrize("name", ["results", "training"])
 def test_a_page_has_less_than_60_kb_of_code(name):
     files = [
-        PAGES / f"{part}.{suffix}" for suffix, common in (("css", "page"), ("js", "viewer")) for part in (common, name)
+        ASSETS / f"{part}.{suffix}" for suffix, common in (("css", "page"), ("js", "viewer")) for part in (common, name)
     ]
     assert sum(file.stat().st_size for file in files) < 60_000
