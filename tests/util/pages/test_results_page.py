@@ -225,7 +225,7 @@ def test_a_row_is_opened_large_and_left_by_escape_or_back(visitor):
     visitor.press(ESCAPE)
     assert visitor.find("#rows").is_displayed()
     assert visitor.js("document.activeElement.ariaLabel") == NAMES[2]
-    visitor.find("article h2 a").click()
+    visitor.js("document.querySelector('article h2 a').click()")
     visitor.until("location.hash.includes('row=')")
     visitor.driver.back()
     visitor.until("document.body.classList.contains('opened')", False)
