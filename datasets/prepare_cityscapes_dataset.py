@@ -1,4 +1,4 @@
-"""Make Cityscapes' photos and colour-coded labels into pairs for pix2pix and two domains for CycleGAN.
+"""Turn Cityscapes' photos and colour-coded labels into pairs for pix2pix and two domains for CycleGAN.
 
     python datasets/prepare_cityscapes_dataset.py --gtFine_dir ./gtFine --leftImg8bit_dir ./leftImg8bit \
         --output_dir ./datasets/cityscapes
@@ -35,10 +35,10 @@ def find_pairs(gtFine: Path, leftImg8bit: Path, phase: str) -> list[tuple[Path, 
 
 
 def prepare(found: list[tuple[Path, Path]], out: Path, phase: str) -> None:
-    """Write each pair as 256 x 256 photo, label and photo | label, and say how far it is."""
+    """Write each pair as 256 x 256 photo, label and photo | label, and print the progress."""
     for index, (photo_path, label_path) in enumerate(found):
         try:
-            # Bicubic for both, as the reference has it: labels are colours to be learned, not class numbers.
+            # Bicubic for both, as in the reference: labels are colours, not class numbers.
             photo, label = (
                 pairs.read_rgb(path).resize((SIDE, SIDE), Image.Resampling.BICUBIC) for path in (photo_path, label_path)
             )

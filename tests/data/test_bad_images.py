@@ -140,11 +140,8 @@ for suffix, good in GOOD.items():
     FILES |= {
         f"good.{suffix}": (good, THROUGHOUT),
         f"empty.{suffix}": (b"", "it is empty"),
-        f"one_byte.{suffix}": (good[:1], DAMAGED),
-        f"a_quarter.{suffix}": (good[: len(good) // 4], CUT),
         f"a_half.{suffix}": (good[: len(good) // 2], CUT),
         f"first_byte_flipped.{suffix}": (bytes([good[0] ^ 0xFF]) + good[1:], DAMAGED),
-        f"a_space_in_front.{suffix}": (b" " + good, DAMAGED),
         f"bytes_behind.{suffix}": (good + b"bytes behind" * 99, THROUGHOUT),
     }
 for suffix in ("png", "jpg", "bmp", "tif", "ppm"):  # GIF and WebP mark their end, and need no byte behind it
@@ -156,9 +153,7 @@ for orientation in range(1, 9):
 FILES |= {
     # What says that it is huge.
     "bomb_30000.png": (png(30000, 30000, idat(99)), LARGE),
-    "bomb_2_31.png": (png(2**31 - 1, 2**31 - 1, idat(99)), LARGE),
     "bomb_beyond_2_31.png": (png(2**32 - 1, 5, idat(99)), ".+"),
-    "bomb_grey_1_bit.png": (png(60000, 60000, idat(99), depth=1, colour=0), LARGE),
     "bomb.jpg": (jpeg(65500, 65500), LARGE),
     "bomb_progressive.jpg": (
         encoded(RGB, "JPEG", progressive=True).replace(struct.pack(">HH", 16, 24), struct.pack(">HH", 9500, 9500)),
@@ -166,21 +161,11 @@ FILES |= {
     ),
     "bomb_scans.jpg": (scans(1_000), r"it is a JPEG of 10\d\d scans, and at most 100 are read"),
     "bomb.gif": (gif(65535, 65535), LARGE),
-    "bomb_frame.gif": (gif(1, 1, (65535, 65535)), LARGE),
     "bomb.bmp": (bmp(30000, 30000), LARGE),
-    "bomb_2_31.bmp": (bmp(2**31 - 1, 2**31 - 1), LARGE),
-    "bomb_upside_down.bmp": (bmp(30000, -(2**31)), LARGE),
     "bomb_within_the_limit.bmp": (bmp(12000, 12000), "it says that it has 12000x12000 pixels, and its data end before"),
-    "bomb_rle.bmp": (bmp(30000, 30000, 1, b"\xff\1" * 99), LARGE),
     "bomb.tif": (tiff(30000, 30000), LARGE),
-    "bomb_2_31.tif": (tiff(2**31 - 1, 2**31 - 1), LARGE),
-    "bomb_within_the_limit.tif": (tiff(12000, 12000), "data end before"),
     "bomb_tags.tif": (tiff(4, 1, [(270, 2, 2**31 - 1, 8)]), r"RGB 4x1 \(1, 1, 1\)"),
-    "bomb_strips.tif": (tiff(4, 1, [(273, 4, 2**30, 8), (279, 4, 2**30, 8)]), ".+"),
-    "bomb_bits.tif": (tiff(4, 1, [(258, 3, 1, 65535)]), DAMAGED),
     "bomb.ppm": (b"P6 99999 99999 255\n\1\2\3", LARGE),
-    "bomb_plain.ppm": (b"P3 20000 20000 255\n1 2 3", LARGE),
-    "bomb_digits.ppm": (b"P6 " + b"9" * 5000 + b" 9 255\n\1\2\3", ".+"),
     "bomb.webp": (webp(16383, 16383), LARGE),
     "bomb_within_pillows_limit.webp": (webp(12000, 12000), "it has 144 megapixels, and at most 63 of WEBP, RGB"),
     "bomb.ico": (b"\0\0\1\0\1\0\0\0\0\0\1\0\x20\0\xff\xff\xff\x7f\x16\0\0\0" + png(30000, 30000), "of a rare format"),
@@ -189,82 +174,52 @@ FILES |= {
         png(1, 1, (b"zTXt", b"k\0\0" + zlib.compress(bytes(2 * 10**7))), idat(4)),
         "swells to more than a megabyte",
     ),
-    "swelling_itxt.png": (
-        png(1, 1, (b"iTXt", b"k\0\1\0\0\0" + zlib.compress(bytes(2 * 10**7))), idat(4)),
-        "swells to more than a megabyte",
-    ),
     "swelling_profile.png": (
         png(1, 1, (b"iCCP", b"k\0\0" + zlib.compress(bytes(2 * 10**7))), idat(4)),
         "swells to more than a megabyte",
     ),
-    "swelling_pixels.png": (png(1, 1, idat(10**8)), r"RGB 1x1 \(0, 0, 0\)"),
     "large_but_legal.png": (png(8000, 5000, idat(1001 * 5000), depth=1, colour=0), r"RGB 8000x5000 \(0, 0, 0\)"),
     "chunk_of_4_gb.png": (png(1, 1)[:33] + b"\xff\xff\xff\xffIDAT123", CUT),
-    "many_chunks.png": (png(1, 1, *[(b"tEXt", b"k\0v")] * 20_000, idat(4)), r"RGB 1x1 \(0, 0, 0\)"),
     # Animations: the first frame.
     "animated.gif": (encoded(STILL, "GIF", **FRAMES), RED),
-    "animated.png": (encoded(STILL, "PNG", **FRAMES), RED),
     "animated.webp": (encoded(STILL, "WEBP", **FRAMES), RED),
-    "pages.tif": (encoded(STILL, "TIFF", **FRAMES), RED),
     "two_views.jpg": (encoded(STILL, "MPO", **FRAMES), RED),
-    "second_frame_is_missing.gif": (encoded(STILL, "GIF", **FRAMES)[:-30], RED),
     # Colours and depths.
     "palette.png": (encoded(STILL.convert("P"), "PNG"), RED),
     "palette_transparent.png": (encoded(STILL.convert("P"), "PNG", transparency=bytes(range(256))), RED),
-    "palette_transparent.gif": (encoded(STILL.convert("P"), "GIF", transparency=0), "RGB 24x16"),
     "grey.png": (encoded(RGB.convert("L"), "PNG"), THROUGHOUT),
-    "grey_alpha.png": (encoded(ALPHA.convert("LA"), "PNG"), THROUGHOUT),
     "alpha.png": (encoded(ALPHA, "PNG"), r"RGB 24x16 \({}, {}, {}\)".format(*ALPHA.getpixel((0, 0)))),
-    "alpha.webp": (encoded(ALPHA, "WEBP", lossless=True, exact=True), THROUGHOUT),
-    "alpha.tif": (encoded(ALPHA, "TIFF"), THROUGHOUT),
     "alpha_multiplied.tif": (premultiplied(), r"RGB 1x1 \((199|200), (99|100), 0\)"),
     "one_bit.png": (encoded(RGB.convert("1"), "PNG"), THROUGHOUT),
-    "one_bit.tif": (encoded(RGB.convert("1"), "TIFF", compression="group4"), THROUGHOUT),
     "cmyk.jpg": (encoded(STILL.convert("CMYK"), "JPEG"), RED),
-    "cmyk.tif": (encoded(STILL.convert("CMYK"), "TIFF"), RED),
     "ycck.jpg": (ycck(), THROUGHOUT),
     "16_bit.png": (encoded(Image.fromarray(np.full((2, 3), 32896, np.uint16)), "PNG"), r"RGB 3x2 \(128, 128, 128\)"),
     "16_bit_colour.png": (rgb16(), r"RGB 1x1 \(255, 128, 1\)"),
     "float.tif": (deep([[0.5, 1]]), r"RGB 2x1 \(128, 128, 128\)"),
     "not_a_number.tif": (deep([[0.5, np.nan]]), "its values run from nan to nan"),
-    "infinite.tif": (deep([[0.5, np.inf]]), "its values run from 0.5 to inf"),
     "negative.tif": (deep([[-0.5, 0]]), "its values run from -0.5 to 0"),
-    "palette_16.tif": (tiff(1, 1, [(262, 3, 1, 3)]), ".+"),
     # Odd shapes.
     "one_pixel.png": (encoded(RGB.crop((0, 0, 1, 1)), "PNG"), "RGB 1x1"),
-    "one_row.png": (encoded(Image.new("L", (30_000, 1)), "PNG"), "RGB 30000x1"),
-    "one_column.png": (encoded(Image.new("L", (1, 30_000)), "PNG"), "RGB 1x30000"),
     "no_width.png": (png(0, 5, idat(9)), ".+"),
-    "no_height.bmp": (bmp(5, 0), ".+"),
     # Broken notes beside sound pixels.
     "broken_exif.jpg": (
         turned(6).replace(b"Exif\0\0MM\0*", b"Exif\0\0ZZZZ"),
         THROUGHOUT,
     ),
-    "endless_exif.jpg": (turned(6).replace(b"\0\1\1\x12", b"\xff\xff\1\x12"), THROUGHOUT),
-    "broken_two_views.jpg": (encoded(STILL, "MPO", **FRAMES).replace(b"MPF\0", b"MPF\0\xff\xff"), RED),
     # What is no image, but has the name of one.
     "text.png": (b"just a text\n" * 9, DAMAGED),
     "random.png": (bytes(np.random.default_rng(0).integers(0, 256, 999, dtype=np.uint8)), DAMAGED),
     "page.jpg": (b"\n<!DOCTYPE html><html><body>404 not found</body></html>", "it is a web page, not an image"),
-    "page_with_comment.jpg": (b"<!-- saved -->\n<html>", "it is a web page, not an image"),
     "drawing.png": (b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>', "it is an SVG drawing"),
     "pointer.png": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "type git lfs pull"),
     "photo.jpg": (HEIC, "it is a HEIC image, which can't be read: convert it"),
-    "clip.jpg": (b"\0\0\0\x18ftypisom", "it is a video"),
-    "document.jpg": (b"%PDF-1.7", "it is a PDF document"),
     "archive.png": (b"PK\3\4", "it is a zip archive, not an image: unpack it"),
-    "array.tif": (b"\x93NUMPY\1\0", "it is a NumPy array"),
     "program.jpg": (encoded(RGB, "EPS"), "it is a PostScript file"),
-    "layers.tif": (b"8BPS\0\1", "it is an image of a rare format, which can't be read"),
-    "other.png": (encoded(RGB, "TGA"), "it is an image of a rare format, which can't be read"),
     # What is no file.
     "missing.png": (lambda path: None, "No such file or directory"),
     "folder.png": (Path.mkdir, "it is not a file"),
     "pipe.png": (os.mkfifo, "it is not a file"),
     "device.png": (lambda path: path.symlink_to("/dev/zero"), "it is not a file"),
-    "loop.png": (lambda path: path.symlink_to(path), "Too many levels of symbolic links"),
-    "into_nowhere.png": (lambda path: path.symlink_to("nowhere"), "No such file or directory"),
     "linked.png": (lambda path: path.symlink_to("good.png"), THROUGHOUT),
     "n" * 251 + ".png": (PNG, THROUGHOUT),
     "n" * 252 + ".png": (lambda path: None, "File name too long"),
@@ -302,7 +257,7 @@ def test_an_image_is_read_or_refused_with_its_name_and_the_reason(outcomes, name
 
 
 def test_there_are_enough_of_them_and_a_notice_comes_once(outcomes):
-    assert len(FILES) >= 150
+    assert len(FILES) >= 90
     noise = "".join(outcome.noise for _, outcome in outcomes.values()).splitlines()
     assert len(noise) == 2
     assert re.search(
@@ -345,8 +300,7 @@ BAD_RUNS = {
 }
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("command", BAD_RUNS)
+@pytest.mark.parametrize(("command", "workers"), zip(BAD_RUNS, (2, 0), strict=True))
 def test_a_bad_image_ends_training_with_one_message_that_names_it(tree, command, workers):
     done = type_fast(f"{command} {TINY} --n_epochs 1 --n_epochs_decay 0 --print_freq 1 --num_threads {workers}", tree)
     assert done.returncode == 1, done.stderr
@@ -368,14 +322,6 @@ def test_a_bad_image_ends_testing_and_the_page_holds_those_before_it(tree):
     names = sorted(path.name for path in (page / "images").iterdir())
     assert names == ["0_fake.png", "0_real.png", "1_fake.png", "1_real.png"]
     assert [name for name, _ in shown_rows(page)] == ["0.png", "1.png"]
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_an_image_that_vanishes_after_it_was_listed_is_named(tmp_path, workers):
-    dataset = data.create_dataset(data_options(make_aligned(tmp_path), num_threads=workers, serial_batches=True))
-    (tmp_path / "train/01.png").unlink()
-    with pytest.raises(UserError, match=f"^cannot read {tmp_path}/train/01.png: No such file or directory.$"):
-        list(dataset)
 
 
 def test_narrow_images_are_refused_before_they_fill_the_memory(tmp_path):

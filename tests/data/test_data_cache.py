@@ -14,7 +14,7 @@ from data_options import data_options, epochs
 from data import create_dataset
 from data.formats import pillow
 from data.loading import byte_reader, cache
-from data.loading.cache import ImageCache, create_cache, what_fits
+from data.loading.cache import ImageCache, create_cache
 from data.transforms import PREPROCESS
 from util.errors import DataError, UserError
 
@@ -92,17 +92,6 @@ def test_each_file_is_read_once(layout, name, files, monkeypatch):
     assert (len(read), set(read.values())) == (files, {1})
 
 
-def test_images_of_several_sizes_are_kept_as_they_are(tmp_path):
-    for i in range(4):
-        make_image(tmp_path / f"trainA/{i}.png", 40 + 7 * i, 50 - 3 * i, seed=i)
-        make_image(tmp_path / f"trainB/{i}.png", 44 + i, 60, seed=9 + i)
-    for preprocess in ("none", "crop", "scale_width", "scale_width_and_crop"):
-        opt = data_options(tmp_path, "unaligned", preprocess=preprocess)
-        expected = epochs(opt)
-        opt.cache = True
-        assert_equal(epochs(opt), expected)
-
-
 # ---- the bounds of memory ----
 
 
@@ -162,11 +151,6 @@ def test_memory_that_the_system_refuses_is_an_error_in_words(monkeypatch):
         create_cache(10, None, 0)
 
 
-def test_what_fits_is_said_in_numbers():
-    assert what_fits(4000, 10**6, 1_200_000_000) == "room for 1.2 GB: 1,200 of 4,000 images"
-    assert what_fits(400, 10**6, 5_200_000_000) == "room for 5.2 GB: all 400 images"
-
-
 def test_a_spawned_worker_begins_with_an_empty_cache_and_gives_the_same_items(layout):
     opt = layout("side by side", cache=True)
     items = create_dataset(opt).dataloader.dataset
@@ -179,20 +163,6 @@ def test_a_spawned_worker_begins_with_an_empty_cache_and_gives_the_same_items(la
 
 
 # ---- errors, plug-ins ----
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("flag", ["cache", "fast"])
-def test_a_broken_file_is_named(tmp_path, workers, flag):
-    make_aligned(tmp_path, phases=("train",), count=5)
-    (tmp_path / "train/03.png").write_bytes(b"no image")
-    loader = create_dataset(data_options(tmp_path, num_threads=workers, serial_batches=True, **{flag: True}))
-    message = ""
-    try:
-        list(loader)
-    except DataError as error:
-        message = str(error)
-    assert message.startswith(f"cannot read {tmp_path}/train/03.png: it is damaged, or none of JPEG, PNG, ")
 
 
 @pytest.mark.parametrize("flag", ["cache", "fast"])

@@ -114,12 +114,6 @@ def test_two_folders_are_matched_by_name_and_the_rest_is_listed(tmp_path, capsys
     assert len(dataset(tmp_path, max_dataset_size=2)) == 2
 
 
-def test_two_folders_are_read_only_where_the_joined_images_are_missing(tmp_path):
-    make_aligned(tmp_path, count=1)
-    make_unaligned(tmp_path)
-    assert dataset(tmp_path).AB_paths == [str(tmp_path / "train/00.png")]
-
-
 def test_two_sizes_in_a_pair_are_an_error_that_names_both(tmp_path):
     A = make_image(tmp_path / "trainA/a.png", 21, 13)
     B = make_image(tmp_path / "trainB/a.png", 21, 14)
@@ -132,19 +126,6 @@ def test_two_files_of_one_name_are_an_error_that_names_both(tmp_path):
         make_image(tmp_path / name)
     with pytest.raises(UserError, match=r"trainA/a.jpg and .*trainA/a.png have one name"):
         dataset(tmp_path)
-
-
-def test_an_aligned_image_smaller_than_the_crop_is_named(tmp_path):
-    path = make_image(tmp_path / "train/a.png", 2 * 20, 50)
-    with pytest.raises(UserError, match=f"^{path}: the image is 20x50, smaller than --crop_size 32"):
-        dataset(tmp_path, preprocess="crop")[0]
-
-
-def test_aligned_checks_its_sizes_before_training_begins(tmp_path):
-    make_aligned(tmp_path, count=1)
-    with pytest.raises(UserError, match="--load_size 30 is smaller than --crop_size 32"):
-        dataset(tmp_path, load_size=30)
-    assert dataset(tmp_path, load_size=30, preprocess="none")[0]["A"].shape == (3, 32, 32)
 
 
 def test_a_subclass_may_fill_the_attributes_itself(tmp_path):
@@ -237,13 +218,6 @@ def test_unaligned_crops_and_flips_its_images_each_on_its_own(tmp_path):
     assert len(set(draws)) == 8
 
 
-def test_max_dataset_size_takes_the_first_paths_of_each_domain(tmp_path):
-    make_unaligned(tmp_path, count_A=3, count_B=5)
-    two = dataset(tmp_path, "unaligned", max_dataset_size=4)
-    assert (two.A_size, two.B_size, len(two)) == (3, 4, 4)
-    assert two.B_paths == [str(tmp_path / f"trainB/b{i:02d}.png") for i in range(4)]
-
-
 def test_single_reads_the_folder_itself_for_the_networks_input(tmp_path):
     path = make_image(tmp_path / "x/a.png", 37, 21)
     for direction in ("AtoB", "BtoA"):
@@ -330,18 +304,3 @@ def test_every_dataset_names_the_file_that_is_broken_or_too_small(tmp_path, mode
     path.write_bytes(b"")
     with pytest.raises(UserError, match=f"^cannot read {path}: it is empty"):
         dataset(root, mode, **channels)[0]
-
-
-@pytest.mark.parametrize("mode", data.BUILT_IN)
-def test_every_dataset_gives_images_in_range_with_their_paths(tmp_path, mode):
-    make_aligned(tmp_path)
-    make_unaligned(tmp_path)
-    channels = {"input_nc": 1, "output_nc": 2} if mode == "colorization" else {}
-    items = dataset(tmp_path, mode, **channels)
-    assert isinstance(items, BaseDataset)
-    for key, value in items[len(items) - 1].items():
-        if isinstance(value, str):
-            assert key == "path" or key.endswith("_paths")
-        else:
-            assert (value.shape[1:], value.dtype) == ((32, 32), torch.float32)
-            assert value.abs().max() <= 1

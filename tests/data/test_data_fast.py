@@ -80,17 +80,9 @@ def test_fast_batches_have_the_default_crops_and_pixels_within_the_bounds(tmp_pa
             assert_close(epochs(opt), expected)
 
 
-def test_the_number_of_workers_changes_nothing_of_fast_batches(tmp_path):
-    make_aligned(tmp_path, phases=("train",), count=5)
-    expected = epochs(data_options(tmp_path, fast=True, batch_size=2))
-    batches = epochs(data_options(tmp_path, fast=True, batch_size=2, num_threads=2))
-    for batch, other in zip(batches, expected, strict=True):
-        assert all(torch.equal(batch[side], other[side]) for side in "AB")
-
-
 @pytest.mark.parametrize(("kind", "mode"), product(KINDS, ("RGB", "L")))
 def test_images_are_resized_as_pillow_does_within_the_bounds(kind, mode):
-    sides = (31, 77, 190, 191, 320)
+    sides = (31, 190, 191, 320)
     for width, height in product(sides, sides):
         image = picture(kind, width, height).convert(mode)
         for size in ((190, 190), (77, 200), (320, 31), (1, 1)):
@@ -100,7 +92,7 @@ def test_images_are_resized_as_pillow_does_within_the_bounds(kind, mode):
             assert difference.mean() < 0.1 or size == (1, 1)
 
 
-@pytest.mark.parametrize(("kind", "quality", "shrink"), product(KINDS, (75, 95), (2, 4, 8)))
+@pytest.mark.parametrize(("kind", "quality", "shrink"), product(KINDS, (75,), (2, 8)))
 def test_a_jpeg_that_is_decoded_smaller_stays_within_the_bounds(tmp_path, kind, quality, shrink):
     side, to = 12 * 16 * shrink, 16
     picture(kind, side, side).save(tmp_path / "a.jpg", quality=quality)
@@ -133,11 +125,11 @@ def test_a_pair_of_a_shrunk_and_a_whole_file_is_drawn_by_the_stored_size(tmp_pat
     (tmp_path / "trainB").mkdir()
     picture("photo", 800, 768).save(tmp_path / "trainA/a.jpg")
     picture("photo", 800, 768).save(tmp_path / "trainB/a.png")
-    for preprocess in ("resize", "resize_and_crop", "scale_width", "scale_width_and_crop"):
+    for preprocess in ("resize_and_crop", "scale_width_and_crop"):
         opt = data_options(tmp_path, preprocess=preprocess, load_size=32, crop_size=28)
-        expected = epochs(opt, 6)
+        expected = epochs(opt, 3)
         opt.fast = True
-        for batch, other in zip(epochs(opt, 6), expected, strict=True):
+        for batch, other in zip(epochs(opt, 3), expected, strict=True):
             assert all((batch[side] - other[side]).abs().max() < 3.01 * LEVEL for side in "AB")
 
 
@@ -162,12 +154,6 @@ def test_a_plug_ins_batch_goes_through_as_it_is():
     assert through[0]["A"] is image
 
 
-def test_images_are_moved_and_nothing_else():
-    batch = {"A": torch.rand(2, 3, 4, 4), "label": torch.tensor([1, 2]), "A_paths": ["a", "b"]}
-    (moved,) = prefetch.prefetched([batch], torch.device("meta"))
-    assert (moved["A"].device.type, moved["label"].device.type) == ("meta", "cpu")
-
-
 # ---- one batch ahead ----
 
 
@@ -185,7 +171,7 @@ def test_each_batch_is_begun_before_the_one_in_front_of_it_is_used():
     assert list(prefetch.one_ahead([7], begin)) == [7]
 
 
-@pytest.mark.parametrize("good", [0, 1, 2, 5])
+@pytest.mark.parametrize("good", [0, 2])
 def test_an_error_comes_after_all_batches_before_it(good):
     def batches():
         yield from range(good)

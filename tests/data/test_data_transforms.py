@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import random
 
 import numpy as np
@@ -126,29 +125,6 @@ def test_method_may_be_torchvisions_or_pils(preprocess, size, name):
     assert torch.equal(get_transform(opt, method=InterpolationMode[name])(image), pixels)
     assert torch.equal(get_transform(opt, method=Image.Resampling[name])(image), pixels)
     assert torch.equal(get_transform(opt, method=int(Image.Resampling[name]))(image), pixels)
-
-
-@pytest.mark.parametrize("preprocess", PREPROCESS)
-@pytest.mark.parametrize("params", [None, {"crop_pos": (1, 2), "flip": True}])
-def test_every_transform_reaches_a_spawned_worker(preprocess, params):
-    transform = get_transform(data_options("", preprocess=preprocess), params)
-    image = picture(50, 50)
-    torch.manual_seed(0)
-    expected = transform(image)
-    torch.manual_seed(0)
-    assert torch.equal(pickle.loads(pickle.dumps(transform))(image), expected)
-
-
-@pytest.mark.parametrize("size", [(20, 50), (50, 20), (20, 20)])
-@pytest.mark.parametrize("drawn", [False, True])
-def test_an_image_smaller_than_the_crop_is_an_error_that_says_what_to_type(size, drawn):
-    opt = data_options("", preprocess="crop")
-    with pytest.raises(UserError) as error:
-        get_transform(opt, get_params(opt, size) if drawn else None)(picture(*size))
-    assert str(error.value) == (
-        f"the image is {size[0]}x{size[1]}, smaller than --crop_size 32. "
-        "Type --preprocess resize_and_crop, or --crop_size 20 or less."
-    )
 
 
 def test_load_size_below_crop_size_matters_only_where_both_are_used():

