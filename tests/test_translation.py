@@ -5,13 +5,11 @@ from __future__ import annotations
 import errno
 import gc
 import importlib.util
+import itertools
 import os
 import re
-import shlex
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 import tracemalloc
@@ -20,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, make_aligned, make_image, make_unaligned
+from conftest import ROOT, make_image
 from html_page import Page, image
 from PIL import Image
 from terminal import copy_tree, shown_rows, type_well
@@ -120,7 +118,7 @@ def test_batches_give_what_one_by_one_gives_whatever_the_sizes(away, monkeypatch
     put(away, "x")
     for preprocess, passes_of_4 in (("none", [3, 2, 1, 1, 4]), ("resize_and_crop", [4, 4, 3])):
         expected = one_by_one(f"--name x --preprocess {preprocess}")
-        for size, threads in ((1, 0), (4, 0), (4, 2), (100, 1)):
+        for size, threads in ((1, 0), (4, 2), (100, 1)):
             words = f"--name x --preprocess {preprocess} --batch_size {size} --num_threads {threads}"
             done, passes = translate(words, monkeypatch)
             pictures, rows = written("x")
@@ -159,12 +157,10 @@ def test_where_a_batch_would_change_the_result_it_is_said_and_not_done(
     assert "one by one" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("norm", networks.NORMS)
-@pytest.mark.parametrize("netG", networks.GENERATORS)
-def test_a_generator_whose_images_meet_is_known(netG, norm):
-    for dropout in (False, True):
-        net = networks.define_G(3, 3, 2, netG, norm, dropout)
-        assert bool(why_one_by_one([net])) == ("Dropout" in str(net) or "batch" in norm)  # small U-Nets have none
+def test_a_generator_whose_images_influence_each_other_is_known():
+    for norm, dropout in itertools.product(networks.NORMS, (False, True)):
+        net = networks.define_G(3, 3, 2, "unet_64", norm, dropout)
+        assert bool(why_one_by_one([net])) == (dropout or "batch" in norm)
         assert why_one_by_one([net.eval()]) == ""
     assert "without running statistics" in why_one_by_one([torch.nn.BatchNorm2d(3, track_running_stats=False).eval()])
     assert why_one_by_one([torch.nn.Dropout(0.0)]) == ""
@@ -201,32 +197,6 @@ def test_only_what_has_one_form_is_joined():
 
 # ---- loading ----
 
-NOISY = """
-import random, numpy, torch
-from data.single_dataset import SingleDataset
-
-class NoisyDataset(SingleDataset):
-    def __getitem__(self, index):
-        item = super().__getitem__(index)
-        return {**item, "A": item["A"] + random.random() - numpy.random.rand() + 0.1 * torch.randn(3, 1, 1)}
-"""
-
-
-def test_the_number_of_loading_processes_changes_no_pixel(away):
-    put(away, "x", "unet_32", "batch", dropout=True)
-    copy_tree(away)
-    (away / "data/noisy_dataset.py").write_text(NOISY)
-    words = "test.py --dataroot photos --name x --crop_size 32 --load_size 36 --gpu_ids -1"
-    for mode in ("single", "noisy"):
-        for threads in ("", "--num_threads 0", "--num_threads 2"):
-            type_well(f"{words} --dataset_mode {mode} --results_dir {mode}{len(threads)}{threads[-1:]} {threads}", away)
-        expected, rows = written("x", f"{mode}0")
-        assert rows == [f"{i:02d}" for i in range(11)]
-        for other in (f"{mode}150", f"{mode}152"):
-            assert differ(written("x", other)[0], expected) == 0
-            assert shown_rows(Path(other) / "x/test_latest") == shown_rows(Path(f"{mode}0") / "x/test_latest")
-    assert differ(written("x", "single0")[0], written("x", "noisy0")[0]) > 1
-
 
 def test_images_are_loaded_ahead_where_that_pays_and_by_as_many_processes_as_typed(away, monkeypatch):
     monkeypatch.setattr("options.test_options.core_count", lambda: 16)
@@ -261,7 +231,7 @@ def test_images_are_loaded_ahead_where_that_pays_and_by_as_many_processes_as_typ
 # ---- pictures ----
 
 
-@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("channels", [1, 3])
 def test_a_batch_becomes_pictures_as_each_image_does(channels):
     tensor = torch.randn(5, channels, 7, 9, generator=torch.Generator().manual_seed(1)) * 1.2
     levels = torch.arange(-1, 257).float().repeat(2)[: 7 * 9 * 8].reshape(-1)  # what rounding could move
@@ -399,28 +369,6 @@ def test_ctrl_c_gives_up_what_no_thread_has_begun(tmp_path, monkeypatch):
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("pictures")]
 
 
-def test_a_command_stopped_by_ctrl_c_leaves_a_whole_page_of_what_is_there(away):
-    put(away, "x")
-    for i in range(300):
-        os.link(away / "photos/00.png", away / f"photos/copy{i:03d}.png")
-    words = f"{ROOT / 'test.py'} --dataroot photos --name x --gpu_ids -1 --num_test inf --num_threads 2"
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    run = subprocess.Popen([sys.executable, *shlex.split(words)], env=env, start_new_session=True, **pipes)
-    for line in run.stdout:
-        if line.startswith("processing (0020)"):
-            break
-    os.killpg(run.pid, signal.SIGINT)  # as a terminal does: the loading processes get it, too
-    began = time.monotonic()
-    _, said = run.communicate(timeout=60)
-    assert (run.returncode, said) == (130, "stopped by Ctrl-C\n")
-    assert time.monotonic() - began < 10
-    rows, left = rows_and_files(away / "results/x/test_latest")
-    assert len(rows) > 10
-    assert rows == [*(f"{i:02d}" for i in range(11)), *(f"copy{i:03d}" for i in range(300))][: len(rows)]
-    assert not left
-
-
 # ---- memory ----
 
 
@@ -501,25 +449,3 @@ def test_the_last_line_says_how_fast_it_was_and_how_busy_the_network(away):
     ]
     pattern = r"8 of 11 images in \d+\.\d s \(\d+\.\d images/s; the network ran \d+% of the time\): .*index\.html"
     assert re.fullmatch(pattern, said[-1])
-
-
-@pytest.mark.parametrize(
-    ("model", "reason"),
-    [("pix2pix", "dropout"), ("template", ""), ("colorization", "dropout"), ("cycle_gan", "")],
-)
-def test_the_built_in_models_take_batches_where_that_is_said(tmp_path, model, reason):
-    tree = copy_tree(tmp_path)
-    make_aligned(tree / "pairs", count=3)
-    make_unaligned(tree / "two", count_A=3, count_B=3)
-    net = "resnet_6blocks" if model == "cycle_gan" else "unet_64"  # of which the small ones have no dropout
-    size = "--load_size 64 --crop_size 64 --gpu_ids -1"
-    data = "two" if model == "cycle_gan" else "pairs"
-    words = f"--dataroot {data} --name x --model {model} --norm instance {size}"
-    once = f"--netG {net} --ngf 4 --ndf 4 --n_epochs 1 --n_epochs_decay 0 --no_html --num_threads 0"
-    type_well(f"train.py {words} {once} --max_dataset_size 1", tree)
-    said = type_well(f"test.py {words} --batch_size 2 --results_dir drawn", tree)
-    assert (f"one by one, because {reason}" in said) == bool(reason)
-    said = type_well(f"test.py {words} --batch_size 2 --eval", tree)
-    assert ("one by one" in said) == (model == "colorization")
-    type_well(f"test.py {words} --eval --results_dir single", tree)
-    assert differ(written("x", tree / "results")[0], written("x", tree / "single")[0]) <= 1

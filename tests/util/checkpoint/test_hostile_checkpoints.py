@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import shutil
 import sys
 
 import pytest
 import torch
-from conftest import make_aligned
+from conftest import ROOT
+from experiments import trained_copy
 from faults import checkpoints, hostile
 from faults.checkpoints import NET, STATE, Run, good, judge
-from terminal import TINY, copy_tree, type_fast, type_well
+from terminal import TINY, type_fast
 
 from options.test_options import TestOptions
 from options.train_options import TrainOptions
@@ -47,19 +46,19 @@ def test_networks_in_unusual_dress_load_whole_and_non_finite_weights_are_told():
 
 
 def test_states_that_make_no_sense_are_refused_by_name_and_none_breaks_training_later():
-    assert judge(sample(checkpoints.strange_states(), 3)).wrong == []
+    assert judge(sample(checkpoints.strange_states(), 4)).wrong == []
 
 
 def test_files_cut_at_any_place_are_refused():
-    report = judge(list(checkpoints.truncations(25)))
+    report = judge(list(checkpoints.truncations(12)))
     assert report.wrong == []
     assert report.loaded == 0
 
 
 def test_damaged_files_give_one_error_or_what_was_saved():
-    report = judge(list(checkpoints.mutants(300, seed=11)))
+    report = judge(list(checkpoints.mutants(150, seed=11)))
     assert report.wrong == []
-    assert report.loaded < 80
+    assert report.loaded < 40
 
 
 def test_the_trials_notice_code_that_runs_and_files_that_load(monkeypatch):
@@ -113,13 +112,15 @@ def test_what_is_read_are_plain_dictionaries_lists_and_tensors_without_history(p
     assert list(found["net"]) == list(net.state_dict())
 
 
-@pytest.mark.parametrize("version", ["2.6.0", "2.9.1+cu128", "2.10.0", "2.15.0"])
-def test_files_from_elsewhere_are_told_of_where_pytorchs_own_safety_has_a_hole(tmp_path, monkeypatch, capsys, version):
+@pytest.mark.parametrize("version", ["2.9.1+cu128", "2.10.0"])
+def test_a_file_from_elsewhere_costs_a_warning_where_pytorchs_own_safety_has_a_hole(
+    tmp_path, monkeypatch, capsys, version
+):
     monkeypatch.setattr(torch, "__version__", torch.torch_version.TorchVersion(version))
     (tmp_path / NET).write_bytes(good()[NET])
     Run(tmp_path, "net").load()
     foreign = "load only files that you trust" in capsys.readouterr().err
-    assert foreign == (version < "2.9.9" and not version.startswith("2.1"))
+    assert foreign == version.startswith("2.9")
     (tmp_path / STATE).write_bytes(good()[STATE])
     Run(tmp_path).load()
     assert "trust" not in capsys.readouterr().err
@@ -127,76 +128,27 @@ def test_files_from_elsewhere_are_told_of_where_pytorchs_own_safety_has_a_hole(t
 
 # ---- through the command line ----
 
-CASES = {
-    "call os.system": r"more than tensors and plain values \(os.system at",
-    "a whole network": r"torch.save\(net.state_dict\(\), FILE\) writes the weights alone",
-    "another program's checkpoint": r"holds epoch, state_dict, optimizer. torch.save\(torch.load\(.*\['state_dict'\]",
-    "a page of HTML": "a web page, not a network; download it again",
-    "a pointer of Git LFS": "`git lfs pull` fetches the file",
-    "zip of a network": "not a network; unpack it",
-    "a zip bomb of 10 GB": "its entries are compressed",
-    "nothing in it": "it is empty",
-}
 
-
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory):
-    """The program, and an experiment that was trained for an epoch."""
-    tree = copy_tree(tmp_path_factory.mktemp("tree"))
-    make_aligned(tree / "pairs", count=1)
-    once = "--netG unet_32 --n_epochs 1 --n_epochs_decay 0"
-    type_well(f"train.py --dataroot pairs --name good --model pix2pix {once} {TINY}", tree)
-    return tree
-
-
-def refused(done, path) -> str:
-    """See that a command ended with one error that names its file; return it."""
+def error_of(done, path) -> str:
+    """Check that a command ended with one error that names its file; return it."""
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
     assert [line.startswith("error: ") for line in done.stderr.splitlines()] == [True]
-    assert str(path) in done.stderr
+    assert path in done.stderr
     return done.stderr
 
 
-@pytest.fixture(scope="module")
-def files():
-    """Hostile files by name."""
-    return {name: content for name, content, _ in hostile.every(torch.nn.Conv2d(1, 1, 1).state_dict())}
-
-
-@pytest.mark.parametrize("title", CASES)
-def test_the_command_says_in_one_line_what_a_file_is_and_what_to_do(tree, files, title):
-    path = tree / "checkpoints/bad" / NET
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(files[title])
-    done = type_fast("test.py --dataroot pairs/test --name bad --model test --gpu_ids -1", tree)
-    assert re.search(CASES[title], refused(done, path.relative_to(tree)))
-    assert not (tree / hostile.CANARY).exists()
-
-
-def test_a_folder_and_a_pipe_in_a_networks_place_are_refused(tree):
-    folder = tree / "checkpoints/odd"
-    folder.mkdir()
-    (folder / NET).mkdir()
-    command = "test.py --dataroot pairs/test --name odd --model test --gpu_ids -1"
-    assert "it is a folder" in refused(type_fast(command, tree), f"odd/{NET}")
-    (folder / NET).rmdir()
-    os.mkfifo(folder / NET)
-    assert "no ordinary file" in refused(type_fast(command, tree), f"odd/{NET}")
-
-
-@pytest.mark.parametrize(
-    "change", [{"format": 99}, {"progress": None}, {"optimizers": [{"state": {0: {}}}] * 2}, {"more": id}]
-)
-def test_going_on_from_a_strange_state_is_refused_in_one_line(tree, change):
-    folder = tree / "checkpoints/strange"
-    shutil.copytree(tree / "checkpoints/good", folder, dirs_exist_ok=True)
-    state = torch.load(folder / STATE, weights_only=True)
-    (folder / STATE).unlink()  # a hard link
-    torch.save({**state, **change}, folder / STATE)
-    done = type_fast(f"train.py --dataroot pairs --name strange --continue_train --n_epochs 2 {TINY}", tree)
-    expected = "newer version" if "format" in change else "delete it" if "more" in change else next(iter(change))
-    assert expected in refused(done, f"strange/{STATE}")
+def test_the_commands_refuse_a_hostile_file_and_a_strange_state_in_one_line(tmp_path):
+    folder = trained_copy("pix2pix", tmp_path) / "checkpoints"
+    state = torch.load(folder / "toy" / STATE, weights_only=True)
+    (folder / "toy" / STATE).unlink()  # a hard link
+    torch.save({**state, "optimizers": [{"state": {0: {}}}] * 2}, folder / "toy" / STATE)
+    words = f"--dataroot {tmp_path}/data --checkpoints_dir {folder}"
+    done = type_fast(f"train.py {words} --name toy --continue_train --n_epochs 2 {TINY}", ROOT)
+    assert "optimizers" in error_of(done, f"toy/{STATE}")
+    (folder / "bad").mkdir()
+    (folder / "bad" / NET).write_bytes(hostile.archive(hostile.in_dict(hostile.call("os.system", "x"))))
+    done = type_fast(f"test.py {words} --name bad --model test --dataset_mode single --gpu_ids -1", ROOT)
+    assert "more than tensors and plain values (os.system at" in error_of(done, f"checkpoints/bad/{NET}")
 
 
 # ---- saved options ----
@@ -204,26 +156,17 @@ def test_going_on_from_a_strange_state_is_refused_in_one_line(tree, change):
 OPTIONS = [
     "",
     "[" * 100_000,
-    '{"a":' * 100_000,
-    "[]",
-    "5",
     "null",
-    '"pix2pix"',
     '{"model": "pix2pix"',
-    '{"model": null}',
-    '{"model": 5}',
     '{"model": ["pix2pix"]}',
-    '{"model": {"pix2pix": 1}}',
     '{"model": "../../evil"}',
-    '{"model": "a.b"}',
-    '{"model": "pix2pix", "dataset_mode": "../evil"}',
     '{"model": "pix2pix", "dataset_mode": 7}',
     "\xff\xfe",
     '{"model": "' + "x" * 1000 + '"}',
     '{"model": "pix2pix", "ngf": ' + "9" * 5000 + "}",
 ]
-VALUES = [[1], [[]], {"a": 1}, "sixty-four", "", True, 1.5, float("nan"), float("inf"), -1]
-FLAGS = ["ngf", "netG", "no_dropout", "direction", "preprocess", "crop_size", "lambda_L1"]
+VALUES = [[1], {"a": 1}, "sixty-four", "", True, 1.5, float("nan"), -1]
+FLAGS = ["ngf", "netG", "no_dropout", "preprocess"]
 
 
 def parse(options, folder, text):
@@ -262,7 +205,7 @@ def test_saved_values_of_any_type_give_no_traceback(tmp_path, capsys, options):
     ]
 
 
-@pytest.mark.parametrize("model", ["os", "sys", "evil", "base", "__init__", "networks", "test_model"])
+@pytest.mark.parametrize("model", ["os", "evil", "networks"])
 def test_saved_models_come_from_the_models_folder_alone(tmp_path, monkeypatch, model):
     (tmp_path / "evil_model.py").write_text("raise SystemExit('imported')")
     (tmp_path / "evil.py").write_text("raise SystemExit('imported')")

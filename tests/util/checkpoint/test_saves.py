@@ -111,15 +111,6 @@ def test_without_hard_links_a_second_prefix_is_written_anew(tmp_path, monkeypatc
     assert not (tmp_path / "1_net_G.pth").samefile(tmp_path / "latest_net_G.pth")
 
 
-def test_saving_the_same_twice_leaves_nothing_beside(tmp_path):
-    checkpoints, net = Checkpointer(tmp_path), networks(1)
-    for prefix in ("latest", "1", "latest"):
-        checkpoints.save(prefix, net, state(1))
-    assert len(list(tmp_path.iterdir())) == 4
-    checkpoints.save("latest", networks(2), state(2))
-    assert (loaded(tmp_path, "1"), loaded(tmp_path)) == (1, 2)
-
-
 @pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP])
 def test_a_file_system_that_cannot_sync_folders_is_good_enough(tmp_path, monkeypatch, code):
     refuse(monkeypatch, "fsync", code, is_folder)

@@ -12,7 +12,7 @@ import sys
 import distributed_run
 import pytest
 import torch
-from conftest import ROOT, make_aligned, make_unaligned, type_command
+from conftest import ROOT, make_aligned, make_unaligned
 
 TINY = [
     *"--netG unet_32 --ngf 2 --ndf 2 --load_size 36 --crop_size 32 --num_threads 0 --display_id -1".split(),
@@ -102,15 +102,6 @@ def test_sync_batch_norm_gives_one_process_s_statistics(data, tmp_path):
     processes(1, tmp_path, *common, "--name", "one", "--batch_size", 4, "--norm", "syncbatch")
     processes(2, tmp_path, *common, "--name", "two", "--batch_size", 2, "--norm", "sync_batch")
     assert_same_weights(tmp_path / "one", tmp_path / "two")
-
-
-def test_torchrun_with_one_process_is_a_plain_run(data, tmp_path):
-    common = ["--dataroot", data / "aligned", "--checkpoints_dir", tmp_path, "--model", "pix2pix", *TINY, "--seed", 7]
-    out = torchrun(1, *common, "--name", "x", "--batch_size", 4)
-    assert "End of epoch 2 / 2" in out
-    plain = type_command("train.py", *common, "--name", "y", "--batch_size", 4)
-    assert plain.returncode == 0, plain.stderr
-    assert_same_weights(tmp_path / "x", tmp_path / "y")
 
 
 def test_wgangp_and_pools_work_on_two_processes_of_torchrun(data, tmp_path):

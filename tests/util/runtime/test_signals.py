@@ -1,6 +1,6 @@
 """Signals, closed output, and a second run with the same name: real processes, real signals.
 
-tests/faults/signals.py sends all signals in all phases; here is a part of it, and what needs no second process.
+tests/faults/signals.py sends all signals in all phases; here is a small part of it, and the lock.
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import make_aligned
-from faults.signals import SIGNALS, STEPS, TINY, Terminal, check, plan, whole
+from faults.signals import SIGNALS, TINY, Terminal, check, plan, whole
 from terminal import copy_tree, equal, type_fast, type_well, weights
 
-from util.errors import UserError
-from util.runtime import lock, processes, signals
+from util.runtime import lock, signals
 from util.runtime.signals import Interrupts
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the helper inherits orphans, as only Linux does")
@@ -72,8 +71,8 @@ def state(folder):
 # ---- one process ----
 
 
-@pytest.mark.parametrize(("name", "count"), [("SIGINT", 1), ("SIGTERM", 2), ("SIGUSR1", 3), ("SIGHUP", 5)])
-def test_a_signal_finishes_the_step_and_saves_and_training_goes_on_as_if_never_stopped(trainer, name, count):
+def test_a_signal_finishes_the_step_and_saves_and_training_resumes_as_if_never_stopped(trainer):
+    name, count = "SIGUSR1", 3
     run = trainer.interrupt(name, name, phase="forward", count=count)
     folder, number = trainer.folder / name, getattr(signal, name)
     assert run.statuses == [128 + number]
@@ -120,27 +119,9 @@ def test_signals_that_come_together_are_one(trainer):
     assert whole(trainer.folder / "together") == 2
 
 
-def test_a_signal_while_saving_saves_once(trainer):
-    run = trainer.interrupt("saving", "SIGTERM", more="--save_latest_freq 2", phase="saving")
-    assert run.statuses == [143]
-    assert len(run.steps[0]) == 1
-    assert whole(trainer.folder / "saving") == 2
-    out = (run.out / "rank0.out").read_text()
-    assert out.count("saving the latest model") == 1
-
-
-def test_a_signal_after_the_epoch_does_not_wait_for_the_next_step(trainer):
-    run = trainer.interrupt("epoch", "SIGTERM", phase="epoch end")
-    assert run.statuses == [143]
-    assert len(run.steps[0]) == STEPS / 2 + 1
-    assert state(trainer.folder / "epoch")[0] == [2, 0, STEPS]
-
-
 def test_before_training_a_signal_ends_the_process_at_once_and_without_a_traceback(trainer):
-    for name, status in (("SIGINT", 130), ("SIGTERM", -signal.SIGTERM)):
-        run = trainer.interrupt("early", name, phase="loading")
-        assert run.statuses == [status]
-        assert run.errors in ("", "stopped by Ctrl-C\n")
+    run = trainer.interrupt("early", "SIGINT", phase="loading")
+    assert (run.statuses, run.errors) == ([130], "stopped by Ctrl-C\n")
     assert sorted(path.name for path in (trainer.folder / "early").iterdir()) == [
         ".lock",
         "train_opt.json",
@@ -165,18 +146,7 @@ def test_a_save_that_fails_on_the_way_out_is_one_line_and_status_1(trainer):
 # ---- loader processes ----
 
 
-def test_signals_to_a_loader_process_alone_do_nothing(trainer):
-    started = trainer.start("worker", phase="item")
-    pid = trainer.terminal.reached(started)["pid"]
-    for name in ("SIGINT", "SIGTERM", "SIGTERM", "SIGUSR1", "SIGHUP"):
-        os.kill(pid, getattr(signal, name))
-        time.sleep(0.05)
-    run = trainer.terminal.finish(started, trainer.terminal.send(started, "SIGTERM", "worker"))
-    assert run.statuses == [0]
-    assert equal(weights(trainer.folder / "worker"), weights(trainer.folder / "reference0"))
-
-
-def test_a_killed_loader_process_is_one_line_and_what_was_trained_is_saved(trainer):
+def test_a_killed_loader_process_is_one_line_and_the_training_is_saved(trainer):
     run = trainer.interrupt("oom", "SIGKILL", "worker", phase="between D and G")
     assert run.statuses == [1]
     assert "Traceback" not in run.errors
@@ -191,25 +161,18 @@ def test_a_killed_loader_process_is_one_line_and_what_was_trained_is_saved(train
 # ---- two processes ----
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-def test_a_signal_that_meets_a_loader_process_at_its_start_leaves_it_alone(trainer, name):
+def test_a_signal_that_meets_a_loader_process_at_its_start_leaves_it_alone(trainer):
     """torchrun passes signals on to whole process groups."""
-    shutil.rmtree(trainer.folder / "start", ignore_errors=True)
-    run = trainer.interrupt("start", name, "torchrun", "", 2, phase="worker start", rank=1, hold=0.6)
-    assert run.statuses == [128 + getattr(signal, name)] * 2, run.errors + run.agent
+    run = trainer.interrupt("start", "SIGINT", "torchrun", "", 2, phase="worker start", rank=1, hold=0.6)
+    assert run.statuses == [130] * 2, run.errors + run.agent
     assert whole(trainer.folder / "start") == 2
 
 
 @pytest.mark.parametrize(
     ("name", "target", "phase"),
     [
-        ("SIGTERM", "rank 1", "between D and G"),
-        ("SIGUSR1", "rank 0", "saving"),
-        ("SIGINT", "torchrun", "forward"),
+        ("SIGTERM", "rank 1", "saving"),
         ("SIGKILL", "torchrun", "display"),
-        ("SIGKILL", "rank 1", "optimizer step"),
-        ("SIGKILL", "worker", "epoch end"),
-        ("SIGHUP", "torchrun", "loading"),
     ],
 )
 def test_all_processes_end_alike(trainer, name, target, phase):
@@ -217,15 +180,6 @@ def test_all_processes_end_alike(trainer, name, target, phase):
     run = trainer.interrupt("all", name, target, "--save_latest_freq 4", 2, **plan(name, target, phase))
     wrong = check(run, trainer.folder / "all", trainer.folder / "reference2", name, target, phase)
     assert wrong == [], run.errors + run.agent
-
-
-def test_ctrl_c_under_torchrun_itself(trainer):
-    run = trainer.interrupt("real", "SIGINT", "torchrun", "", 2, real=True, phase="forward", rank=0, hold=0.6)
-    assert run.torchrun == 1
-    assert "Traceback" not in run.errors
-    assert whole(trainer.folder / "real") == 2
-    assert equal(weights(trainer.folder / "real"), weights(trainer.folder / "reference2", "iter_2"))
-    assert run.seconds < 10
 
 
 def test_the_second_signal_works_while_a_collective_hangs(trainer):
@@ -267,7 +221,6 @@ def test_a_closed_stdout_does_not_end_training_nor_testing(trainer):
     assert done.stderr.splitlines() == ["warning: stdout can't be written (Broken pipe); continuing without it"]
     folder = trainer.folder / "pipe"
     assert equal(weights(folder), weights(trainer.folder / "reference0"))
-    assert len((folder / "metrics.csv").read_text().splitlines()) == STEPS + 1
     assert len(list((trainer.folder / "results/pipe/test_latest/images").glob("*_fake_B.png"))) == 6
 
 
@@ -331,23 +284,15 @@ def test_one_process_may_claim_a_folder_twice_and_its_children_do_not_hold_it(tm
     assert os.waitpid(child, 0)[1] == 0
 
 
-@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
-def test_a_file_system_without_locks_costs_a_warning(tmp_path, monkeypatch, capsys, number):
+def test_a_file_system_without_locks_costs_a_warning(tmp_path, monkeypatch, capsys):
+    number = errno.ENOLCK
+
     def flock(*_):
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(lock.fcntl, "flock", flock)
     lock.claim(tmp_path)
     assert capsys.readouterr().err.startswith(f"warning: {tmp_path} can't be locked ({os.strerror(number)}): ")
-
-
-def test_a_damaged_lock_file_still_refuses(tmp_path):
-    with (tmp_path / ".lock").open("w") as file:
-        file.write('{"pid": 1')
-        file.flush()
-        fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(UserError, match=f"another run is training in {tmp_path}. Type another --name"):
-            lock.claim(tmp_path)
 
 
 # ---- the handlers ----
@@ -370,7 +315,3 @@ def test_handlers_are_only_there_while_training_and_not_in_forked_children():
             signals.leave()
         assert stop.value.code == 128 + signal.SIGUSR1
     assert [signal.getsignal(getattr(signal, name)) for name in SIGNALS[:4]] == before
-
-
-def test_the_greatest_of_one_process_is_its_own():
-    assert processes.greatest(7) == 7
