@@ -1,4 +1,4 @@
-"""Which files are images, and what to tell who has put them elsewhere."""
+"""The images of a folder, and errors that describe a folder without images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from data.formats import pillow
 from util.errors import UserError, did_you_mean, printable
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".tif", ".tiff", ".webp")
-# A list of both cases, as plug-ins know it. `is_image_file` takes any case, and what they append.
+# Plug-ins read this list and may append to it. `is_image_file` accepts any case.
 IMG_EXTENSIONS = [case for suffix in SUFFIXES for case in (suffix, suffix.upper())]
 
 
@@ -25,7 +25,7 @@ def is_image_file(filename: str) -> bool:
 def make_dataset(dir: str | Path, max_dataset_size: float = math.inf) -> list[str]:
     """List the images in a folder and below it, sorted by path, the first `max_dataset_size` of them.
 
-    Links to folders are followed, but not in circles; hidden files and folders and broken links are left out.
+    Links to folders are followed, but not in circles; hidden files, hidden folders and broken links are skipped.
     UserError for a folder that is missing or cannot be listed; an empty one gives an empty list.
     """
     if not Path(dir).is_dir():
@@ -35,7 +35,7 @@ def make_dataset(dir: str | Path, max_dataset_size: float = math.inf) -> list[st
         above = {folder.resolve() for folder in (Path(root), *Path(root).parents)}
         folders[:] = [f for f in folders if not f.startswith(".") and Path(root, f).resolve() not in above]
         images = [Path(root, f) for f in files if not f.startswith(".") and is_image_file(f)]
-        paths += [str(image) for image in images if image.is_file()]  # a pipe or a broken link is none
+        paths += [str(image) for image in images if image.is_file()]  # not a pipe or a broken link
     paths.sort()
     return paths[: int(min(max_dataset_size, len(paths)))]
 
@@ -45,9 +45,9 @@ def _cannot_list(error: OSError) -> None:
 
 
 def find_images(folder: str | Path, max_dataset_size: float = math.inf, phase: str | None = None) -> list[str]:
-    """List the images of a folder as `make_dataset` does, or raise UserError: what was looked for, what is there.
+    """List the images of a folder as `make_dataset` does; if there are none, raise UserError with the folder's content.
 
-    With the `phase` of a data folder `<dataroot>/<phase>...` also say which options fit what is there.
+    With the `phase` of a data folder `<dataroot>/<phase>...` the error also names the options that would find images.
     """
     folder = Path(folder)
     exists = folder.is_dir()
@@ -62,7 +62,7 @@ def find_images(folder: str | Path, max_dataset_size: float = math.inf, phase: s
 
 
 def what_is_there(folder: str | Path, most: int = 8) -> str:
-    """Say what a folder holds, or, where it is missing, what the nearest folder above it holds."""
+    """Describe the content of a folder, or of the nearest folder above if it is missing."""
     folder = Path(folder)
     there = next(f for f in (folder, *folder.parents) if f.is_dir())
     entries = sorted(entry for entry in there.iterdir() if not entry.name.startswith("."))
@@ -85,7 +85,7 @@ def _describe(entry: Path) -> str:
 
 
 def fitting_options(dataroot: Path, phase: str) -> str:
-    """Say which options would read the images that are there, for who chose others."""
+    """Return a sentence with the options that would read the images of the data folder."""
     names = (phase, f"{phase}A", f"{phase}B")
     paired, has_A, has_B = ((dataroot / name).is_dir() and bool(make_dataset(dataroot / name)) for name in names)
     if paired:
@@ -105,7 +105,7 @@ def default_loader(path: str) -> Image.Image:
 
 
 class ImageFolder(torch.utils.data.Dataset):
-    """All images of a folder, as a dataset of its own for plug-ins; RuntimeError if there are none."""
+    """All images of a folder, as a dataset for plug-ins; RuntimeError if there are none."""
 
     def __init__(self, root, transform=None, return_paths=False, loader=default_loader):
         self.root = root

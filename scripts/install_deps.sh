@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Install requirements.txt into the active environment; what is added goes to pip.
+# Install requirements.txt into the active environment; further options go to pip.
 set -ex
 CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 # visdom's older sources do not build with a newer setuptools; pip knows the constraint by either name.

@@ -13,7 +13,7 @@ case $model in
 esac
 
 say() { printf '\n[%d:%02d] %s\n' $((SECONDS / 60)) $((SECONDS % 60)) "$*"; } # the time since the start
-run() { echo "  $ ${*/#.venv\/bin\/python/python}"; "$@"; }                      # what a user would type
+run() { echo "  $ ${*/#.venv\/bin\/python/python}"; "$@"; }                      # prints the command to type
 
 say "1/5 environment: .venv"
 bash scripts/setup_env.sh
@@ -50,7 +50,7 @@ else
 fi
 
 say "4/5 test: the tiles of longitudes that training never saw"
-rm -rf "results/$name/test_latest" # pictures of an earlier data set would be measured too
+rm -rf "results/$name/test_latest" # images of an earlier dataset would be scored too
 run "$python" test.py --dataroot "$data" --name "$name" --num_test inf
 
 say "5/5 score"

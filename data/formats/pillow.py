@@ -1,4 +1,4 @@
-"""Reading image files, those of strangers too: in bounded memory, by few decoders, or not at all."""
+"""Read 8-bit images with Pillow, also files from strangers: in bounded memory, and with few decoders."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from PIL import Image, UnidentifiedImageError
 from util.errors import UserError, printable
 from util.runtime.file_kinds import HEAD, kind_of
 
-# What Pillow has to remark on a file it either copes with or raises as an error, too, which says the same.
+# Pillow warns about files that it reads nevertheless, or raises an error that says the same.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 Image.init()
-# Pillow knows forty more formats, and would start Ghostscript for one of them. A plug-in may append a name.
+# Pillow knows forty more formats, and would start Ghostscript for one of them. A plug-in may append a format.
 FORMATS = [name for name in ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM", "GIF", "AVIF") if name in Image.OPEN]
-MOST_BYTES = 2**30  # while one image is read; Pillow itself refuses more than 178 megapixels, 0.7 GB of colour
-# Bytes a pixel while an image is read, as measured: of a format, of a mode, and of all the others.
+MOST_BYTES = 2**30  # while one image is read; Pillow itself refuses more than 178 megapixels
+# Measured bytes per pixel while an image is read: by format, else by mode, else the last number.
 FORMAT_BYTES = {"WEBP": 17, "AVIF": 17, "progressive JPEG": 12}
 MODE_BYTES, OTHER_BYTES = {"RGB": 4, "L": 5, "P": 5, "1": 5}, 9
-MOST_SCANS = 100  # of a progressive JPEG: each goes over the whole image again, and takes a few bytes. Usual are 10.
-# A shrunk JPEG has at least so many times the sides wanted, so that bicubic resizing gives the same bytes within 3:
-# tried with 1/f noise, white noise and hard edges in all colours. With 6, edges differ by 8, with 3, by 15.
+MOST_SCANS = 100  # of a progressive JPEG, usually 10: a scan of a few bytes decodes the whole image again
+# A shrunk JPEG has at least ENOUGH times the wanted sides, so that bicubic resizing gives the same bytes within 3:
+# tried with 1/f noise, white noise and hard edges in all colours. With 6, edges differ by 8, with 3 by 15.
 ENOUGH = 12
 DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")  # grey with more than 8 bits
 ORIENTATION = 0x0112  # EXIF's tag; 1 is upright
@@ -46,23 +46,23 @@ ADVICE = {
     "a gzip archive": ": unpack it",
 }
 
-# One byte a subject, in memory that forked workers share, so that four of them do not say a thing four times.
+# One byte for each subject, in memory that forked workers share, so that only one of them prints a notice.
 _said = mmap.mmap(-1, 1024)
 
 
 def say_once(subject: str, path: str | Path, text: str) -> None:
-    """Print a notice on a file, the first time that its subject comes up in this process and workers forked from it."""
-    place = zlib.crc32(subject.encode()) % len(_said)
-    if not _said[place]:
-        _said[place] = 1
+    """Print a notice about a file, once for each subject in this process and its forked workers."""
+    key = zlib.crc32(subject.encode()) % len(_said)
+    if not _said[key]:
+        _said[key] = 1
         print(f"{printable(path)} {text} (said once)", flush=True)
 
 
 def load(path: str | Path) -> Image.Image:
-    """Read an image file as 8-bit RGB, the pixels as they are stored: a rotation noted in EXIF is not applied.
+    """Read an image file as 8-bit RGB, without the rotation that EXIF may note.
 
-    Of an animation it is the first frame. Grey with more than 8 bits is scaled down, transparency is dropped.
-    UserError for a file that is none of FORMATS, damaged or too large, with its path and the reason.
+    An animation gives its first frame. Grey with more than 8 bits is scaled down, transparency is dropped.
+    UserError, with path and reason, for a file that is none of FORMATS, damaged or too large.
     """
     return load_shrunk(path, None)[0]
 
@@ -70,26 +70,26 @@ def load(path: str | Path) -> Image.Image:
 def load_shrunk(path: str | Path, towards: tuple[int, int] | None) -> tuple[Image.Image, tuple[int, int]]:
     """Read an image file as `load` does; also return its (width, height).
 
-    A JPEG many times larger than `towards` (width, height), to which the caller will resize it, is decoded at a half, a
-    quarter or an eighth of its size, which takes less time.
+    The caller will resize it to `towards` (width, height). A JPEG many times larger is decoded at a half, a quarter or
+    an eighth of its size, which takes less time.
     """
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - a pipe would be waited for, a device has no end
+        if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - a pipe would block, a device has no end
             raise UserError("it is not a file.")
         image, size = _decode(path, towards)
         if image.mode in DEEP_MODES:
             image = to_8_bits(image, path)
-        if image.mode == "RGBa":  # colours multiplied by their transparency, as TIFF may have them
+        if image.mode == "RGBa":  # colours multiplied by their transparency, in some TIFFs
             image = image.convert("RGBA")
         return (image if image.mode == "RGB" else image.convert("RGB")), size
     except UserError as error:
         raise UserError(f"cannot read {printable(path)}: {error}") from None
-    except Exception as error:  # on a broken file decoders raise nearly anything: OSError, SyntaxError, zlib.error, ...
+    except Exception as error:  # on broken files decoders raise OSError, SyntaxError, zlib.error, ...
         raise UserError(f"cannot read {printable(path)}: {_reason(error, path).rstrip('.')}.") from error
 
 
 def _decode(path: str | Path, towards: tuple[int, int] | None) -> tuple[Image.Image, tuple[int, int]]:
-    """Read an image in its own mode, and its size; UserError if it would take too much memory or time."""
+    """Return an image in the file's mode, and its size; UserError if it would take too much memory or time."""
     with Image.open(path, formats=FORMATS) as image:
         _check_size(image, path)
         width, height = image.size
@@ -98,21 +98,21 @@ def _decode(path: str | Path, towards: tuple[int, int] | None) -> tuple[Image.Im
             image.draft(None, (width // shrink, height // shrink))
         with _libtiff_silenced() if image.format == "TIFF" else contextlib.nullcontext():
             image.load()
-        with contextlib.suppress(Exception):  # broken EXIF is no reason to refuse the pixels
+        with contextlib.suppress(Exception):  # broken EXIF is no reason to reject the pixels
             if image.getexif().get(ORIENTATION, 1) in range(2, 9):
                 say_once(
                     "rotation",
                     path,
-                    f"notes how it is to be turned (EXIF), which viewers do and training does not: "
-                    f"it is taken as stored, {width}x{height}.",
+                    f"notes a rotation (EXIF), which viewers apply and training does not: "
+                    f"it is read as stored, {width}x{height}.",
                 )
         return image, (width, height)
 
 
 def _shrink(size: tuple[int, int], towards: tuple[int, int]) -> int:
-    """Return by how much a JPEG's decoder may shrink an image of `size`: 1, 2, 4 or 8."""
+    """Return the factor by which a JPEG's decoder may shrink an image of `size`: 1, 2, 4 or 8."""
     for shrink in (8, 4, 2):
-        # Of a side that can't be divided, the last pixel would be a part of one, and all others shifted.
+        # If a side cannot be divided, its last pixel would be a fraction, and all others would shift.
         if all(side % shrink == 0 and side >= ENOUGH * shrink * to for side, to in zip(size, towards, strict=True)):
             return shrink
     return 1
@@ -120,7 +120,7 @@ def _shrink(size: tuple[int, int], towards: tuple[int, int]) -> int:
 
 @contextlib.contextmanager
 def _libtiff_silenced():
-    """Drop what is written to stderr meanwhile: libtiff remarks on damage there, from C, naming no file."""
+    """Drop the output to stderr of the body: libtiff writes warnings there, which name no file."""
     sys.stderr.flush()
     try:
         stderr = os.dup(2)
@@ -144,9 +144,9 @@ def _check_size(image: Image.Image, path: str | Path) -> None:
         if scans > MOST_SCANS:
             raise UserError(f"it is a JPEG of {scans} scans, and at most {MOST_SCANS} are read.")
     pixels = image.width * image.height
-    raw = kind in ("BMP", "PPM", "TIFF") and image.tile and image.tile[0][0] == "raw"  # a bit a pixel at least
+    raw = kind in ("BMP", "PPM", "TIFF") and image.tile and image.tile[0][0] == "raw"  # at least one bit per pixel
     if raw and os.stat(path).st_size * 8 < pixels:  # noqa: PTH116
-        raise UserError(f"it says that it has {image.width}x{image.height} pixels, and its data end before.")
+        raise UserError(f"its header says {image.width}x{image.height} pixels, but its data end before.")
     bytes_a_pixel = FORMAT_BYTES.get(kind) or MODE_BYTES.get(image.mode, OTHER_BYTES)
     if pixels * bytes_a_pixel > MOST_BYTES:
         raise UserError(_too_large(pixels, MOST_BYTES // bytes_a_pixel, f" of {kind}, {image.mode}"))
@@ -160,12 +160,12 @@ def _too_large(pixels: int, most: int, kind: str = "") -> str:
 
 
 def _reason(error: Exception, path: str | Path) -> str:
-    """Say in a user's words why a file could not be read."""
+    """Return the reason why a file could not be read, for a user."""
     if isinstance(error, Image.DecompressionBombError):
         pixels, most = re.findall(r"\d+", str(error))[:2]
         return _too_large(int(pixels), int(most))
     if "MAX_TEXT" in str(error):
-        return "a text or a colour profile in it swells to more than a megabyte; save it without"
+        return "a text or a colour profile in it unpacks to more than a megabyte; save it without"
     if isinstance(error, MemoryError):
         return "memory is too short to decode it"
     if isinstance(error, UnidentifiedImageError):
@@ -187,7 +187,7 @@ def _kind(head: bytes) -> str:
 def to_8_bits(image: Image.Image, path: str | Path) -> Image.Image:
     """Scale a deep grey image to 8 bits: integers from 0..65535, floats from 0..1, 0..255 or 0..65535.
 
-    Never from the darkest to the lightest value in the file, which would give one value two meanings in two files.
+    The file's own darkest and lightest values are not used: one value would have two meanings in two files.
     """
     ends = [(strip.min(), strip.max()) for strip in _strips(image)]
     low, high = np.min(ends), np.max(ends)
@@ -204,7 +204,7 @@ def to_8_bits(image: Image.Image, path: str | Path) -> Image.Image:
 
 
 def _strips(image: Image.Image) -> Iterator[np.ndarray]:
-    """Yield an image's rows, about a million values at a time: at once they would take many times its memory."""
+    """Yield an image's rows, about a million values at a time, which bounds the memory."""
     rows = max(1, 2**20 // image.width)
     for top in range(0, image.height, rows):
         yield np.asarray(image.crop((0, top, image.width, min(top + rows, image.height))))  # (rows, W)

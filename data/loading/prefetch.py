@@ -1,4 +1,4 @@
-"""Batches brought to the device and finished there, the next one while the model works on this one."""
+"""Copy batches to the device and convert them there, the next batch while the model works on this one."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable, Iterator
 
 import torch
 
-FLIPS = "flips of bytes"  # a batch's entry that says: its images are bytes, and which of them are to be mirrored
+FLIPS = "flips of bytes"  # key of a batch whose images are bytes; its value says which of them to mirror
 
 
 def prefetched(batches: Iterable, device: torch.device) -> Iterator:
     """Yield the batches with their images on `device`; on CUDA the next one is copied meanwhile, on its own stream.
 
-    Only copies from pinned memory overlap. On other devices nothing is loaded before it is asked for.
+    Only copies from pinned memory overlap. On other devices a batch is loaded when it is asked for.
     """
     if device.type != "cuda":
         yield from (to_device(batch, device) for batch in batches)
@@ -29,20 +29,20 @@ def prefetched(batches: Iterable, device: torch.device) -> Iterator:
         current = torch.cuda.current_stream(device)
         current.wait_event(copied)
         for image in images_of(batch).values():
-            image.record_stream(current)  # its memory was taken for the other stream, which must not reuse it too early
+            image.record_stream(current)  # the other stream, which owns the memory, must not reuse it too early
         yield batch
 
 
 @functools.cache
 def copying_stream(device: torch.device) -> torch.cuda.Stream:
-    """Return the one stream for copies: memory freed on a stream is reused on that stream alone."""
+    """Return the only stream for copies: memory freed on a stream is reused on that stream alone."""
     return torch.cuda.Stream(device)
 
 
 def one_ahead(batches: Iterable, begin: Callable) -> Iterator:
-    """Yield `begin(batch)` of each batch, called before the batch in front of it is yielded.
+    """Yield `begin(batch)` of each batch; `begin` is called before the previous batch is yielded.
 
-    What iterating raises is raised in its turn, after all that came before.
+    An exception of the iteration is raised after all batches before it.
     """
     batches, begun, failure = iter(batches), [], None
     while failure is None:
@@ -64,13 +64,13 @@ def one_ahead(batches: Iterable, begin: Callable) -> Iterator:
 
 
 def images_of(batch) -> dict[str, torch.Tensor]:
-    """Return a batch's images A and B (N, C, H, W), as far as there are. What else a plug-in has is left as it is."""
+    """Return a batch's images A and B (N, C, H, W), if any. Other tensors of a plug-in stay as they are."""
     entries = batch.items() if isinstance(batch, dict) else ()
     return {name: value for name, value in entries if name in ("A", "B") and torch.is_tensor(value)}
 
 
 def to_device(batch, device: torch.device):
-    """Move a batch's images to `device`; bytes of our data sets become floats in [-1, 1], mirrored as drawn."""
+    """Move a batch's images to `device`; bytes become floats in [-1, 1], mirrored as drawn."""
     cuda = device.type == "cuda"
     flips = batch.pop(FLIPS, {}) if isinstance(batch, dict) else {}
     for name in flips:
@@ -89,6 +89,6 @@ def finish(images: torch.Tensor, flips: list[bool]) -> torch.Tensor:
         if flip:
             image.copy_(image.flip(-1))
     dtype = torch.get_default_dtype()
-    # By a number, GPUs would not divide but multiply by its rounded inverse.
+    # Given a Python number, GPUs would multiply by its rounded inverse instead of dividing.
     most = torch.full((), 255, dtype=dtype, device=images.device)
     return images.to(dtype).div_(most).sub_(0.5).mul_(2)

@@ -1,4 +1,4 @@
-"""Image files of all kinds: read as they should be, or refused with name and reason, soon, in little memory."""
+"""Image files of all kinds are read, or refused with name and reason, in bounded time and memory."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ STILL = Image.new("RGB", RGB.size, "red")
 THROUGHOUT = "RGB 24x16"
 RED = r"RGB 24x16 \((25[2-5]), [0-3], [0-3]\)"
 
-# name: (bytes, or a function that makes the file at a path; what is to be read, or the words of the refusal).
+# name: (bytes or a function that makes the file; the image as text, or words of the error).
 FILES: dict[str, tuple[object, str]] = {}
 for suffix, good in GOOD.items():
     FILES |= {
@@ -162,7 +162,7 @@ FILES |= {
     "bomb_scans.jpg": (scans(1_000), r"it is a JPEG of 10\d\d scans, and at most 100 are read"),
     "bomb.gif": (gif(65535, 65535), LARGE),
     "bomb.bmp": (bmp(30000, 30000), LARGE),
-    "bomb_within_the_limit.bmp": (bmp(12000, 12000), "it says that it has 12000x12000 pixels, and its data end before"),
+    "bomb_within_the_limit.bmp": (bmp(12000, 12000), "its header says 12000x12000 pixels, but its data end before"),
     "bomb.tif": (tiff(30000, 30000), LARGE),
     "bomb_tags.tif": (tiff(4, 1, [(270, 2, 2**31 - 1, 8)]), r"RGB 4x1 \(1, 1, 1\)"),
     "bomb.ppm": (b"P6 99999 99999 255\n\1\2\3", LARGE),
@@ -172,11 +172,11 @@ FILES |= {
     # What is small, and swells.
     "swelling_text.png": (
         png(1, 1, (b"zTXt", b"k\0\0" + zlib.compress(bytes(2 * 10**7))), idat(4)),
-        "swells to more than a megabyte",
+        "unpacks to more than a megabyte",
     ),
     "swelling_profile.png": (
         png(1, 1, (b"iCCP", b"k\0\0" + zlib.compress(bytes(2 * 10**7))), idat(4)),
-        "swells to more than a megabyte",
+        "unpacks to more than a megabyte",
     ),
     "large_but_legal.png": (png(8000, 5000, idat(1001 * 5000), depth=1, colour=0), r"RGB 8000x5000 \(0, 0, 0\)"),
     "chunk_of_4_gb.png": (png(1, 1)[:33] + b"\xff\xff\xff\xffIDAT123", CUT),
@@ -260,9 +260,7 @@ def test_there_are_enough_of_them_and_a_notice_comes_once(outcomes):
     assert len(FILES) >= 90
     noise = "".join(outcome.noise for _, outcome in outcomes.values()).splitlines()
     assert len(noise) == 2
-    assert re.search(
-        r"turned_2.jpg notes how it is to be turned \(EXIF\).*taken as stored, 24x16. \(said once\)", noise[0]
-    )
+    assert re.search(r"turned_2.jpg notes a rotation \(EXIF\).*read as stored, 24x16. \(said once\)", noise[0])
     assert "16_bit.png has more than 8 bits" in noise[1]
 
 
@@ -284,7 +282,7 @@ def test_a_plug_in_can_add_a_format(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
-    """The program, with pairs, unpaired images and photos of which one each is bad."""
+    """The program with pairs, unpaired images and photos, one of each damaged."""
     tree = copy_tree(tmp_path_factory.mktemp("tree"))
     (make_aligned(tree / "pairs") / "train/02.png").write_bytes(PNG[:200])
     (make_unaligned(tree / "two") / "trainA/a02.png").write_bytes(b"<html>")

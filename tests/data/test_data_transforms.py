@@ -1,4 +1,4 @@
-"""Pixels: what is drawn, resized, cropped, flipped and scaled, computed again here with PIL and NumPy alone."""
+"""Transforms: draws, sizes and pixels, computed again here with PIL and NumPy alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The scripts that make data sets, as users type them, and the recipes in scripts/."""
+"""The scripts that make datasets, as users type them, and the recipes in scripts/."""
 
 from __future__ import annotations
 

@@ -597,13 +597,13 @@ def test_the_command_line_is_as_users_know_it(pairs, tmp_path):
 
 
 def test_colours_are_for_terminals(monkeypatch, capsys):
-    findings = [Finding("FAIL", "data", "text.", "cure")]
+    findings = [Finding("FAIL", "data", "text.", "fix")]
     Report().show(findings)
-    assert capsys.readouterr().out == "FAIL  data        text: cure\n"
+    assert capsys.readouterr().out == "FAIL  data        text: fix\n"
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     monkeypatch.delenv("NO_COLOR", raising=False)
     Report().show(findings)
-    assert capsys.readouterr().out == "\033[1;31mFAIL\033[0m  data        text: cure\n"
+    assert capsys.readouterr().out == "\033[1;31mFAIL\033[0m  data        text: fix\n"
     monkeypatch.setenv("NO_COLOR", "1")
     Report().show(findings)
     assert "\033" not in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""A web server on this machine that gives out files, and misbehaves as it is told."""
+"""A web server on this machine that serves files, and misbehaves on request."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ PAGE = b"<!DOCTYPE html><html><body>Please sign in to this network</body></html>
 
 
 class Served:
-    """A file of the server and how it is given out; `asked` collects the requests' Range headers.
+    """A file of the server and how it is served; `asked` collects the requests' Range headers.
 
-    cut: bytes after which a response breaks off (then `cuts` counts down); with `drip` the rest comes in single bytes,
-    so many seconds apart. length: the Content-Length claimed (None: the right one; "": none). location: where it
-    redirects to. stall: seconds of silence before it hangs up. raw: sent in place of any HTTP. endless: the body is
-    repeated for ever. lies: asked for a range, it gives another one.
+    cut: bytes after which a response breaks off (then `cuts` counts down); with `drip` the rest follows in single
+    bytes, `drip` seconds apart. length: the Content-Length claimed (None: the right one; "": none). location: where it
+    redirects to. stall: seconds of silence before it hangs up. raw: bytes sent in place of HTTP. endless: the body is
+    repeated for ever. lies: a request for a range gets another one.
     """
 
     def __init__(self, data=b"", status=200, kind="application/zip", ranges=True, cut=None, cuts=99, **rest):
