@@ -103,7 +103,7 @@ class BaseOptions:
     def parse(self, begin: bool = True):
         """Parse, check, print and save the options; return them.
 
-        Without `begin` nothing is printed and the experiment's folder stays as it is.
+        Without `begin` the options are neither printed nor saved, and no lock is taken.
         """
         opt = self.gather_options()
         opt.isTrain = self.isTrain

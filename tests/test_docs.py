@@ -141,6 +141,13 @@ def test_every_value_of_a_closed_list_is_named(away):
             assert f"`{word}`" in text, f"--{name} {word}"
 
 
+def test_the_options_that_testing_takes_from_training_are_listed(away):
+    rows = parser_of(True).rows
+    section = OPTIONS.read_text(encoding="utf-8").split("test.py takes from the training run\n")[1].split("\n\n")[1]
+    listed = {name for name in re.findall(r"`(\w+)`", section) if name in rows}
+    assert listed == {"model", *(name for name, row in rows.items() if row.test or row.network)}
+
+
 def test_every_old_name_is_in_the_table_of_old_names():
     old = dict(next(rows for _, head, rows in tables(OPTIONS) if head == ["old", "now"]))
     for before, now in legacy.RENAMED.items():
