@@ -1,4 +1,4 @@
-"""What every logger is: a sink for losses, images and validation scores whose failures never stop a run."""
+"""The base class of all loggers, for losses, images and validation scores; their failures never stop a run."""
 
 from __future__ import annotations
 
