@@ -2,77 +2,15 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from recorder import Recorder, tensors_in
 from training_steps import assert_a_bad_batch_is_named_and_skipped, make_model, train
 
 from util.errors import UserError
 from util.image_pool import ImagePool
 from util.monitor.non_finite import NonFiniteGuard
 from util.speed import cuda_graphs
-
-
-class Operations(TorchDispatchMode):
-    """Note down every operation on tensors, and what the tensors written to held before."""
-
-    def __init__(self):
-        super().__init__()
-        self.list, self.before, self.made, self.taken = [], {}, set(), set()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        if func is torch.ops.aten._local_scalar_dense.default:
-            raise RuntimeError("the device was waited for, which a recording can't do")
-        for argument, value in zip(func._schema.arguments, args, strict=False):
-            written = argument.alias_info is not None and argument.alias_info.is_write
-            if (written or argument.name in ("running_mean", "running_var")) and value is not None:
-                for tensor in value if isinstance(value, (list, tuple)) else [value]:
-                    if tensor.untyped_storage().data_ptr() not in self.made:
-                        self.before.setdefault(id(tensor), (tensor, tensor.clone()))
-        inputs = {tensor.untyped_storage().data_ptr() for tensor in tensors_in((args, kwargs))}
-        self.taken |= {t.untyped_storage().data_ptr() for t in tensors_in((args, kwargs)) if t.numel()} - self.made
-        out = func(*args, **kwargs)
-        new = [t for t in tensors_in(out) if t.untyped_storage().data_ptr() not in inputs]
-        self.made |= {t.untyped_storage().data_ptr() for t in new}
-        self.list.append((func, args, kwargs, out if new else None))
-        return out
-
-
-def tensors_in(tree):
-    return [leaf for leaf in torch.utils._pytree.tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
-
-
-class Recorder:
-    """As a CUDA graph does, repeat operations on the same memory, and know nothing of what Python did between them."""
-
-    records = 0
-
-    def record(self, step):
-        self.records += 1
-        seen = Operations()
-        with torch.random.fork_rng():
-            try:
-                with seen:
-                    step()
-            finally:
-                with torch.no_grad():
-                    for tensor, value in seen.before.values():
-                        tensor.copy_(value)  # a recording executes nothing
-        self.operations, self.taken = seen.list, seen.taken
-
-    def replay(self):
-        with torch.no_grad():
-            for func, args, kwargs, out in self.operations:
-                again = func(*args, **kwargs)
-                if out is not None:
-                    for old, new in zip(tensors_in(out), tensors_in(again), strict=True):
-                        old.copy_(new)
-
-    def warm_up(self, step):
-        step()
 
 
 @pytest.fixture
@@ -177,19 +115,3 @@ def test_a_subclass_is_not_captured_unless_it_says_so(tmp_path, capsys, monkeypa
     model.captured_step = cuda_graphs.make_captured_step(model, Recorder)
     assert model.captured_step is None
     assert "Foreign are not captured" in capsys.readouterr().out
-
-
-def test_plans_of_a_batch_are_what_swapping_one_by_one_gives():
-    for seed in range(200):
-        rng = random.Random(seed)
-        size, count = rng.randint(1, 4), rng.randint(1, 6)
-        one_by_one, planned = ImagePool(size, rng=random.Random(seed)), ImagePool(size, rng=random.Random(seed))
-        images = torch.arange(count * 12.0).view(12, count, 1, 1, 1)
-        one_by_one.query(images[0])
-        planned.query(images[0])
-        asked = []
-        on_device = cuda_graphs.PoolOnDevice(planned, count, asked)
-        for batch_of_images in images[1:]:
-            on_device.prepare()
-            assert torch.equal(on_device(batch_of_images), one_by_one.query(batch_of_images))
-            assert torch.equal(torch.cat(planned.images), torch.cat(one_by_one.images))

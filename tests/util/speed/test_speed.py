@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import json
-from argparse import Namespace
 
 import pytest
 import torch
@@ -14,8 +12,7 @@ from terminal import equal, weights
 from torch import nn
 from training_steps import batch, make_model, train
 
-from models import create_model, layers, networks, shared_passes
-from models.cycle_gan_model import CycleGANModel
+from models import create_model, networks
 from models.pix2pix_model import Pix2PixModel
 from options.test_options import TestOptions
 from options.train_options import TrainOptions
@@ -65,33 +62,6 @@ def test_reduced_precision_trains_near_float32(name, words, tmp_path, monkeypatc
     assert all(getattr(model, f"loss_{loss}").dtype == torch.float32 for loss in model.loss_names)
 
 
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize("norm", ["instance", "batch"])
-def test_norms_take_their_statistics_in_float32(norm, layout):
-    """A mean far from 0 and a small deviation: sums of bfloat16 values would lose it."""
-    layer = networks.get_norm_layer(norm)(3)
-    x = (torch.randn(2, 3, 64, 64) + 8).bfloat16().contiguous(memory_format=layout)
-    with torch.autocast("cpu", torch.bfloat16):
-        out = layer(x)
-    dims = (2, 3) if norm == "instance" else (0, 2, 3)
-    wide = x.double()
-    var, mean = torch.var_mean(wide, dims, correction=0, keepdim=True)
-    assert out.dtype == torch.bfloat16
-    assert (out - (wide - mean) / (var + 1e-5).sqrt()).abs().max() < 0.02  # 4 rounds to 1/64
-
-
-def test_instance_norm_of_channels_last_images_is_the_usual_one_and_keeps_the_layout():
-    x = torch.randn(3, 5, 8, 6, dtype=torch.float64).contiguous(memory_format=torch.channels_last).requires_grad_()
-    y = x.detach().contiguous().requires_grad_()
-    weight = torch.randn(3, 5, 8, 6, dtype=torch.float64)
-    ours, usual = layers.InstanceNorm2d(5)(x), nn.InstanceNorm2d(5)(y)
-    (ours * weight).sum().backward()
-    (usual * weight).sum().backward()
-    assert ours.is_contiguous(memory_format=torch.channels_last)
-    torch.testing.assert_close(ours, usual, rtol=0, atol=1e-12, check_stride=False)
-    torch.testing.assert_close(x.grad, y.grad, rtol=0, atol=1e-12, check_stride=False)
-
-
 def test_float16_gradients_are_scaled_within_networks_and_only_there(tmp_path, monkeypatch):
     model = made_fast("pix2pix", tmp_path, "fp16", monkeypatch)
     net, scale = model.netG, model.scale
@@ -139,17 +109,6 @@ def test_float16_without_a_fused_optimizer_says_what_to_do(tmp_path, monkeypatch
     monkeypatch.setattr(torch.optim, "Adam", lambda *args, fused, **kwargs: torch.optim.SGD(*args, lr=0.1))
     with pytest.raises(UserError, match="fused=True, or type --precision fp32"):
         made_fast("pix2pix", tmp_path, "fp16", monkeypatch)
-
-
-def test_syncbatch_takes_bfloat16_between_processes(monkeypatch):
-    """With the sums of a second process that has the same images."""
-    monkeypatch.setattr(layers.dist, "is_initialized", lambda: True)
-    monkeypatch.setattr(layers.dist, "get_world_size", lambda: 2)
-    monkeypatch.setattr(layers.dist, "all_reduce", lambda x: x.mul_(2))
-    x = (torch.randn(2, 3, 16, 16) + 8).bfloat16()
-    out = layers.SyncBatchNorm(3)(x)
-    assert out.dtype == torch.bfloat16
-    torch.testing.assert_close(out.float(), nn.BatchNorm2d(3)(x.float()), rtol=0, atol=0.02)
 
 
 # ---- resuming, copies, layouts ----
@@ -216,98 +175,7 @@ def test_networks_compile_to_the_same_results(netG, monkeypatch):
         torch.testing.assert_close(p.grad, q.grad, rtol=1e-3, atol=1e-6)
 
 
-# ---- images of several batches in one pass ----
-
-
-@pytest.mark.usefixtures("in_float64")
-@pytest.mark.parametrize(
-    ("words", "gan_mode", "passes"),
-    [("", "lsgan", 3), ("--norm none", "wgangp", 3), ("--lambda_identity 0", "lsgan", 4)],
-)
-def test_shared_passes_train_as_separate_ones_do(words, gan_mode, passes, tmp_path, monkeypatch):
-    words = f"{SMALL} {MODELS['cycle_gan']} --gan_mode {gan_mode} {words}"
-    shared, apart = (make_model(f"{words} --name {name}", tmp_path) for name in ("shared", "apart"))
-    calls = count_calls(shared)
-    losses = train(shared, [2] * 2)
-    assert calls["G_A"] + calls["G_B"] == 2 * passes
-    monkeypatch.setattr(shared_passes, "can_share", lambda net, *batches: False)
-    calls = count_calls(apart)
-    for mine, theirs in zip(losses, train(apart, [2] * 2), strict=True):
-        assert mine == pytest.approx(theirs, rel=1e-6)
-    assert calls["G_A"] + calls["G_B"] == 2 * (4 if "identity" in words else 6)
-    for name, net in shared.networks().items():
-        for p, q in zip(net.parameters(), apart.networks()[name].parameters(), strict=True):
-            assert (p - q).abs().max() <= (1e-6 if gan_mode == "wgangp" else 1e-9)
-
-
-def count_calls(model):
-    calls = dict.fromkeys(model.networks(), 0)
-    for name, net in model.networks().items():
-        net.register_forward_hook(lambda *_, name=name: calls.update({name: calls[name] + 1}))
-    return calls
-
-
-@pytest.mark.parametrize("netD", ["basic", "pixel"])
-def test_only_networks_that_treat_images_one_by_one_share_passes(netD):
-    A, B = torch.rand(2, 2, 3, 32, 32)
-    for norm, dropout in itertools.product(("instance", "batch", "none"), (False, True)):
-        G = networks.define_G(3, 3, 4, "resnet_6blocks", norm, dropout)
-        assert shared_passes.can_share(G, A, B) == (norm != "batch" and not dropout)
-        assert shared_passes.can_share(G.eval(), A, B)
-        D = networks.define_D(3, 4, netD, norm=norm)
-        assert shared_passes.can_share(D, A, B) == (norm != "batch")
-        assert not shared_passes.can_share(D, A, torch.rand(2, 3, 32, 40))
-        for mine, alone in zip(shared_passes.run(G, A, B), (G(A), G(B)), strict=True):
-            torch.testing.assert_close(mine, alone, rtol=0, atol=1e-5)
-    assert not shared_passes.can_share(nn.Sequential(nn.Conv2d(3, 3, 3), nn.GroupNorm(1, 3)), A, B)
-
-
-def test_networks_with_foreign_hooks_share_no_passes_and_fast_ones_do():
-    net = networks.define_D(3, 2, "basic", norm="instance")
-    A, B = torch.rand(2, 1, 3, 32, 32)
-    accelerate(net, torch.device("cpu"), plan.Speed(torch.bfloat16))
-    assert shared_passes.can_share(net, A, B)
-    other = nn.utils.spectral_norm(nn.Conv2d(3, 3, 3))  # changes with every pass
-    assert not shared_passes.can_share(other, A, B)
-
-
-@pytest.mark.parametrize("name", ["forward", "backward_G"])
-def test_a_subclass_that_overrides_a_method_makes_passes_of_its_own(name):
-    method = getattr(CycleGANModel, name)
-    foreign = type("ForeignModel", (CycleGANModel,), {name: lambda self: method(self)})
-    model = object.__new__(foreign)
-    model.opt = Namespace(lambda_identity=0.5)
-    assert not model.can_share_passes()
-
-
 # ---- recomputed stages ----
-
-
-@pytest.mark.parametrize(
-    ("netG", "norm"), [("resnet_6blocks", "instance"), ("unet_32", "batch"), ("encdec_128", "instance")]
-)
-def test_recomputed_networks_compute_the_same_bits_in_less_memory(netG, norm):
-    seeds.seed_all(5)
-    plain = networks.define_G(3, 3, 4, netG, norm, use_dropout=True)
-    saving = copy.deepcopy(plain)
-    layers.recompute_stages(saving, True)
-    x = torch.rand(2, 3, 128, 128)
-    kept = []
-    for net in (plain, saving):
-        seeds.seed_all(6)
-        image, sizes = x.clone().requires_grad_(), {}
-        with torch.autograd.graph.saved_tensors_hooks(
-            lambda t, s=sizes: (s.update({t.data_ptr(): t.nbytes}), t)[1], lambda t: t
-        ):
-            out = net(image)
-        out.square().mean().backward()
-        net.image_grad = image.grad
-        kept.append(sum(sizes.values()))
-    assert torch.equal(plain.image_grad, saving.image_grad)
-    for p, q in zip(plain.parameters(), saving.parameters(), strict=True):
-        assert torch.equal(p.grad, q.grad)
-    assert equal(plain.state_dict(), saving.state_dict())  # running statistics have seen the batch once
-    assert kept[1] < 0.7 * kept[0]
 
 
 @pytest.mark.parametrize("name", MODELS)
