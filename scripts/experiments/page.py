@@ -27,7 +27,7 @@ def document(experiments: list[Experiment], base: Path) -> str:
     page = dominate.document(title="Experiments")
     page.head.add(tags.meta(name="generator", content=MARK))
     prepare_head(page, "index")
-    heads = [tags.th(tags.button(name, type="button") if name != "Images" else name, scope="col") for name in COLUMNS]
+    heads = [tags.th(tags.button(name, type="button") if name != "Images" else "", scope="col") for name in COLUMNS]
     rows = (tags.tr(cells(experiment, base)) for experiment in experiments)
     page.add(
         tags.h1("Experiments"),

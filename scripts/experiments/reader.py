@@ -26,7 +26,7 @@ LOSSES = re.compile(r"^\(epoch: (\d{1,9}), iters: \d+, [^)\n]*\) (.*)\n", re.MUL
 
 @dataclass
 class Experiment:
-    """What is known about an experiment, or about results without one."""
+    """Facts about an experiment, or about results without one."""
 
     name: str
     folder: Path | None = None

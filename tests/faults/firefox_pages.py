@@ -115,7 +115,7 @@ def test_a_study_is_answered(browser, tree):
     for number in range(3):
         browser.until("answering")
         browser.press(RIGHT)
-        if number == 0:  # of practice: what was right, and that the test begins
+        if number == 0:  # the practice round: the right answer, then the start of the test
             for name in ("next", "go_on"):  # by the mouse: a key does not press buttons of a window without focus
                 browser.until(f"document.getElementById('{name}').checkVisibility()")
                 browser.click(f"#{name}")

@@ -1,4 +1,4 @@
-"""The index of experiments: what it shows of complete, damaged and foreign ones, and how it is used in a browser."""
+"""The index of experiments: its table of complete, damaged and foreign experiments, and its use in a browser."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ class Firefox:
             self.process.kill()
 
     def call(self, method: str, **params) -> dict:
-        """Send a command; return its result. What the console says meanwhile goes to `complaints`."""
+        """Send a command; return its result. Messages of the console go to `complaints`."""
         self.calls += 1
         self.socket.send(json.dumps({"id": self.calls, "method": method, "params": params}))
         while True:

@@ -37,7 +37,7 @@ class Row(NamedTuple):
 
 
 class ResultsPage(HTML):
-    """`web_dir`/index.html, which reads data.js beside it, and the images that it names.
+    """`web_dir`/index.html, which reads `web_dir`/data.js, and the images that it names.
 
     `about`: facts for results.js (`paired`, `width`, `label`, `runs`); `header`: the head of the page; `roots`: folders
     of images, tried in this order: a row shows the path within them. `aspect_ratio`: stretches the pictures.
@@ -220,7 +220,7 @@ def page_header(opt, web_dir: Path, count: int, total: int) -> tags.header:
     versions = ", ".join(map(" ".join, run_summary.versions().items()))
     made = f"Made {time.strftime('%Y-%m-%d %H:%M')} on {run_summary.device_name(opt)} with {versions}."
     with header.add(tags.details(tags.summary("Command, options, versions"))):
-        tags.p(command, tags.button("Copy", id="copy", type="button"), cls="command")
+        tags.p(command)
         tags.p(made)
         with tags.table():
             tags.tr(tags.th(text, scope="col") for text in ("option", "value", "default"))

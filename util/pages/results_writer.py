@@ -192,7 +192,7 @@ class Results:
     def running(self):
         """Count the body as the device's work. CUDA measures its times by events, so nothing waits for it.
 
-        On a CPU the network needs all cores at once, and a thread of ours would delay them. So pictures are written
+        On a CPU the network needs all cores at once, and another thread would delay them. So pictures are written
         there while images are loaded, and not while the network runs.
         """
         if self.device.type == "cpu":

@@ -278,7 +278,7 @@ def test_new_lines_appear_in_place(browser, tmp_path, clock):
 def test_a_resumed_run_replaces_what_it_does_again(browser, tmp_path, clock):
     page = run(tmp_path)
     page.data.room = 500
-    train(page, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0], clock)  # 300 images, of which 200 were saved
+    train(page, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0], clock)  # 300 images; the checkpoint has 200
     validated(page, [20.0, 21.0, 22.0])
     opened(browser, page, "#log=0")
     js(browser, "window.same = true")

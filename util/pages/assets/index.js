@@ -22,7 +22,7 @@ function search() {
   document.getElementById("count").textContent = `${rows.filter((row) => !row.hidden).length} of ${rows.length}`;
 }
 
-for (const head of heads) head.firstChild.onclick = () => sort(head);
+for (const head of heads.slice(1)) head.firstChild.onclick = () => sort(head);
 filter.oninput = search;
 sort(heads.at(-1));
 search();

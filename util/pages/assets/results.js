@@ -1,12 +1,11 @@
 "use strict";
-/* The results page. data.js calls begin(), about(), layout(), row(), done() and next(), a line each; the page of a run that goes on
-   loads the newest file again every few seconds (one opened as file:// may not fetch). metrics.js, from scripts/evaluate.py, calls
-   metrics(). With test.py --compare the same files of other folders are read, too. Only rows that are seen are in the document. */
+/* The results page. Each line of data.js calls begin(), about(), layout(), row(), done() or next(). While test.py runs, the page loads
+   the newest file again every few seconds as a script, since a page from file:// may not fetch. metrics.js, written by
+   scripts/evaluate.py, calls metrics(). With --compare the files of other runs are loaded too. Only visible rows are in the document. */
 const GAP = 8, NAME = 36, CAPTION = 26, END = 20; // pixels, as in page.css
-const HIGHEST = 8e6; // pixels; browsers lay out no more than a few times that
 const $ = (id) => document.getElementById(id);
 const main = { path: "", rows: [], base: 0, file: 0 }, runs = [main];
-const state = { q: "", sort: "", up: false, range: null, size: 0, row: null, own: new Map() }; // size 0: as there is room
+const state = { q: "", sort: "", up: false, range: null, size: 0, row: null }; // size 0: as there is room
 const WAYS = { "": ["as tested", "reversed"], name: ["A to Z", "Z to A"], metric: ["worst first", "best first"] };
 const seen = new Map(); // rows in the document -> their elements and viewers
 let reading = main, order = [], tops = [0], open = null, hash = null, place = 0;
@@ -14,7 +13,7 @@ let reading = main, order = [], tops = [0], open = null, hash = null, place = 0;
 // ---- the lines of data.js and metrics.js ----
 
 function begin(id) {
-  if (reading === main && main.id && main.id !== id) location.reload(); // another run has begun in this folder
+  if (reading === main && main.id && main.id !== id) location.reload(); // another run has started in this folder
   Object.assign(reading, { id, at: reading.base });
 }
 
@@ -63,7 +62,7 @@ async function read(one) {
 }
 
 async function load() {
-  for (let k = 0; k < runs.length; k++) if (!runs[k].done) await read(runs[k]); // `about` of the first tells of the others
+  for (let k = 0; k < runs.length; k++) if (!runs[k].done) await read(runs[k]); // the first one's `about` names the others
   update();
   if (!main.done && !main.lost) setTimeout(load, document.hidden ? 20000 : 3000);
 }
@@ -74,11 +73,11 @@ const idOf = (one) => {
   try {
     return decodeURIComponent(one.file);
   } catch {
-    return one.file; // a name that is no text
+    return one.file; // a name that is not UTF-8
   }
 };
 
-function metricOf(sort) { // psnr, of these results; psnr@RUN, of others; psnr-RUN, how far these differ from others
+function metricOf(sort) { // psnr: of these results; psnr@RUN: of another run; psnr-RUN: the difference from it
   const [, name, sign, label] = sort.match(/^(\w+(?: \w+)?)([@-])(.*)$/s) || [0, sort, "", ""];
   const other = sign && runs.find((one) => one.label === label), run = sign === "@" ? other : main;
   const has = (one) => one && one.metrics && one.metrics.order.includes(name);
@@ -127,7 +126,7 @@ function labelsOf() {
   return [...new Set([...examples.values()].flatMap((one) => itemsOf(one).map((item) => item.label)))];
 }
 
-function usualPair(labels) { // an output beside another run's, or its truth, or its input
+function usualPair(labels) { // an output and the same of another run, or its truth, or its input
   const fakes = labels.filter((label) => /(^|: )fake/.test(label)), truth = fakes.length && fakes[0].replace("fake", "real");
   const input = labels.find((label) => label.startsWith("real"));
   const other = runs.length > 1 ? fakes[1] : main.about.paired && labels.includes(truth) ? truth : input;
@@ -187,11 +186,11 @@ function arrange() {
 
 const { compare } = new Intl.Collator("en", { numeric: true });
 
-const modeOf = (one) => state.own.get(one.name) || view.mode, narrow = () => $("rows").clientWidth < 700;
+const narrow = () => $("rows").clientWidth < 700;
 
 function widthOf(one) { // of an image, in a row of the list
   const all = one.layout.images.reduce((sum, [label]) => sum + (label.startsWith("real") ? 1 : runs.length), 0);
-  const count = modeOf(one) === "side" ? all : narrow() ? 1 : Math.max(1, all - 1), room = $("rows").clientWidth;
+  const count = view.mode === "side" ? all : narrow() ? 1 : Math.max(1, all - 1), room = $("rows").clientWidth;
   const tallest = Math.max(...one.layout.images.map(([, , width, height]) => height / width));
   const wide = (columns) => (room - GAP * (columns - 1)) / columns, least = Math.min(240, wide(Math.min(count, 3)));
   const fitting = clamp(Math.ceil(all / Math.ceil(all / Math.floor((room + GAP) / (least + GAP)))), 1, count), size = state.size || main.about.width;
@@ -205,14 +204,13 @@ function measure() {
   const at = Math.max(0, order.indexOf(place.one)), held = scrollY > 0 && order[at] === place.one && place, sizes = new Map();
   tops = new Float64Array(order.length + 1);
   order.forEach((one, k) => {
-    const own = state.own.has(one.name) ? one : one.layout; // rows of one layout and mode are as large
-    if (!sizes.has(own)) sizes.set(own, widthOf(one));
-    [one.width, one.columns, one.height] = sizes.get(own);
+    if (!sizes.has(one.layout)) sizes.set(one.layout, widthOf(one));
+    [one.width, one.columns, one.height] = sizes.get(one.layout);
     tops[k + 1] = tops[k] + one.height;
   });
   if (order.length) $("size").value = order[at] ? order[at].width : order[0].width;
-  $("rows").style.height = `${Math.min(tops.at(-1), HIGHEST)}px`;
-  if (held) scrollToRow(at, held.into); // what is looked at stays where it is
+  $("rows").style.height = `${tops.at(-1)}px`;
+  if (held) scrollToRow(at, held.into); // the first visible row stays where it is
   for (const [one, { viewer }] of seen) {
     viewer.options.alone = narrow();
     viewer.follow();
@@ -221,11 +219,10 @@ function measure() {
   draw();
 }
 
-const stretch = () => Math.max(1, (tops.at(-1) - innerHeight) / (HIGHEST - innerHeight)); // of the list, by the scroll bar
 const offset = () => ([$("tools"), $("bar")].find((node) => node.offsetHeight && getComputedStyle(node).position === "sticky") || {}).offsetHeight || 0;
 const scrolled = () => -$("rows").getBoundingClientRect().top; // pixels of the document above the window
 
-function first(y = Math.max(0, scrolled() * stretch() + offset())) {
+function first(y = Math.max(0, scrolled() + offset())) {
   let low = 0, high = tops.length - 1;
   while (low + 1 < high) {
     const middle = (low + high) >> 1;
@@ -237,13 +234,12 @@ function first(y = Math.max(0, scrolled() * stretch() + offset())) {
 
 function scrollToRow(k, into = 0) {
   const top = $("rows").getBoundingClientRect().top + scrollY;
-  scrollTo(0, k || into ? top + (tops[k] + into - offset()) / stretch() : 0);
+  scrollTo(0, k || into ? top + tops[k] + into - offset() : 0);
 }
 
 function draw() {
   if (open) return;
-  const above = scrolled(), shift = above * (stretch() - 1), y = above + shift; // of the list, at the window's top
-  const from = first(Math.max(0, y - 300)), wanted = new Set();
+  const y = scrolled(), from = first(Math.max(0, y - 300)), wanted = new Set();
   for (let k = from; k < order.length && tops[k] < y + innerHeight + 300; k++) wanted.add(order[k]);
   for (const [one, { element, viewer }] of seen) {
     if (wanted.has(one) || element.contains(document.activeElement)) continue;
@@ -257,14 +253,14 @@ function draw() {
     const { element } = seen.get(one);
     if (element === cursor) cursor = cursor.nextSibling;
     else $("rows").insertBefore(element, cursor);
-    element.style.transform = `translateY(${tops[k] - shift}px)`;
+    element.style.transform = `translateY(${tops[k]}px)`;
     element.setAttribute("aria-posinset", ++k);
     element.setAttribute("aria-setsize", order.length);
   }
   const at = first();
   place = order[at] ? { one: order[at], into: y + offset() - tops[at] } : 0;
   clearTimeout(draw.timer);
-  draw.timer = setTimeout(() => { // full images where the scrolling rests
+  draw.timer = setTimeout(() => { // full images are loaded once scrolling stops
     for (const one of wanted) if (seen.has(one)) seen.get(one).viewer.load();
   }, 120);
 }
@@ -289,27 +285,16 @@ function valuesOf(one) {
 function build(one) {
   const element = make("article", null, { tabIndex: 0, "aria-label": one.name }), header = make("header", element);
   header.append(make("h2", null, {}, link(one)), valuesOf(one));
-  const own = make("select", header, { "aria-label": "How this row is compared", title: "this row alone" }, make("option", null, { value: "" }, "like all"));
-  for (const [mode, name] of Object.entries(MODES)) make("option", own, { value: mode }, name.replace("|", ""));
   const viewer = new Viewer(make("div", element), view, { open: () => show(one), alone: narrow() });
-  own.value = state.own.get(one.name) || "";
-  own.onchange = () => {
-    state.own.delete(one.name);
-    if (own.value) state.own.set(one.name, own.value);
-    viewer.own = own.value || null;
-    viewer.follow();
-    view.set({ own: [...state.own.values()].pop() || null });
-  };
   element.onkeydown = (event) => {
     if (event.key === "Enter" && event.target === element) show(one);
   };
-  viewer.own = state.own.get(one.name) || null;
   viewer.resize(one.width, one.columns);
   viewer.show(itemsOf(one));
   return { element, viewer };
 }
 
-function again() { // rows as they are to be shown now
+function rebuild() { // the rows in the document
   for (const { element, viewer } of seen.values()) {
     viewer.remove();
     element.remove();
@@ -411,20 +396,19 @@ function histogram(metric, values) { // returns the highest value, which belongs
   return high;
 }
 
-// ---- what the address remembers ----
+// ---- the address ----
 
 function change(changes) {
   if ("sort" in changes) Object.assign(state, { up: false, range: null });
   Object.assign(state, changes);
-  again();
+  rebuild();
   if (!("size" in changes)) scrollToRow(0), draw();
   remember();
 }
 
-function remember(back = false) { // back: a step that the browser's Back takes back
+function remember(back = false) { // back: the browser's Back undoes this step
   const params = new URLSearchParams();
   for (const key of ["q", "sort", "row", "size"]) if (state[key]) params.set(key, state[key]);
-  for (const [name, mode] of state.own) params.append("own", `${mode}:${name}`);
   if (state.up) params.set("up", 1);
   if (state.range) params.set("range", state.range.join());
   view.params(params);
@@ -443,19 +427,12 @@ function restore() {
   Object.assign(state, { q: params.get("q") || "", sort: params.get("sort") || "", up: params.has("up"), row: params.get("row") });
   state.range = range.length === 2 && range.every(Number.isFinite) ? range : null;
   state.size = params.has("size") ? clamp(Number(params.get("size")) || 256, 48, 1024) : 0;
-  state.own = new Map(params.getAll("own").map((text) => [text.slice(text.indexOf(":") + 1), text.split(":")[0]]).filter(([, mode]) => mode in MODES));
   view.restore(params);
-  view.set({ own: [...state.own.values()].pop() || null });
 }
 
 // ---- buttons ----
 
 const soon = (act, frame = 0) => () => (cancelAnimationFrame(frame), (frame = requestAnimationFrame(act)));
-
-async function copy() {
-  await navigator.clipboard.writeText($("command").textContent);
-  $("copy").textContent = "Copied";
-}
 
 function download() {
   const url = URL.createObjectURL(new Blob([order.map((one) => `${one.name}\n`).join("")], { type: "text/plain" }));
@@ -464,15 +441,14 @@ function download() {
 }
 
 const view = new View(() => {
-  const modes = `${view.mode} ${[...state.own]}`;
   if (open) enlarge();
-  else if (modes !== view.modes && main.rows.length) measure(); // two images have become one, or the other way round
-  view.modes = modes;
+  else if (view.mode !== view.measured && main.rows.length) measure(); // two images have become one, or one has become two
+  view.measured = view.mode;
   for (const { viewer } of seen.values()) if (viewer.wanted) viewer.load();
   remember();
 });
 const bar = new Toolbar($("bar"), view, [
-  ["Enter", "the row alone, as large as the window; Escape: back to all", () => false],
+  ["Enter", "enlarge a row; Escape: back to all rows", () => false],
   ["Escape", "", hide],
   ["j k", "next and previous row", (key) => go(key === "j" ? 1 : -1)],
   ["ArrowRight", "", () => (open && view.zoom === 1 ? go(1) : false)],
@@ -485,15 +461,14 @@ $("sort").onchange = () => change({ sort: $("sort").value });
 $("up").onclick = () => change({ up: !state.up });
 $("size").oninput = () => change({ size: Number($("size").value) });
 $("list").onclick = download;
-if ($("copy")) $("copy").onclick = copy;
 addEventListener("scroll", soon(draw), { passive: true });
-addEventListener("resize", () => (open ? enlarge() : measure())); // before what is drawn forgets the place
+addEventListener("resize", () => (open ? enlarge() : measure())); // before drawing changes `place`
 addEventListener("hashchange", () => {
   if ((location.hash || "#-") === hash) return;
   const before = open && open.one, kept = Object.fromEntries(Object.keys(START).map((name) => [name, view[name]])), { chosen } = view;
   restore();
   if (before && state.row === null) Object.assign(view, { chosen }).set(kept); // Back closes a row and changes nothing else
-  again();
+  rebuild();
   if (before && state.row !== before.name) hide();
   if (state.row) show(main.rows.find((one) => one.name === state.row));
 });

@@ -1,7 +1,6 @@
 "use strict";
-/* The training page. data.js calls begin(), start(), losses(), images(), validation(), end() and next(), a line each, as things
-   happened. The page loads it again every few seconds (one opened as file:// may not fetch) and takes what it has not seen; of a
-   long run it loads the newest file alone. */
+/* The training page. Each line of data.js calls begin(), start(), losses(), images(), validation(), end() or next(). The page loads
+   the newest file again every few seconds as a script, since a page from file:// may not fetch, and skips the lines it knows. */
 const COLOURS = ["#3b82f6", "#e5484d", "#12a594", "#d98c00", "#8e4ec6", "#d6409f", "#0894b3", "#7c8b1a", "#8d7b68"];
 const AXES = { epochs: "x", hours: "hours", images: "total_iters" };
 const points = new Map(), rows = new Map(), measured = new Map(), starts = new Set(), missed = new Set(); // lines, by what tells them apart
@@ -13,21 +12,21 @@ let run = null, about = {}, base = 0, ended = null, heard = 0, file = 0, more = 
 // ---- the lines of data.js ----
 
 function begin(id, known) {
-  if (run !== null && run !== id) location.reload(); // another training has begun in this folder
+  if (run !== null && run !== id) location.reload(); // another run has started in this folder
   run = id;
   if (!known || starts.has(known) || missed.has(known)) return;
-  missed.add(known); // a start: all is read again
+  missed.add(known); // a start, so all files are read again
   [file, more] = [-1, true];
 }
 
 function start(line) {
   if (starts.has(line.time)) return;
   for (const map of [points, rows, measured]) {
-    for (const [key, one] of map) { // what a run that goes on does again
+    for (const [key, one] of map) { // a resumed run does these again
       if (one.total_iters > line.total_iters || (one.values && line.total_iters && one.x >= line.epoch)) map.delete(key);
     }
   }
-  if (loaded) { // the document tells of the others
+  if (loaded) { // the document has the earlier starts
     make("dt", $("run"), {}, "Resumed");
     make("dd", $("run"), {}, `${new Date(line.time * 1000).toLocaleString("sv").slice(0, 16)}, after ${line.total_iters} images`);
   }
@@ -38,7 +37,7 @@ function start(line) {
 
 function take(map, key, line) {
   if (map.has(key)) return;
-  line.hours = base + (line.time - about.time) / 3600; // of training: pauses are left out
+  line.hours = base + (line.time - about.time) / 3600; // without pauses
   if (line.time) heard = loaded ? Date.now() / 1000 : line.time;
   map.set(key, line);
   [ended, fresh] = [null, true];
@@ -57,7 +56,7 @@ function load() {
   script.src = `data${file ? `-${String(file).padStart(3, "0")}` : ""}.js?${Date.now()}`;
   script.onload = script.onerror = (event) => {
     script.remove();
-    if (event.type === "error") file = Math.max(0, file - 1); // dropped by a run that went on
+    if (event.type === "error") file = Math.max(0, file - 1); // a resumed run has removed it
     else if (more) return file++, load();
     if (fresh) draw();
     [fresh, loaded] = [false, true];
@@ -73,7 +72,7 @@ function draw() {
   drawImages();
 }
 
-// ---- how far it is ----
+// ---- the status line ----
 
 const small = (value) => value && Math.abs(value) < 1e-3;
 const number = (value) => (!Number.isFinite(value) ? "–" : small(value) ? (+value.toPrecision(3)).toExponential() : String(+value.toPrecision(4)));
@@ -94,7 +93,7 @@ function tellState() {
   if (state === "training" && from && silence < 2 * pause) {
     const seconds = now.time - from.time;
     told.push(`${+((now.total_iters - from.total_iters) / seconds).toPrecision(3)} images/s`);
-    const early = now.x - from.x < 0.9 ? "about " : ""; // less than an epoch: without what comes at its end
+    const early = now.x - from.x < 0.9 ? "about " : ""; // less than an epoch: without validation and saving
     if (epochs) told.push(`${early}${duration(((epochs - x) * seconds) / (now.x - from.x))} left`);
   }
   if ($("state").textContent !== told.join(" · ")) $("state").textContent = told.join(" · ");
@@ -116,7 +115,7 @@ function ticks(low, high, count, log) {
   return Array.from({ length }, (_, k) => +((first + k) * step).toPrecision(12));
 }
 
-function path(xs, ys, X, Y) { // of the points within a pixel's width the first, the lowest, the highest and the last
+function path(xs, ys, X, Y) { // of the points in one pixel's width: the first, the lowest, the highest and the last
   const groups = new Map();
   xs.forEach((x, k) => {
     const column = Math.floor(X(x)), [first, low, high] = groups.get(column) || [k, k, k];
@@ -126,13 +125,13 @@ function path(xs, ys, X, Y) { // of the points within a pixel's width the first,
   return kept.map((k, i) => `${i ? "L" : "M"}${X(xs[k]).toFixed(1)} ${Y(ys[k]).toFixed(1)}`).join("");
 }
 
-function smoothed(ys, prints) { // an exponential mean over about so many prints, without its pull to zero at the start
+function smoothed(ys, prints) { // an exponential mean over about N prints, without a bias to zero at the start
   const weight = 1 - 1 / prints;
   let sum = 0, whole = 0;
   return ys.map((y) => (sum = weight * sum + y) / (whole = weight * whole + 1));
 }
 
-function series(map, name, colour, value) { // the lines that have this number, and their places on the axis
+function series(map, name, colour, value) { // the lines with this number, and their positions on the axis
   const x = (line) => line[AXES[settings.axis] || "x"], lines = all(map).filter((line) => Number.isFinite(x(line)) && Number.isFinite(value(line)));
   return { name, colour, lines, xs: lines.map(x), ys: lines.map(value) };
 }
@@ -191,7 +190,7 @@ class Chart {
     return after > 0 && cursor - xs[high - 1] < xs[high] - cursor ? high - 1 : high;
   }
 
-  point() { // marks what is read off, and tells it
+  point() { // marks and shows the values at the cursor
     const ks = this.lines.map((line) => this.nearest(line));
     this.cross.replaceChildren();
     if (cursor !== null && this.lines.length) {
@@ -211,7 +210,7 @@ class Chart {
     event.preventDefault();
     event.stopPropagation();
     readOff(line.xs[clamp(this.nearest(line) + by, 0, line.xs.length - 1)]);
-    const told = this.lines.map((one) => `${one.name} ${number(one.ys[this.nearest(one)])}`); // by a screen reader
+    const told = this.lines.map((one) => `${one.name} ${number(one.ys[this.nearest(one)])}`); // for a screen reader
     this.svg.setAttribute("aria-label", [where(line.lines[this.nearest(line)]), ...told].join(", "));
   }
 }
@@ -225,7 +224,7 @@ function drawLosses() {
   const lines = names(points, "losses").map((name, k) => series(points, name, COLOURS[k % COLOURS.length], (line) => line.losses[name]));
   const seen = lines.filter((line) => line.xs.length && !off.has(line.name)), rate = series(points, "learning rate", COLOURS[8], (line) => line.lr);
   const middle = seen.map(({ ys }) => ys.slice(-99).sort((a, b) => a - b)[Math.min(ys.length, 99) >> 1]), positive = seen.every(({ ys }) => ys.every((y) => y > 0));
-  const log = settings.log ? settings.log === "1" : positive && Math.max(...middle) > 8 * Math.min(...middle); // small losses are seen, too
+  const log = settings.log ? settings.log === "1" : positive && Math.max(...middle) > 8 * Math.min(...middle); // so that small losses are visible
   if (prints > 1) for (const line of seen) [line.raw, line.ys] = [line.ys, smoothed(line.ys, prints)];
   $("curves").hidden = !points.size;
   $("rate").hidden = $("lrs").hidden = !rate.xs.length;
@@ -272,7 +271,7 @@ function drawMeasured() {
   }
 }
 
-// ---- images: the same ones at every validation, and beside them those that were trained on ----
+// ---- images: the same at every validation, and below them training images ----
 
 const address = (name) => "images/" + encodeURIComponent(name);
 
@@ -304,7 +303,7 @@ function drawImages() {
   fit();
 }
 
-function strip(lines, at) { // how an output has changed, in as many steps as there is room for
+function strip(lines, at) { // one output over the epochs, in as many steps as fit
   const place = $("strip"), count = Math.min(lines.length, Math.max(2, Math.floor(place.clientWidth / 76)));
   const ks = count > 1 ? Array.from({ length: count }, (_, i) => Math.round((i * (lines.length - 1)) / (count - 1))) : [];
   while (place.children.length > count) place.lastChild.remove();
@@ -319,13 +318,13 @@ function strip(lines, at) { // how an output has changed, in as many steps as th
   });
 }
 
-function pairOf(labels) { // an output beside its truth; where pairs are not known, beside its input
+function pairOf(labels) { // an output and its truth, or its input if there are no pairs
   const fake = labels.find((label) => label.startsWith("fake_")) || labels[1], real = labels.find((label) => label.startsWith("real_"));
   const truth = fake && fake.replace("fake_", "real_"), paired = !labels.some((label) => label.startsWith("rec_")) && labels.includes(truth);
   return [fake, paired && truth !== fake ? truth : real || labels[0]];
 }
 
-function fit() { // images as large as there is room for, up to 1.5 or 2 times --display_winsize
+function fit() { // as large as fits, up to 1.5 or 2 times --display_winsize
   const W = $("samples").clientWidth;
   for (const viewer of shown.viewers) {
     const over = viewer.mode !== "side", n = over ? viewer.element.parentNode.children.length : viewer.items.length;
@@ -342,7 +341,7 @@ function scrub(line) {
 
 const scrubTo = (k) => scrub(shown.all[clamp(k, 0, shown.all.length - 1)]);
 
-// ---- controls, and the address, which keeps them ----
+// ---- controls and the address ----
 
 function set(changes) {
   Object.assign(settings, changes);
@@ -369,7 +368,7 @@ const view = new View(() => {
   fit();
   remember();
 });
-const bar = new Toolbar($("bar"), view, [[", .", "the images before, and after", (key) => scrubTo(Number($("epoch").value) + (key === "," ? -1 : 1))]]);
+const bar = new Toolbar($("bar"), view, [[", .", "previous and next images", (key) => scrubTo(Number($("epoch").value) + (key === "," ? -1 : 1))]]);
 charts.set("losses", new Chart($("plot"), 300, "Losses", tellLosses));
 charts.set("rate", new Chart($("rate"), 90, "Learning rate", ([line], [k]) => ($("lr").textContent = line ? number(line.ys[k]) : "")));
 new ResizeObserver(() => shown.all.length && drawImages()).observe($("samples"));

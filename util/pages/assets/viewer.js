@@ -1,20 +1,12 @@
 "use strict";
 /* Images of one item, side by side or one over the other, in a zoom that all viewers of a page share.
 
-   const view = new View(() => ...);  what viewers share; the function is called after every change
-     view.set({mode, own, pair, zoom, x, y, split, blend, blink, gain})  changes some of it; own: a mode of a single viewer
-     view.params(params), view.restore(params)  writes it to, and reads it from, URLSearchParams
-   const viewer = new Viewer(element, view, {width, eager, alone, wheel, open});  all of them optional
-     viewer.show([{label, src, ratio, width, thumb, note, missing}])  shows images; the same labels: in the same places.
-       ratio: width / height; width: in the file, in pixels; thumb: [address, x, width, whole width] in a strip;
-       note: a name and a figure, behind the label; missing: why there is no image
-     viewer.resize(width, columns)  of an image, in CSS pixels;  viewer.own = "slider"  a mode of its own, null: the view's
-     viewer.load()  loads full images, which needs no call if `eager`;  viewer.remove()
-     alone: over one another, nothing but the pair is shown; wheel: zooms without Ctrl; open(): on a double click
-   const bar = new Toolbar(element, view, [[keys, text, action], ...]);  buttons, keys, and their help under "?"
-     bar.labels(["real_A", "fake_B"])  which images can be compared
-
-   A zoom of 1 shows the whole image. (x, y), from 0 to 1, is the point of the image in the middle of its frame. */
+   View: mode, pair, zoom and amounts that the viewers share, kept in the address. A zoom of 1 shows the whole image; (x, y), from 0
+     to 1, is the point of the image in the middle of its frame.
+   Viewer: shows items {label, src, ratio, width, thumb, note, missing}. ratio: width / height; width: in the file, in pixels; thumb:
+     [address, x, width, whole width] in a strip; note: text after the label; missing: why there is no image. Its options: eager: load
+     full images at once; alone: over one another, show the pair only; wheel: zoom without Ctrl; open(): on a double click.
+   Toolbar: buttons, keys [[keys, text, action], ...] and their help. */
 
 const MODES = { side: "Side| by side", slider: "Slider", blend: "Blend", blink: "Blink", diff: "Diff|erence" };
 const percent = (value) => `${Math.round(100 * value)} %`;
@@ -24,7 +16,7 @@ const AMOUNTS = {
   blink: ["blink", 0.35, 2, 0.05, "Every", (value) => `${+value.toFixed(2)} s`], // no more than three flashes a second
   diff: ["gain", 1, 16, 0.5, "Amplify", (value) => `${value}×`],
 };
-const START = { mode: "side", own: null, pair: null, zoom: 1, x: 0.5, y: 0.5, split: 0.5, blend: 0.5, blink: 0.7, gain: 4 };
+const START = { mode: "side", pair: null, zoom: 1, x: 0.5, y: 0.5, split: 0.5, blend: 0.5, blink: 0.7, gain: 4 };
 const MOST_ZOOM = 64;
 
 function make(tag, parent, properties = {}, ...children) {
@@ -70,15 +62,11 @@ class View {
     const style = document.documentElement.style; // CSS moves all images at once
     for (const name of ["zoom", "x", "y", "split", "blend", "gain"]) style.setProperty(`--${name}`, this[name]);
     document.documentElement.classList.toggle("zoomed", this.zoom > 1);
-    const beat = this.mode === "blink" || [...this.viewers].some((viewer) => viewer.own === "blink") ? this.blink : 0;
+    const beat = this.mode === "blink" ? this.blink : 0;
     if (beat === this.beat) return;
     clearInterval(this.timer);
     this.beat = beat;
     if (beat && !this.still) this.timer = setInterval(() => this.flip(), beat * 1000);
-  }
-
-  get active() { // what the controls are for
-    return this.mode !== "side" ? this.mode : this.own || "side";
   }
 
   flip() {
@@ -91,7 +79,7 @@ class View {
     this.apply();
   }
 
-  zoomAt(factor, px = 0.5, py = 0.5) { // what is at (px, py) of the frame stays there
+  zoomAt(factor, px = 0.5, py = 0.5) { // the point at (px, py) of the frame stays there
     const zoom = clamp(this.zoom * factor, 1, MOST_ZOOM), shift = 1 / this.zoom - 1 / zoom;
     this.set({ zoom, x: this.x + (px - 0.5) * shift, y: this.y + (py - 0.5) * shift });
   }
@@ -123,7 +111,7 @@ class View {
 
 class Viewer {
   constructor(element, view, options = {}) {
-    Object.assign(this, { element, view, options, own: null, items: [], width: options.width || 256, drawn: "" });
+    Object.assign(this, { element, view, options, items: [], width: options.width || 256, drawn: "" });
     this.pointers = new Map();
     element.classList.add("viewer");
     const on = (name, act, passive = true) => element.addEventListener(name, act, { passive });
@@ -146,8 +134,8 @@ class Viewer {
   }
 
   get mode() {
-    const mode = this.own || this.view.mode, [a, b] = this.pairOf();
-    return a && b && a.src && b.src ? mode : "side";
+    const [a, b] = this.pairOf();
+    return a && b && a.src && b.src ? this.view.mode : "side";
   }
 
   pairOf() {
@@ -300,35 +288,17 @@ class Viewer {
     this.view.zoomAt(clamp(2 ** (-lines / (event.ctrlKey && Math.abs(lines) < 50 ? 60 : 250)), 0.5, 2), ...this.place(event, frame));
   }
 
-  point(event, frame) { // marks the place in all images, and tells their pixels
+  point(event, frame) { // marks the place in all images, and shows its coordinates
     this.element.classList.toggle("pointing", Boolean(event));
-    const outputs = this.element.querySelectorAll("output");
-    if (!event) return outputs.forEach((output) => (output.textContent = ""));
-    const [px, py] = this.place(event, frame), { zoom } = this.view;
+    const [px, py] = event ? this.place(event, frame) : [0, 0], { zoom } = this.view;
+    const x = this.view.x + (px - 0.5) / zoom, y = this.view.y + (py - 0.5) / zoom;
     this.element.style.setProperty("--px", px);
     this.element.style.setProperty("--py", py);
-    const x = this.view.x + (px - 0.5) / zoom, y = this.view.y + (py - 0.5) / zoom;
     for (const { item, image, moved } of this.layers) {
       const width = image.naturalWidth || item.width, height = image.naturalHeight || width / (item.ratio || 1);
-      const at = [x * width, y * height].map((value) => Math.floor(value)), output = moved.closest("figure").querySelector("output");
-      if (!(x >= 0 && y >= 0 && x < 1 && y < 1 && width)) continue;
-      const colour = pixel(image, ...at);
-      output.textContent = colour && moved.parentNode.matches(".top") ? `${output.textContent} | ${colour}` : `${at.join(", ")} ${colour}`;
+      const inside = event && x >= 0 && y >= 0 && x < 1 && y < 1 && width;
+      moved.closest("figure").querySelector("output").textContent = inside ? `${Math.floor(x * width)}, ${Math.floor(y * height)}` : "";
     }
-  }
-}
-
-let canvas = null, readable = true;
-
-function pixel(image, x, y) { // empty where the browser keeps pixels from scripts, as Chromium does for file://
-  if (!readable || !image.naturalWidth) return "";
-  canvas ||= make("canvas", null, { width: 1, height: 1 }).getContext("2d", { willReadFrequently: true });
-  try {
-    canvas.drawImage(image, x, y, 1, 1, 0, 0, 1, 1);
-    return [...canvas.getImageData(0, 0, 1, 1).data.slice(0, 3)].join(" ");
-  } catch {
-    readable = false;
-    return "";
   }
 }
 
@@ -358,7 +328,7 @@ class Toolbar {
     const amount = make("label", this.pair);
     this.amountName = make("span", amount);
     this.amount = make("input", amount, { type: "range" });
-    this.amount.oninput = () => view.set({ [AMOUNTS[view.active][0]]: Number(this.amount.value) });
+    this.amount.oninput = () => view.set({ [AMOUNTS[view.mode][0]]: Number(this.amount.value) });
     this.amountValue = make("output", this.pair, { "aria-live": "off" });
     this.help = make("button", element, { className: "help", title: "keys (?)", "aria-label": "Help", onclick: () => this.explain() }, "?");
     this.bind(keys);
@@ -387,7 +357,7 @@ class Toolbar {
   }
 
   follow() {
-    const { view } = this, amount = AMOUNTS[view.active];
+    const { view } = this, amount = AMOUNTS[view.mode];
     for (const [button, mode] of this.buttons) button.setAttribute("aria-pressed", mode === view.mode);
     this.pair.hidden = !amount;
     this.selects.forEach((select, k) => (select.value = (view.pair || [])[k] || ""));
@@ -401,7 +371,7 @@ class Toolbar {
   }
 
   step(by) {
-    const amount = AMOUNTS[this.view.active];
+    const amount = AMOUNTS[this.view.mode];
     if (!amount) return;
     const [name, low, high] = amount;
     this.view.set({ [name]: clamp(this.view[name] + (by * (high - low)) / 20, low, high) });
@@ -413,9 +383,9 @@ class Toolbar {
     modes[0][1] = "side by side, slider, blend, blink, difference";
     this.keys = [
       ...modes,
-      ["[ ]", "less and more: position, mix, seconds, amplification", (key) => this.step(key === "[" ? -1 : 1)],
+      ["[ ]", "less, more: position, mix, seconds, amplification", (key) => this.step(key === "[" ? -1 : 1)],
       ["x", "swap the two images", () => this.swap()],
-      ["Space", "blink: stop, and switch by hand; b goes on", () => view.active === "blink" && (view.still || view.pause(), view.flip())],
+      ["Space", "blink: stop and switch by hand; b continues", () => view.mode === "blink" && (view.still || view.pause(), view.flip())],
       ["b", "", () => view.pause()],
       ["+ - 0", "zoom in, out, whole image", (key) => (key === "0" ? view.set({ zoom: 1 }) : view.zoomAt(key === "-" ? 0.5 : 2))],
       ["ArrowLeft", "arrows: move the images when zoomed in", () => pan(1, 0)],
