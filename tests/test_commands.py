@@ -14,6 +14,7 @@ import pytest
 import torch
 from conftest import ROOT, make_aligned, make_image, make_unaligned
 from PIL import Image
+from state_dicts import with_old_statistics
 from terminal import TINY, copy_tree, loss_lines, shown_rows, type_well, weights
 
 from models import networks
@@ -156,16 +157,6 @@ def generator(**flags):
     torch.manual_seed(5)
     kinds = {"ngf": 4, "netG": "resnet_9blocks", "norm": "instance", "init_gain": 0.2} | flags
     return networks.define_G(3, 3, **kinds)
-
-
-def with_old_statistics(net):
-    """Return a state dict as PyTorch before 0.4 wrote it: instance norms had running statistics."""
-    state, width = net.state_dict(), 0
-    for name, module in net.named_modules():
-        width = getattr(module, "out_channels", width)  # of the convolution in front of the norm
-        if isinstance(module, torch.nn.InstanceNorm2d):
-            state |= {f"{name}.running_mean": torch.ones(width), f"{name}.running_var": torch.ones(width)}
-    return state
 
 
 def test_a_generator_saved_before_pytorch_0_4_translates_exactly_as_the_network_does(tree):

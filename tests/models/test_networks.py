@@ -6,11 +6,11 @@ import itertools
 import math
 import random
 from argparse import Namespace
-from pathlib import Path
 
 import pytest
 import torch
 from golden.networks import COUNTS, DISCRIMINATOR_OUTPUTS, GENERATOR_OUTPUTS, STEPS
+from state_dicts import golden_state_dicts
 
 from models import networks
 from models.cycle_gan_model import CycleGANModel
@@ -71,23 +71,6 @@ def test_the_numbers_of_parameters_and_keys_are_the_reference_s(name, nc, layers
         net = shape_of(name, nc, layers, norm)
         assert sum(p.numel() for p in net.parameters()) == parameters
         assert keys in (None, len(net.state_dict()))
-
-
-def golden_state_dicts():
-    """Yield title and [(key, shape), ...] of each listing, BN lines written out."""
-    for block in (Path(__file__).resolve().parents[1] / "golden/state_dicts.txt").read_text().split("\n\n# ")[1:]:
-        title, *lines = block.strip().splitlines()
-        entries = []
-        for line in lines:
-            key, shape = line.split(" ", 1)
-            if key.endswith(".[BN"):
-                n = (int(shape.rstrip("]")),)
-                stem = key.removesuffix("[BN")
-                entries += [(stem + part, n) for part in ("weight", "bias", "running_mean", "running_var")]
-                entries.append((stem + "num_batches_tracked", ()))
-            else:
-                entries.append((key, tuple(int(side) for side in shape.split("x"))))
-        yield pytest.param(title, entries, id=title)
 
 
 @pytest.mark.parametrize(("title", "entries"), golden_state_dicts())
