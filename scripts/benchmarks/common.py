@@ -1,11 +1,10 @@
-"""Shared by the parts of scripts/benchmark.py: options, synthetic images, loading."""
+"""Shared by the parts of scripts/benchmark.py: options, synthetic images."""
 
 from __future__ import annotations
 
 import contextlib
 import gc
 import io
-import itertools
 import sys
 import time
 from pathlib import Path
@@ -14,7 +13,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-from data import create_dataset
 from options.train_options import TrainOptions
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,16 +72,3 @@ def make_images(folder: Path, suffix: str, side: int, count: int) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             pair.crop((left * side, 0, right * side, side)).save(path, quality=90)
     return folder
-
-
-@contextlib.contextmanager
-def loading(opt):
-    """Load batches for the body, epoch after epoch; the workers end with it."""
-    with hushed():
-        dataset = create_dataset(opt)
-    batches = itertools.chain.from_iterable(itertools.repeat(dataset))
-    try:
-        yield batches
-    finally:
-        del batches, dataset
-        gc.collect()

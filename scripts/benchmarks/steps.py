@@ -14,12 +14,10 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from models import create_model
-from scripts.benchmarks.common import hushed, loading, make_images, models_of, release, say, synchronise, train_options
+from scripts.benchmarks.common import hushed, make_images, models_of, release, say, synchronise, train_options
 from util.errors import UserError
 from util.runtime import seeds
 from util.runtime.run_facts import run_facts, set_facts
@@ -31,26 +29,25 @@ TOO_SLOW = 30  # seconds per step: slower batch sizes are left out unless --batc
 
 
 def limits(args, work: Path) -> Iterator[dict]:
-    """Measure matrix products in FLOP/s (a multiplication and an addition are two), and copying in bytes/s."""
+    """Measure matrix products by precision, in FLOP/s (a multiplication and an addition are two operations)."""
     cuda, device = args.device.type == "cuda", args.device
-    numbers = torch.ones((2**30 if cuda else 2**27) // 4, device=device)  # too many for caches
-    target, n = torch.empty_like(numbers), 8192 if cuda else 1024 if args.quick else 2048
-    kinds: dict[str, tuple[Callable, int]] = {"memory": (lambda: target.copy_(numbers), 2 * numbers.nbytes)}
+    n = 8192 if cuda else 1024 if args.quick else 2048
+    products: dict[str, Callable[[], None]] = {}
     # Not float16 on CPUs: it is slow there and nothing trains in it.
     for precision in ("fp32", "tf32", "bf16", "fp16") if cuda else ("fp32", "bf16"):
         matrix = torch.randn(n, n, device=device).to(plan.DTYPES[precision.replace("tf32", "fp32")])
-        kinds[precision] = (product(matrix, precision == "tf32"), 2 * n**3)
-    samples, count = {kind: [] for kind in kinds}, 20 if cuda else 2
-    say(f"limits: {', '.join(kinds)}")
-    for turn, (kind, (run, amount)) in itertools.product(range(args.rounds + 1), kinds.items()):
+        products[precision] = product(matrix, precision == "tf32")
+    samples, count = {precision: [] for precision in products}, 20 if cuda else 2
+    say(f"limits: {', '.join(products)}")
+    for turn, (precision, run) in itertools.product(range(args.rounds + 1), products.items()):
         synchronise(device)
         begin = time.perf_counter()
         for _ in range(count):
             run()
         synchronise(device)
         if turn:  # the first warms up
-            samples[kind].append(count * amount / (time.perf_counter() - begin))
-    yield from ({"limit": kind, "samples": rates} for kind, rates in samples.items())
+            samples[precision].append(count * 2 * n**3 / (time.perf_counter() - begin))
+    yield from ({"limit": precision, "samples": rates} for precision, rates in samples.items())
 
 
 def product(matrix: torch.Tensor, tf32: bool) -> Callable[[], None]:
@@ -95,7 +92,7 @@ class Arm:
         self.opt = train_options(args, head["model"], *mine)
         set_facts(self.opt, speed=chosen or run_facts(self.opt).speed)
         self.device, self.count, self.block = self.opt.device, 0, 1
-        self.seconds, self.fed, self.waiting, self.memory = [], [], [], 0
+        self.seconds, self.memory = [], 0
         with hushed():
             self.model = create_model(self.opt)
             self.model.setup(self.opt)
@@ -132,27 +129,6 @@ class Arm:
         self.block = max(1, min(50, round(1 / self.run(3))))  # about a second
         self.memory = torch.cuda.max_memory_allocated(self.device) - before
 
-    def run_fed(self) -> None:
-        """Make steps on loaded batches for some seconds; note seconds per step and the share of waiting."""
-        count, waited = max(2, min(100, round(3 / self.seconds[-1]))), 0.0
-        with loading(self.opt) as batches:
-            for _ in range(
-                2 * self.opt.num_threads + 1
-            ):  # batches that were loaded in advance would flatter a short run
-                next(batches)
-            self.step(next(batches))  # after the workers' fork, the first step copies every page of memory it writes
-            synchronise(self.device)
-            begin = time.perf_counter()
-            for _ in range(count):
-                waiting = time.perf_counter()
-                batch = next(batches)
-                waited += time.perf_counter() - waiting
-                self.step(batch)
-            synchronise(self.device)
-            seconds = time.perf_counter() - begin
-        self.fed.append(seconds / count)
-        self.waiting.append(waited / seconds)
-
     def measured(self) -> dict:
         """Return the measurements, or that the losses are not finite."""
         try:
@@ -160,7 +136,7 @@ class Arm:
         except UserError as error:
             return {"failed": short(error)}
         row = {"speed": run_facts(self.opt).speed, "samples": self.seconds, "steps_each": self.block, "losses": losses}
-        return {**row, "fed": self.fed, "waiting": self.waiting, "memory": self.memory}
+        return {**row, "memory": self.memory}
 
 
 def make_batch(opt, seed: int) -> dict:
@@ -180,7 +156,7 @@ def steps(args, work: Path) -> Iterator[dict]:
     if cuda:
         torch._dynamo.config.recompile_limit *= 2  # two compiled variants exist at a time
     for model in models_of(args):
-        cost, each = count_step(args, model), 0.0  # seconds for an image
+        flops, each = count_step(args, model), 0.0  # seconds per image
         reasons = {name: obstacle(args, model, name) for name in variants(args)}
         for batch_size in sizes:
             head = {"model": model, "batch_size": batch_size}
@@ -193,7 +169,7 @@ def steps(args, work: Path) -> Iterator[dict]:
                     row["memory"] = in_child(memory_of_process, args, head, row["variant"], images)
                 if "samples" in row and row["variant"] == "default":
                     each = statistics.median(row["samples"]) / batch_size
-                yield {**row, **{key: value * batch_size for key, value in cost.items()}}
+                yield {**row, "flops": flops * batch_size}
             yield from ({**head, "variant": name, "failed": reason} for name, reason in reasons.items() if reason)
 
 
@@ -224,9 +200,6 @@ def alternate(args, head: dict, names: list[str], images: Path) -> list[dict]:
         say(f"{title}: round {turn + 1} of {args.rounds}")
         for arm in arms.values():
             arm.seconds.append(arm.run(arm.block))
-        for name in ("default", "--fast"):
-            if name in arms and turn < args.few:
-                arms[name].run_fed()
     rows = []
     for name in names:
         row = {"failed": failed[name]} if name in failed else arms.pop(name).measured()
@@ -271,21 +244,8 @@ def memory_of_process(args, head: dict, variant: str, images: Path) -> int | Non
     return 1024 * int(re.search(r"VmHWM:\s*(\d+)", status.read_text())[1]) if status.is_file() else None
 
 
-class OpBytes(TorchDispatchMode):
-    """Count the bytes that operations read and write, as if none used a cache."""
-
-    count = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        result = func(*args, **(kwargs or {}))
-        if not func.is_view and "empty" not in func.name():
-            tensors = [leaf for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, torch.Tensor)]
-            self.count += sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-        return result
-
-
-def count_step(args, model: str) -> dict:
-    """Count FLOPs and bytes of a float32 step on one image, on the meta device."""
+def count_step(args, model: str) -> int:
+    """Count the FLOPs of a float32 step on one image, on the meta device."""
     opt = train_options(args, model, "--batch_size", 1)
     batch = {key: value.to("meta") if torch.is_tensor(value) else value for key, value in make_batch(opt, 0).items()}
     opt.device, opt.gpu_ids = torch.device("meta"), []
@@ -294,10 +254,8 @@ def count_step(args, model: str) -> dict:
         net = create_model(opt)
         net.setup(opt)
     for optimizer in net.optimizers:
-        optimizer.step = lambda *_, **__: None  # counted below
-    with FlopCounterMode(display=False) as flops, OpBytes() as moved:
+        optimizer.param_groups[0]["fused"] = False  # the fused step does not support the meta device
+    with FlopCounterMode(display=False) as flops:
         net.set_input(batch)
         net.optimize_parameters()
-    trained = sum(p.numel() for network in net.networks().values() for p in network.parameters())
-    adam = 7 * 4 * trained  # reads weight, gradient and two moments, writes all but the gradient
-    return {"flops": flops.get_total_flops(), "bytes": moved.count + adam}
+    return flops.get_total_flops()

@@ -106,29 +106,17 @@ def table(head: str, rows: list[list]) -> list[str]:
 
 
 def limits_table(rows: list[dict], document: dict) -> list[str]:
-    lines = []
-    for row in rows:
-        if row["limit"] == "memory":
-            lines.append(["copying in memory", f"{spread(row['samples'], 1e-9)} GB/s"])
-        else:
-            lines.append([f"matrix products, {row['limit']}", f"{spread(row['samples'], 1e-12)} TFLOP/s"])
+    lines = [[f"matrix products, {row['limit']}", f"{spread(row['samples'], 1e-12)} TFLOP/s"] for row in rows]
     return table("limit | rate", lines)
 
 
-def of_limits(row: dict, document: dict) -> tuple[float | None, float | None]:
-    """Return a step's FLOP/s and bytes/s as shares of the limits; None where there is no such limit.
-
-    The bytes are those of a float32 step, operation by operation, so only such a step is compared with them.
-    """
+def share_of_limit(row: dict, document: dict) -> float | None:
+    """Return a step's FLOP/s as a share of the matrix products' in its precision; None if that was not measured."""
     rates = {limit["limit"]: statistics.median(limit["samples"]) for limit in document["parts"].get("limits", [])}
-    words, per_second = row["speed"].split(), rate(row["samples"])
+    precision = row["speed"].split()[0]
     # By default, cuDNN's convolutions round float32 to TF32.
-    precision = "tf32" if words[0] == "fp32" and document["machine"].get("tf32") else words[0]
-    products, copying = rates.get(precision), rates.get("memory") if words == ["fp32"] else None
-    return (
-        row["flops"] * per_second / products if products else None,
-        row["bytes"] * per_second / copying if copying else None,
-    )
+    precision = "tf32" if precision == "fp32" and document["machine"].get("tf32") else precision
+    return row["flops"] * rate(row["samples"]) / rates[precision] if precision in rates else None
 
 
 def steps_table(rows: list[dict], document: dict) -> list[str]:
@@ -137,13 +125,13 @@ def steps_table(rows: list[dict], document: dict) -> list[str]:
     lines = [list(step_line(row, plain.get(cell(row)), document)) for row in rows]
     head = "model | batch | variant | what runs | steps/s | images/s | times default | GB at most"
     text = [
-        f"{row['model']} {figure(row['flops'] / 1e9)} GFLOP, {figure(row['bytes'] / 1e9)} GB"
+        f"{row['model']} {figure(row['flops'] / 1e9)} GFLOP"
         for row in {row["model"]: row for row in reversed(measured)}.values()
         if row["batch_size"] == 1
     ]
     notes = [f"A float32 step on one image, as counted: {'; '.join(reversed(text))}."] if text else []
     notes += ["(*) Measured one by one: memory does not hold all variants."] * any("alone" in row for row in rows)
-    return [*table(f"{head} | of products | of copying | fed: images/s | fed: waiting", lines), "", *notes]
+    return [*table(f"{head} | of products", lines), "", *notes]
 
 
 def cell(row: dict) -> tuple[str, int]:
@@ -155,17 +143,13 @@ def step_line(row: dict, plain: float | None, document: dict) -> Iterator[object
     """Yield the cells of a training step's row; `plain`: steps per second of the default."""
     yield from (*cell(row), row["variant"] + "*" * ("alone" in row))
     if "samples" not in row:
-        yield from (row["failed"], *"--------")
+        yield from (row["failed"], *"-----")
         return
     per_second, batch = rate(row["samples"]), row["batch_size"]
     yield from (row["speed"], spread([1 / value for value in row["samples"]]), figure(batch * per_second))
     yield figure(per_second / plain) if plain else "-"
     yield figure(row["memory"] / 1e9) if row["memory"] else "-"
-    yield from map(percent, of_limits(row, document))
-    if row["fed"]:
-        yield from (figure(batch * rate(row["fed"])), percent(statistics.median(row["waiting"])))
-    else:
-        yield from "--"
+    yield percent(share_of_limit(row, document))
 
 
 def loader_table(rows: list[dict], document: dict) -> list[str]:

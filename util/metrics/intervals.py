@@ -27,5 +27,5 @@ def mean_and_half_interval(values: Sequence[float]) -> tuple[float, float, int]:
 
 
 def jackknife(values: Sequence) -> np.ndarray:
-    """Return half of the 95 % interval of values (groups, ...), each of which was computed without one group."""
+    """Return half of a 95 % interval from values (groups, ...), each computed without one group of the images."""
     return T95 * math.sqrt(len(values) - 1) * np.std(values, axis=0)
