@@ -16,7 +16,7 @@ from data.formats import pillow
 from data.loading import byte_reader, cache
 from data.loading.cache import ImageCache, create_cache
 from data.transforms import PREPROCESS
-from util.errors import DataError, UserError
+from util.errors import DataError
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 LAYOUTS = ("side by side", "two folders", "unaligned", "single")
@@ -139,16 +139,6 @@ def test_the_room_is_half_of_what_is_free_shared_out_over_processes(monkeypatch,
         "--cache: room for 1.0 MB, which 10 images may fill, in each of 4 workers",
         "--cache: room for 537 MB, which 10 images may fill",
     ]
-
-
-def test_memory_that_the_system_refuses_is_an_error_in_words(monkeypatch):
-    def refuse(*_):
-        raise OSError(12, "Cannot allocate memory")
-
-    monkeypatch.setattr(cache, "main_memory", lambda: (64 * 10**9, 16 * 10**6))
-    monkeypatch.setattr(cache.mmap, "mmap", refuse)
-    with pytest.raises(UserError, match=r"--cache: the system does not give 8.0 MB of memory \(Cannot all"):
-        create_cache(10, None, 0)
 
 
 def test_a_spawned_worker_begins_with_an_empty_cache_and_gives_the_same_items(layout):

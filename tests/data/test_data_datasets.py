@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import random
-import sys
 
 import numpy as np
 import pytest
@@ -88,13 +87,6 @@ def test_an_odd_width_is_kept_where_both_halves_are_resized(tmp_path, capsys):
     assert "odd" not in capsys.readouterr().out
 
 
-def test_a_file_that_is_no_wide_pair_is_split_all_the_same_with_a_word(tmp_path, capsys):
-    path = make_image(tmp_path / "train/a.png", 40, 40)
-    item = dataset(tmp_path, preprocess="none")[0]
-    assert item["A"].shape == item["B"].shape == (3, 40, 20)
-    assert f"{path} is 40x40 and is cut in half" in capsys.readouterr().out
-
-
 def test_two_folders_are_matched_by_name_and_the_rest_is_listed(tmp_path, capsys):
     for name in ("a.png", "x/b.jpg", "x/c.png", "lone1.png", "lone2.png"):
         make_image(tmp_path / "trainA" / name, 21, 13, seed=1)
@@ -150,9 +142,7 @@ def test_a_subclass_may_fill_the_attributes_itself(tmp_path):
     ("direction", "input_nc", "output_nc", "expected"),
     [
         ("AtoB", 1, 3, (1, 3)),
-        ("AtoB", 3, 1, (3, 1)),
         ("BtoA", 1, 3, (3, 1)),
-        ("BtoA", 3, 1, (1, 3)),
         ("BtoA", 1, 1, (1, 1)),
     ],
 )
@@ -264,13 +254,6 @@ def test_colorization_sets_its_channels_and_takes_no_others(tmp_path):
     make_aligned(tmp_path, count=1)
     with pytest.raises(UserError, match="needs --input_nc 1 --output_nc 2 --direction AtoB, not 3, 3 and AtoB"):
         dataset(tmp_path, "colorization")
-
-
-def test_colorization_without_scikit_image_says_what_to_install(tmp_path, monkeypatch):
-    make_aligned(tmp_path, count=1)
-    monkeypatch.setitem(sys.modules, "skimage.color", None)
-    with pytest.raises(UserError, match="pip install scikit-image"):
-        dataset(tmp_path, "colorization", input_nc=1, output_nc=2)
 
 
 def test_the_template_blurs_and_has_its_option(tmp_path):

@@ -157,20 +157,6 @@ def test_a_plug_ins_batch_goes_through_as_it_is():
 # ---- one batch ahead ----
 
 
-def test_each_batch_is_begun_before_the_one_in_front_of_it_is_used():
-    log = []
-
-    def begin(batch):
-        log.append(f"begin {batch}")
-        return batch
-
-    for batch in prefetch.one_ahead(range(3), begin):
-        log.append(f"use {batch}")
-    assert log == ["begin 0", "begin 1", "use 0", "begin 2", "use 1", "use 2"]
-    assert list(prefetch.one_ahead([], begin)) == []
-    assert list(prefetch.one_ahead([7], begin)) == [7]
-
-
 @pytest.mark.parametrize("good", [0, 2])
 def test_an_error_comes_after_all_batches_before_it(good):
     def batches():

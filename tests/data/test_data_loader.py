@@ -1,4 +1,4 @@
-"""The loader: who is drawn when, the same for any number of workers, processes and interruptions."""
+"""The loader: the same images in the same order for any number of workers, processes and interruptions."""
 
 from __future__ import annotations
 
@@ -37,22 +37,8 @@ def joined(samplers):
     return together
 
 
-def test_an_epochs_order_is_a_shuffle_by_seed_and_epoch():
-    sampler = EpochSampler(100, 1, seed=7)
-    orders = {}
-    for seed in (7, 8):
-        for epoch in (1, 2):
-            sampler = EpochSampler(100, 1, seed=seed)
-            sampler.set_epoch(epoch)
-            orders[seed, epoch] = tuple(sampler.order())
-            assert sorted(orders[seed, epoch]) == list(range(100))
-    assert len(set(orders.values())) == 4
-    assert sampler.order() == list(orders[8, 2])
-    assert EpochSampler(100, 1, shuffle=False).order() == list(range(100))
-
-
-@pytest.mark.parametrize("length", [1, 2, 5, 6, 7, 10, 12, 17])
-@pytest.mark.parametrize("start", [0, 1, 6, 8])
+@pytest.mark.parametrize("length", [1, 5, 6, 17])
+@pytest.mark.parametrize("start", [0, 6])
 def test_one_two_and_three_processes_see_the_same_steps(length, start):
     seen = []
     for batch_size, world_size in ((6, 1), (3, 2), (2, 3), (1, 6)):
@@ -126,7 +112,7 @@ def test_the_number_of_workers_changes_nothing(folder):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_interrupted_epoch_goes_on_with_the_very_batches_that_were_left(folder, workers):
+def test_an_interrupted_epoch_resumes_with_the_remaining_batches(folder, workers):
     opt = data_options(folder, "unaligned", batch_size=2, num_threads=workers)
     whole = epochs(opt, (3,))[0]
     assert epochs(opt, (3,), start=4)[0] == whole[2:]
@@ -280,15 +266,6 @@ def test_a_missing_class_says_what_was_looked_for_and_what_is_there(plug_in):
         "--dataset_mode other: data/other_dataset.py has no subclass of BaseDataset called otherdataset (in any case). "
         "Its classes: Wrong(BaseDataset), OtherDataset(object)."
     )
-
-
-def test_an_import_that_fails_inside_a_plug_in_shows_itself(plug_in):
-    plug_in("needs", "import no_such_package\n")
-    with pytest.raises(ModuleNotFoundError, match="no_such_package"):
-        data.find_dataset_using_name("needs")
-    plug_in("bad", "from math import no_such_name\n")
-    with pytest.raises(ImportError, match="no_such_name"):
-        data.find_dataset_using_name("bad")
 
 
 def test_an_empty_plug_in_is_an_error(plug_in):

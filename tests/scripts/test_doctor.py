@@ -28,7 +28,7 @@ from models.pix2pix_model import Pix2PixModel
 from options.train_options import TrainOptions
 from scripts import doctor
 from scripts.checks import device, files, memory, networks, pixels
-from scripts.checks.report import Finding, Report
+from scripts.checks.report import Report
 from util.errors import UserError
 from util.monitor import disk_forecast
 from util.runtime.run_facts import with_values
@@ -389,14 +389,6 @@ def test_a_full_disk_is_reported_before_training_with_a_frequency_that_fits(pair
     assert re.match("warning: .* numbered checkpoints .* need up to .*; free some space", capsys.readouterr().err)
 
 
-def test_a_checkpoints_dir_that_is_a_file_fails(examine, pairs, tmp_path):
-    (tmp_path / "file").write_text("")
-    seen = examine(f"--dataroot {pairs} --model pix2pix --checkpoints_dir {tmp_path}/file")
-    assert seen.status == 1
-    assert "is no folder" in seen.of("FAIL", "disk")[0]
-    assert seen.of("warn", "picture")
-
-
 def test_the_memory_forecast_is_what_the_tensors_of_a_step_take():
     words = "--model cycle_gan --netG resnet_6blocks --pool_size 0 --crop_size 64 --load_size 64 --batch_size 2"
     opt = TrainOptions(f"--dataroot x {TINY} {words}").parse(begin=False)
@@ -515,24 +507,21 @@ def test_faults_of_plug_ins_are_reported(examine, pairs, monkeypatch):
 # ---- the machine ----
 
 
-def gpu(monkeypatch, compute):
-    """Pretend that there is a GPU, on which `torch.ones` does what `compute` does."""
+def test_a_gpu_is_named_and_has_to_compute(monkeypatch):
     properties = SimpleNamespace(name="GPU X", major=9, minor=0)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
     monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_70", "sm_80"])
     monkeypatch.setattr(device, "nvidia_smi", {"name": "GPU X", "driver_version": "470.1"}.get)
-    monkeypatch.setattr(torch, "ones", lambda *_, **__: compute())
-    return list(device.check_device(argparse.Namespace(device=torch.device("cuda", 0)), "0"))
-
-
-def test_a_gpu_is_named_and_has_to_compute(monkeypatch):
-    (found,) = gpu(monkeypatch, lambda: torch.tensor([1.0, 1.0]))
+    opt = argparse.Namespace(device=torch.device("cuda", 0))
+    monkeypatch.setattr(torch, "ones", lambda *_, **__: torch.tensor([1.0, 1.0]))
+    (found,) = device.check_device(opt, "0")
     assert (found.level, "GPU X" in found.text, "470.1" in found.text) == ("ok", True, True)
 
-    def fail():
+    def fail(*_, **__):
         raise RuntimeError("CUDA error: no kernel image is available\nmore")
 
-    (found,) = gpu(monkeypatch, fail)
+    monkeypatch.setattr(torch, "ones", fail)
+    (found,) = device.check_device(opt, "0")
     assert found.level == "FAIL"
     assert "no kernel image is available (it is sm_90; torch has sm_70 sm_80)" in found.text
 
@@ -597,13 +586,10 @@ def test_the_command_line_is_as_users_know_it(pairs, tmp_path):
 
 
 def test_colours_are_for_terminals(monkeypatch, capsys):
-    findings = [Finding("FAIL", "data", "text.", "fix")]
-    Report().show(findings)
-    assert capsys.readouterr().out == "FAIL  data        text: fix\n"
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    monkeypatch.delenv("NO_COLOR", raising=False)
-    Report().show(findings)
-    assert capsys.readouterr().out == "\033[1;31mFAIL\033[0m  data        text: fix\n"
-    monkeypatch.setenv("NO_COLOR", "1")
-    Report().show(findings)
-    assert "\033" not in capsys.readouterr().out
+    for terminal, output in (
+        (False, "FAIL  data        text: fix\n"),
+        (True, "\033[1;31mFAIL\033[0m  data        text: fix\n"),
+    ):
+        monkeypatch.setattr(sys.stdout, "isatty", lambda terminal=terminal: terminal)
+        Report().show([Finding("FAIL", "data", "text.", "fix")])
+        assert capsys.readouterr().out == output
