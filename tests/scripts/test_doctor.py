@@ -28,7 +28,7 @@ from models.pix2pix_model import Pix2PixModel
 from options.train_options import TrainOptions
 from scripts import doctor
 from scripts.checks import device, files, memory, networks, pixels
-from scripts.checks.report import Report
+from scripts.checks.report import Finding, Report
 from util.errors import UserError
 from util.monitor import disk_forecast
 from util.runtime.run_facts import with_values
@@ -590,6 +590,7 @@ def test_colours_are_for_terminals(monkeypatch, capsys):
         (False, "FAIL  data        text: fix\n"),
         (True, "\033[1;31mFAIL\033[0m  data        text: fix\n"),
     ):
-        monkeypatch.setattr(sys.stdout, "isatty", lambda terminal=terminal: terminal)
+        monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda terminal=terminal: terminal)
         Report().show([Finding("FAIL", "data", "text.", "fix")])
         assert capsys.readouterr().out == output
