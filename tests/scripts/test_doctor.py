@@ -591,6 +591,6 @@ def test_colours_are_for_terminals(monkeypatch, capsys):
         (True, "\033[1;31mFAIL\033[0m  data        text: fix\n"),
     ):
         monkeypatch.delenv("NO_COLOR", raising=False)
-    monkeypatch.setattr(sys.stdout, "isatty", lambda terminal=terminal: terminal)
+        monkeypatch.setattr(sys.stdout, "isatty", lambda terminal=terminal: terminal)
         Report().show([Finding("FAIL", "data", "text.", "fix")])
         assert capsys.readouterr().out == output
