@@ -10,6 +10,8 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
+BAR = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]"
+
 
 class Meter:
     """Times the phases of a run (data: waiting for it; train; show; other) and draws a progress bar on a terminal."""
@@ -48,7 +50,8 @@ class Meter:
         if self.lap_images is None:
             self.lap_images = progress.total_iters
         if sys.stderr.isatty():
-            self.bar = make_bar(title, len(batches), progress.epoch_iter)
+            words = {"desc": title, "total": len(batches), "initial": progress.epoch_iter, "bar_format": BAR}
+            self.bar = tqdm(**words, leave=False, miniters=1, mininterval=0.5)
         self.switch("data")
         try:
             for batch in batches:
@@ -97,18 +100,3 @@ def loss_line(epoch: int, iters: int, losses: dict[str, float], t_comp: float, t
     """Format printed losses as the reference does."""
     line = f"(epoch: {epoch}, iters: {iters}, time: {t_comp:.3f}, data: {t_data:.3f}) "
     return line + "".join(f"{name}: {value:.3f} " for name, value in losses.items())
-
-
-def make_bar(title: str, total: int, done: int):
-    """Draw tqdm's progress bar, counting images."""
-    layout = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]"
-    return tqdm(
-        desc=title,
-        total=total,
-        initial=done,
-        unit=" images",
-        bar_format=layout,
-        leave=False,
-        miniters=1,
-        mininterval=0.5,
-    )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from util.loggers.base import plain_options
 from util.runtime import processes
 from util.runtime.run_facts import run_facts
 
@@ -29,10 +30,8 @@ def command(opt) -> str:
 
 def given(opt) -> dict[str, object]:
     """Return the options of the command line by name."""
-    names = sorted(run_facts(opt).typed - {*SHOWN})
-    plain = (bool, int, float, str, type(None))
-    values = {name: getattr(opt, name) for name in names if hasattr(opt, name)}
-    return {name: value if isinstance(value, plain) else str(value) for name, value in values.items()}
+    names = run_facts(opt).typed - {*SHOWN}
+    return {name: value for name, value in plain_options(opt).items() if name in names}
 
 
 def device_name(opt) -> str:

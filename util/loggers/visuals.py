@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -63,7 +64,8 @@ def stretched(picture: np.ndarray, aspect_ratio: float) -> Image.Image:
 def contact_sheet(rows: list[list[tuple[str, np.ndarray]]], side: int = 512) -> Image.Image:
     """Lay labelled pictures out in rows; those longer than `side` pixels are shrunk."""
     gap = 6
-    cells = [[(ascii_only(label), shrunk(picture, side)) for label, picture in row] for row in rows]
+    # PIL's built-in font lacks other characters and line breaks.
+    cells = [[(re.sub(r"[^ -~]", "?", label), shrunk(picture, side)) for label, picture in row] for row in rows]
     columns = max(len(row) for row in cells)
     font = ImageFont.load_default()
     width = [
@@ -84,8 +86,7 @@ def contact_sheet(rows: list[list[tuple[str, np.ndarray]]], side: int = 512) -> 
 def shrunk(picture: np.ndarray, side: int) -> Image.Image:
     """Return the picture, shrunk if it is longer than `side` pixels."""
     image = Image.fromarray(picture)
-    if max(image.size) > side:
-        image.thumbnail((side, side), Image.Resampling.BOX)
+    image.thumbnail((side, side), Image.Resampling.BOX)
     return image
 
 
@@ -98,22 +99,13 @@ def batch_sheet(batch: dict, limit: int = 8) -> Image.Image | None:
     if not images:
         return None
     columns = {key: to_pictures(value[:limit]) for key, value in images.items()}
+    paths = {key: [Path(str(path)).name for path in batch.get(f"{key}_paths", [])] for key in columns}
+    paths = {key: [*names, *[""] * limit] for key, names in paths.items()}  # a user's batch may have none
     rows = [
-        [(f"{key}: {file_name(batch, key, i)}"[:60], column[i]) for key, column in columns.items() if i < len(column)]
+        [(f"{key}: {paths[key][i]}"[:60], column[i]) for key, column in columns.items() if i < len(column)]
         for i in range(max(map(len, columns.values())))
     ]
     return contact_sheet(rows)
-
-
-def file_name(batch: dict, key: str, index: int) -> str:
-    """Return the file name of item `index` under `key`, empty if the batch has none."""
-    paths = batch.get(f"{key}_paths", [])
-    return os.path.basename(str(paths[index])) if index < len(paths) else ""  # noqa: PTH119
-
-
-def ascii_only(text: str) -> str:
-    """Replace characters that PIL's small built-in font lacks, and line breaks."""
-    return re.sub(r"[^ -~]", "?", text)
 
 
 def file_label(label: str) -> str:
