@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,12 +105,10 @@ class HTML:
             name = clip("_".join([*folders[len(folders) - depth :], path.stem]))
             if self._owners.get(name.casefold(), str(path)) == str(path):
                 break
-        numbered, count = name, 1
-        while numbered.casefold() in self._owners:
-            count += 1
-            numbered = f"{name}_{count}"
-        self._owners[numbered.casefold()] = str(path)
-        return numbered
+        names = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
+        unique = next(name for name in names if name.casefold() not in self._owners)
+        self._owners[unique.casefold()] = str(path)
+        return unique
 
     def add_header(self, text: str) -> None:
         """Add a heading."""

@@ -35,6 +35,11 @@ class Row(NamedTuple):
     pictures: dict[str, np.ndarray]  # label -> uint8 (H, W, C)
     path: str = ""  # of the image that it shows
 
+    @property
+    def size(self) -> int:
+        """The bytes of its pictures."""
+        return sum(picture.nbytes for picture in self.pictures.values())
+
 
 class ResultsPage(HTML):
     """`web_dir`/index.html, which reads `web_dir`/data.js, and the images that it names.

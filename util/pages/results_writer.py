@@ -150,7 +150,7 @@ class Results:
         with uninterrupted():
             for row in name_rows(self.webpage, pictures, image_path):
                 self.rows.append((row, self.pool.submit(self._write, row, ready)))
-                self.waiting += _size(row)
+                self.waiting += row.size
         if self.use_wandb:
             if ready:
                 ready.synchronize()
@@ -181,7 +181,7 @@ class Results:
         with uninterrupted():
             for row in rows:
                 show_row(self.webpage, row, self.width)
-                self.waiting -= _size(row)
+                self.waiting -= row.size
                 self.rows.popleft()
             self.webpage.save()
         self.due = time.perf_counter() + SAVE_INTERVAL
@@ -224,10 +224,6 @@ def fetch(visuals: dict[str, object]) -> tuple[Pictures, torch.cuda.Event | None
         ready = torch.cuda.Event(blocking=True)  # a thread that waits for it sleeps
         ready.record(torch.cuda.current_stream(device))
     return pictures, ready
-
-
-def _size(row: Row) -> int:
-    return sum(picture.nbytes for picture in row.pictures.values())
 
 
 @contextlib.contextmanager

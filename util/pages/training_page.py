@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Iterator
@@ -110,13 +111,9 @@ class TrainingPage(Sink):
     def _row_name(self, step: Step) -> str:
         """Return a name that no older row has."""
         name = f"epoch{step.epoch:03d}"
-        if name in self.rows:
-            name += f"_{step.total_iters:09d}"
-        row, count = name, 1
-        while row in self.rows:
-            count += 1
-            row = f"{name}_{count}"
-        return row
+        later = f"{name}_{step.total_iters:09d}"
+        names = itertools.chain([name, later], (f"{later}_{number}" for number in itertools.count(2)))
+        return next(row for row in names if row not in self.rows)
 
 
 def now() -> float:
