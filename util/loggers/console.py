@@ -51,7 +51,7 @@ class Meter:
             self.lap_images = progress.total_iters
         if sys.stderr.isatty():
             words = {"desc": title, "total": len(batches), "initial": progress.epoch_iter, "bar_format": BAR}
-            self.bar = tqdm(**words, leave=False, miniters=1, mininterval=0.5)
+            self.bar = tqdm(**words, unit=" images", leave=False, miniters=1, mininterval=0.5)
         self.switch("data")
         try:
             for batch in batches:
