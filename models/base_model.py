@@ -91,8 +91,7 @@ class BaseModel(ModelFiles, ABC):
         if "captured_inputs" not in vars(type(self)):
             speed = speed._replace(compiled=False)  # a foreign step may differentiate twice, which compiling forbids
         for name, net in self.networks().items():
-            net = net.to(self.device)
-            layers.recompute_stages(net, self.isTrain and getattr(opt, "grad_checkpoint", False))
+            layers.recompute_stages(net.to(self.device), self.isTrain and getattr(opt, "grad_checkpoint", False))
             accelerate(net, self.device, speed, self.scale)
             if self.isTrain and getattr(opt, "ema", 0) and name.startswith("G"):
                 self.averages[name] = ema.AveragedNetwork(net, opt.ema)
@@ -133,15 +132,14 @@ class BaseModel(ModelFiles, ABC):
 
         With `--grad_accum K` the gradients of K batches are summed, and the K-th makes the step with their mean.
         """
-        part = self.step_part
         with gradients.frozen(net for net in self.networks().values() if net not in nets):
-            if part.first:
+            if self.step_part.first:
                 optimizer.zero_grad(set_to_none=True)
             else:
-                gradients.scale_gradients(optimizer, part.rescale)
+                gradients.scale_gradients(optimizer, self.step_part.rescale)
             yield
-            if part.last:
-                gradients.scale_gradients(optimizer, part.weight)
+            if self.step_part.last:
+                gradients.scale_gradients(optimizer, self.step_part.weight)
                 optimizer.step()
             else:
                 self.guard.note_images(optimizer)

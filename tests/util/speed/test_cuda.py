@@ -1,4 +1,4 @@
-"""What only a CUDA GPU can show: real recordings, copies on a stream of their own, compiled kernels, memory."""
+"""Checks that need a CUDA GPU: real recordings, copies on a second stream, compiled kernels, memory."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_everything_that_fast_does_trains_near_float32(words, sizes, precision, 
 
 @pytest.mark.usefixtures("exact")
 def test_recordings_outlive_freed_memory_and_steps_beside_them(tmp_path):
-    """`empty_cache` gives back what a recording must not read from."""
+    """`empty_cache` frees memory that a recording must not read."""
     words = f"{SMALL} --model cycle_gan --netG resnet_6blocks --pool_size 2"
     eager, captured = (make_model(f"{words} --name {name}", tmp_path) for name in ("eager", "captured"))
     captured.captured_step = cuda_graphs.make_captured_step(captured)
@@ -130,7 +130,7 @@ def test_checkpointed_stages_take_less_memory(tmp_path):
 
 
 @pytest.mark.parametrize("model", ["pix2pix", "cycle_gan"])
-def test_a_fast_run_trains_goes_on_and_translates(data, tmp_path, model):
+def test_a_fast_run_trains_resumes_and_translates(data, tmp_path, model):
     folder = data / ("two" if model == "cycle_gan" else "pairs")
     net = "--netG resnet_6blocks" if model == "cycle_gan" else "--netG unet_64"
     line = f"--dataroot {folder} --name run --checkpoints_dir {tmp_path} --gpu_ids 0"
