@@ -28,7 +28,7 @@ try:
     import torch
     import torchvision
 
-    from scripts.benchmarks import commands, steps, tables
+    from scripts.benchmarks import steps, tables, throughput
     from scripts.benchmarks.common import release, say, train_options
     from util.checkpoint.atomic_files import write_whole
     from util.errors import explained_errors
@@ -39,9 +39,9 @@ except (ImportError, RuntimeError) as error:  # a torchvision made for another t
 PARTS = {
     "limits": steps.limits,
     "steps": steps.steps,
-    "loader": commands.loader,
-    "translation": commands.translation,
-    "schedule": commands.schedule,
+    "loader": throughput.loader,
+    "translation": throughput.translation,
+    "schedule": throughput.schedule,
 }
 
 
@@ -75,7 +75,7 @@ def parse(words: list[str]) -> argparse.Namespace:
     add("--rounds", type=int, help="samples of each variant [5, quick 3]")
     add("--gpu_ids", default="0", help="as train.py's; -1: the CPU [%(default)s]")
     add("--epochs", type=int, default=30, help="of schedule, 10 or more in fives; 200: all of it [%(default)s]")
-    add("--arms", nargs="+", choices=commands.ARMS, default=["fp32", "fast"], help="of schedule [fp32 fast]")
+    add("--arms", nargs="+", choices=throughput.ARMS, default=["fp32", "fast"], help="of schedule [fp32 fast]")
     args = parser.parse_args(words[:end])
     args.further, args.parts = words[end + 1 :], args.parts or [part for part in PARTS if part != "schedule"]
     if unknown := [part for part in args.parts if part not in PARTS]:

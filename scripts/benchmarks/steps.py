@@ -17,7 +17,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from models import create_model
-from scripts.benchmarks.common import hushed, make_images, models_of, release, say, synchronise, train_options
+from scripts.benchmarks.common import hushed, models_of, release, say, synchronise, train_options
 from util.errors import UserError
 from util.runtime import seeds
 from util.runtime.run_facts import run_facts, set_facts
@@ -86,10 +86,9 @@ def obstacle(args, model: str, variant: str) -> str:
 class Arm:
     """A model trained in one way, and its measurements."""
 
-    def __init__(self, args, head: dict, variant: str, images: Path):
+    def __init__(self, args, head: dict, variant: str):
         words, chosen = variants(args)[variant]
-        mine = ["--batch_size", head["batch_size"], "--dataroot", images, *words]
-        self.opt = train_options(args, head["model"], *mine)
+        self.opt = train_options(args, head["model"], "--batch_size", head["batch_size"], *words)
         set_facts(self.opt, speed=chosen or run_facts(self.opt).speed)
         self.device, self.count, self.block = self.opt.device, 0, 1
         self.seconds, self.memory = [], 0
@@ -152,7 +151,6 @@ def steps(args, work: Path) -> Iterator[dict]:
     """Measure training steps: models, batch sizes, variants."""
     cuda = args.device.type == "cuda"
     sizes = args.batch_sizes or ([1] if args.quick else [1, 4, 16] + [64] * cuda)
-    images = make_images(work / "jpg", "jpg", args.size, max(256, 16 * max(sizes)))
     if cuda:
         torch._dynamo.config.recompile_limit *= 2  # two compiled variants exist at a time
     for model in models_of(args):
@@ -164,34 +162,34 @@ def steps(args, work: Path) -> Iterator[dict]:
                 text = f"left out: about {each * batch_size:.0f} s for a step"
                 yield {**head, "variant": "all", "failed": text}
                 continue
-            for row in compare(args, head, [name for name, reason in reasons.items() if not reason], images):
+            for row in compare(args, head, [name for name, reason in reasons.items() if not reason]):
                 if "samples" in row and not cuda and not (args.quick and row["variant"] == "bf16"):
-                    row["memory"] = in_child(memory_of_process, args, head, row["variant"], images)
+                    row["memory"] = in_child(memory_of_process, args, head, row["variant"])
                 if "samples" in row and row["variant"] == "default":
                     each = statistics.median(row["samples"]) / batch_size
                 yield {**row, "flops": flops * batch_size}
             yield from ({**head, "variant": name, "failed": reason} for name, reason in reasons.items() if reason)
 
 
-def compare(args, head: dict, names: list[str], images: Path) -> list[dict]:
+def compare(args, head: dict, names: list[str]) -> list[dict]:
     """Measure variants in turns, or one by one where memory does not hold all. Return a row for each."""
     try:
-        return alternate(args, head, names, images)
+        return alternate(args, head, names)
     except RuntimeError as error:
         failure = short(error)
     release()  # only here: the error kept the models alive
     if len(names) == 1:
         return [{**head, "variant": names[0], "failed": failure}]
-    return [{**row, "alone": True} for name in names for row in compare(args, head, [name], images)]
+    return [{**row, "alone": True} for name in names for row in compare(args, head, [name])]
 
 
-def alternate(args, head: dict, names: list[str], images: Path) -> list[dict]:
+def alternate(args, head: dict, names: list[str]) -> list[dict]:
     """Measure variants in turns; raise RuntimeError where memory does not hold more than one."""
     arms, failed, title = {}, {}, f"steps: {head['model']}, batch {head['batch_size']}"
     for name in names:
         say(f"{title}: {name} starts")
         try:
-            arms[name] = prepare(args, head, name, images)
+            arms[name] = prepare(args, head, name)
         except (RuntimeError, UserError) as error:
             if "out of memory" in str(error) and len(names) > 1:
                 raise
@@ -209,7 +207,7 @@ def alternate(args, head: dict, names: list[str], images: Path) -> list[dict]:
     return rows
 
 
-def prepare(args, head: dict, name: str, images: Path) -> Arm:
+def prepare(args, head: dict, name: str) -> Arm:
     """Return an arm after its first steps."""
     cuda = args.device.type == "cuda"
     release_unused = torch.cuda.empty_cache if cuda else gc.collect
@@ -217,7 +215,7 @@ def prepare(args, head: dict, name: str, images: Path) -> Arm:
     if cuda:
         torch.cuda.reset_peak_memory_stats(args.device)
     before = torch.cuda.memory_allocated(args.device) if cuda else 0
-    arm = Arm(args, head, name, images)
+    arm = Arm(args, head, name)
     arm.warm_up(before)
     return arm
 
@@ -237,9 +235,9 @@ def in_child(function: Callable, *arguments):
             return None
 
 
-def memory_of_process(args, head: dict, variant: str, images: Path) -> int | None:
+def memory_of_process(args, head: dict, variant: str) -> int | None:
     """Make two steps; return the process's peak of main memory in bytes, including PyTorch."""
-    Arm(args, head, variant, images).run(2)
+    Arm(args, head, variant).run(2)
     status = Path("/proc/self/status")  # getrusage would include the parent
     return 1024 * int(re.search(r"VmHWM:\s*(\d+)", status.read_text())[1]) if status.is_file() else None
 

@@ -11,7 +11,7 @@ import torch
 from conftest import ROOT
 
 from scripts import benchmark
-from scripts.benchmarks import commands, steps, tables
+from scripts.benchmarks import steps, tables, throughput
 from util.errors import UserError
 
 COMMAND = "scripts/benchmark.py"
@@ -120,7 +120,7 @@ def test_a_step_at_the_defaults_has_the_known_number_of_operations(model, giga):
 # ---- what goes wrong ----
 
 
-def test_variants_that_do_not_fit_are_measured_one_by_one_and_failures_are_named(monkeypatch, tmp_path):
+def test_variants_that_do_not_fit_are_measured_one_by_one_and_failures_are_named(monkeypatch):
     class Arm:
         block, seconds = 1, []
 
@@ -131,7 +131,7 @@ def test_variants_that_do_not_fit_are_measured_one_by_one_and_failures_are_named
 
     alive, room = [], 1
 
-    def prepare(args, head, name, images):
+    def prepare(args, head, name):
         if name == "compile":
             raise RuntimeError("no compiler\nand more")
         if name == "--fast" or len(alive) == room:
@@ -142,8 +142,8 @@ def test_variants_that_do_not_fit_are_measured_one_by_one_and_failures_are_named
 
     monkeypatch.setattr(steps, "prepare", prepare)
     monkeypatch.setattr(steps, "release", alive.clear)
-    args, head = argparse.Namespace(rounds=1, few=1), {"model": "pix2pix", "batch_size": 64}
-    rows = steps.compare(args, head, ["default", "bf16", "compile", "--fast"], tmp_path)
+    args, head = argparse.Namespace(rounds=1), {"model": "pix2pix", "batch_size": 64}
+    rows = steps.compare(args, head, ["default", "bf16", "compile", "--fast"])
     assert [(row["variant"], row["alone"], row.get("failed")) for row in rows] == [
         ("default", True, None),
         ("bf16", True, None),
@@ -151,7 +151,7 @@ def test_variants_that_do_not_fit_are_measured_one_by_one_and_failures_are_named
         ("--fast", True, "out of memory"),
     ]
     room = 2
-    rows = steps.compare(args, head, ["default", "compile", "bf16"], tmp_path)
+    rows = steps.compare(args, head, ["default", "compile", "bf16"])
     assert [("alone" in row, row.get("failed")) for row in rows] == [
         (False, None),
         (False, "RuntimeError: no compiler"),
@@ -177,7 +177,7 @@ def test_wrong_words_are_errors_of_the_command_line(words, said, capsys):
 def test_the_error_of_a_program_is_reported(tmp_path):
     words = ["-c", "print('first'); print('no images in /no'); exit(1)"]
     with pytest.raises(UserError, match="train failed: first no images in /no"):
-        list(commands.output_of(words, tmp_path / "train.log"))
+        list(throughput.output_of(words, tmp_path / "train.log"))
 
 
 # ---- the command ----

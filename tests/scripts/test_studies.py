@@ -200,14 +200,16 @@ def test_arms_that_another_study_has_trained_are_not_trained_again(data, checkpo
 
 
 def test_two_baselines_that_need_no_training_are_measured(data, tmp_path, typed, checkpoints):
-    found = run_study("losses", data, checkpoints, tmp_path, "--arms", "L1")["tables"]["A → B"]
     images = [[np.asarray(Image.open(data / f"test{side}/{i:02}.png"), float) for i in range(2)] for side in "AB"]
-    distance = np.mean([abs(a - b).mean() for a, b in zip(*images, strict=True)]) / 255
-    assert found["the input itself"]["3"]["l1"] == pytest.approx(distance, abs=LEVEL)
-    targets = [np.asarray(Image.open(path), float) for path in sorted((data / "trainB").glob("*"))]
-    mean = np.mean(targets, axis=0).round()
-    distance = np.mean([abs(mean - b).mean() for b in images[1]]) / 255
-    assert found["the mean target"]["3"]["l1"] == pytest.approx(distance, abs=LEVEL)
+    for direction, target in (("AtoB", "B"), ("BtoA", "A")):
+        words = ["--arms", "L1", "--direction", direction]
+        (found,) = run_study("losses", data, checkpoints, tmp_path / direction, *words)["tables"].values()
+        distance = np.mean([abs(a - b).mean() for a, b in zip(*images, strict=True)]) / 255
+        assert found["the input itself"]["3"]["l1"] == pytest.approx(distance, abs=LEVEL)
+        targets = [np.asarray(Image.open(path), float) for path in sorted((data / f"train{target}").glob("*"))]
+        mean = np.mean(targets, axis=0).round()
+        distance = np.mean([abs(mean - image).mean() for image in images["AB".index(target)]]) / 255
+        assert found["the mean target"]["3"]["l1"] == pytest.approx(distance, abs=LEVEL)
 
 
 def test_images_that_are_no_pairs_are_compared_as_sets(tmp_path, typed):
@@ -336,11 +338,6 @@ def test_a_missing_dataset_is_an_error_with_its_download_command(tmp_path, typed
     assert typed == []
 
 
-def test_test_images_must_be_larger_than_training_images(data, tmp_path, typed):
-    words = ["--dataroot", data, "--out", tmp_path / "out", "--metrics", "l1"]
-    assert "--size 32" in error_of("larger", "--quick", "--size", 64, *words)
-
-
 def test_help_does_not_import_torch():
     code = "import runpy, sys; sys.argv = ['x', '--help']; sys.path.insert(0, 'scripts/studies')\n"
     code += "try: runpy.run_path('scripts/studies/losses.py', run_name='__main__')\n"
@@ -349,12 +346,6 @@ def test_help_does_not_import_torch():
     assert done.stdout.rstrip().endswith("False")
     assert "--quick" in done.stdout
     assert "section" in done.stdout
-
-
-def test_an_unknown_arm_is_an_error_that_lists_the_arms(capsys):
-    with pytest.raises(SystemExit):
-        study.parse(recipe("losses"), ["--arms", "L2"])
-    assert "'L1+cGAN'" in capsys.readouterr().err
 
 
 def test_a_dry_run_prints_the_commands_and_writes_nothing(tmp_path, monkeypatch, capsys):

@@ -1,4 +1,4 @@
-"""Parts of scripts/benchmark.py: loading, translating, and train.py's whole schedule."""
+"""Throughput: the parts of scripts/benchmark.py for loading, translating, and the whole schedule of train.py."""
 
 from __future__ import annotations
 
