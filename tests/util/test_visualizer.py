@@ -20,6 +20,7 @@ from conftest import ROOT
 from logged_run import image, logger_options, optimizer, progress
 from PIL import Image
 
+from util.loggers import console
 from util.loggers.base import Sink
 from util.pages.data_file import PageData
 from util.pages.results_writer import write_png
@@ -72,7 +73,7 @@ def train(folder, epochs, start=None, until=None, **changes):
     visualizer = Visualizer(options(folder, continue_train=start is not None, **changes))
     done = start or progress()
     with contextlib.closing(visualizer):
-        visualizer.resume(done)
+        visualizer.resume(done, [optimizer(0.02)])
         for epoch in range(done.epoch, epochs + 1):
             dataset = Batches(batches(4)[done.epoch_iter // 2 :])
             done.epoch, dataset.total = epoch, 8
@@ -230,17 +231,9 @@ def test_the_page_has_each_epoch_s_first_images_those_that_are_saved_and_all_los
     points = data(tmp_path, "losses")
     assert [(p["total_iters"], p["x"]) for p in points] == [(2 * n, n / 4) for n in range(1, 13)]
     assert points[-1]["losses"] == {"G": pytest.approx(24 / 7, rel=1e-6), "D": -1.0}
-
-
-def test_the_learning_rate_and_the_end_are_on_the_page(tmp_path):
-    visualizer, done = Visualizer(options(tmp_path, continue_train=True)), progress(2, 4, 12)
-    visualizer.resume(done, [optimizer(0.02)])
-    visualizer.set_dataset_size(8)
-    visualizer.plot_current_losses(12, {"G": 1.0})
-    done.epoch = 3
-    visualizer.close()
-    (point,), (start,), (end,) = (data(tmp_path, call) for call in ("losses", "start", "end"))
-    assert (point["x"], point["lr"], start["epochs"], end["epoch"]) == (1.5, 0.02, 3, 2)
+    assert {point["lr"] for point in points} == {0.02}
+    (start,), (end,) = data(tmp_path, "start"), data(tmp_path, "end")
+    assert (start["epochs"], end["epoch"]) == (3, 2)
 
 
 def test_a_page_update_costs_the_same_late_as_early(tmp_path):
@@ -276,18 +269,6 @@ def test_training_continues_while_images_are_written_and_their_row_follows_them(
     visualizer.close()
     assert seen == [0, 0, 1, 1]
     assert shown(tmp_path) == ["images", "losses"] * 2
-
-
-def test_hostile_labels_neither_leave_the_folder_nor_the_script(tmp_path):
-    visualizer = Visualizer(options(tmp_path))
-    visualizer.display_current_results({'</script>/../"x': image(0)}, 1, 10, False)
-    visualizer.plot_current_losses(10, {"</script>": 1.0})
-    visualizer.close()
-    assert "<" not in (tmp_path / "exp/web/data.js").read_text()
-    ((label, file, _),) = data(tmp_path, "images")[0]["items"][0]
-    assert label == '</script>/../"x'
-    assert (tmp_path / "exp/web/images" / file).is_file()
-    assert "/" not in file
 
 
 # ---- failures ----
@@ -359,32 +340,28 @@ def test_the_first_batch_is_drawn_with_any_number_of_channels(tmp_path, channels
     assert list(visualizer.track(Batches([batch]), progress())) == [batch]
     size = (2 if channels == 2 else 1) * 128 + 2 * 6, 8 * (64 + 14) + 9 * 6  # eight items, each under a line of text
     assert Image.open(tmp_path / "exp" / "first_batch.png").size == size
+    assert list(visualizer.track(Batches([[1, 2]]), progress())) == [[1, 2]]  # no images: nothing to draw
 
 
-def test_a_batch_without_images_is_not_drawn(tmp_path):
-    visualizer = Visualizer(options(tmp_path))
-    assert list(visualizer.track(Batches([[1, 2]]), progress())) == [[1, 2]]
-    assert not (tmp_path / "exp" / "first_batch.png").exists()
+def test_times_are_means_per_image_since_the_last_call(tmp_path, monkeypatch):
+    now, found = [0.0], []
+    monkeypatch.setattr(console, "time", argparse.Namespace(perf_counter=lambda: now[0]))
 
-
-def test_times_are_means_per_image_since_the_last_call(tmp_path):
     class Slow(Batches):
         def __iter__(self):
             for batch in super().__iter__():
-                time.sleep(0.04)
+                now[0] += 0.04
                 yield batch
 
-    visualizer, done, found = Visualizer(options(tmp_path)), progress(1, 0, 100), []
+    visualizer, done = Visualizer(options(tmp_path)), progress(1, 0, 100)
     for _ in visualizer.track(Slow(batches(4)), done):
-        time.sleep(0.02)
+        now[0] += 0.02
         done.total_iters += 2
         if done.total_iters in (104, 108):
-            found.append(visualizer.timing())
+            found += visualizer.timing()
             with visualizer.meter.showing():
-                time.sleep(0.1)  # counted as neither
-    for compute, waiting in found:
-        assert 0.01 <= compute < 0.02
-        assert 0.02 <= waiting < 0.03
+                now[0] += 0.1  # counted as neither
+    assert found == pytest.approx([0.01, 0.02] * 2)
 
 
 def test_a_terminal_shows_progress_from_where_the_epoch_resumes(tmp_path, capsys, monkeypatch):
