@@ -1,4 +1,4 @@
-"""The loop: frequencies, learning rates, log, checkpoints, and going on where a run stopped."""
+"""The training loop: frequencies, learning rates, log, checkpoints, and resuming."""
 
 from __future__ import annotations
 
@@ -235,13 +235,13 @@ def test_a_save_that_fails_is_told_and_training_goes_on(train, monkeypatch, caps
     full_disk(monkeypatch, {1})  # after 2 images; the saves after 4, and of the epoch, succeed
     folder = train("x", more="--n_epochs 1 --n_epochs_decay 0 --save_latest_freq 2")
     assert "latest can't be saved" in (message := capsys.readouterr().err)
-    assert "No space left on device. What was saved before is intact. Training continues" in message
+    assert "No space left on device. The earlier checkpoint is intact. Training continues" in message
     assert equal(weights(folder), whole)
 
 
 def test_a_last_save_that_fails_is_an_error_and_the_one_before_stands(train, monkeypatch):
     full_disk(monkeypatch, {2, 3})  # the epoch's end: 1, and latest
-    with pytest.raises(UserError, match=r"latest can't be saved in .*No space left.*before is intact"):
+    with pytest.raises(UserError, match=r"latest can't be saved in .*No space left.*checkpoint is intact"):
         train("x", more="--n_epochs 1 --n_epochs_decay 0 --save_latest_freq 3")
     state = torch.load(train.tmp_path / "x" / "latest_state.pth", weights_only=True)
     assert state["progress"] == [1, 3, 3]

@@ -1,4 +1,4 @@
-"""Translating a test set: what is loaded, translated and written side by side is what one by one gives."""
+"""Translating a test set in batches and threads gives the same images as translating them one by one."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def away(tmp_path, monkeypatch):
 
 
 def program():
-    """Import test.py as a module (a package of Python's own is called test, too)."""
+    """Import test.py as a module (Python's standard library also has a package test)."""
     spec = importlib.util.spec_from_file_location("script_test", ROOT / "test.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -138,25 +138,13 @@ def tensor(data: bytes | None = None, offset=0, size=(2, 2), stride=(2, 1), rebu
 SHELL = f"touch {CANARY}"
 PYTHON = f"open({CANARY!r}, 'w')"
 CALLS = {
-    SHELL: "os.system posix.system nt.system os.popen subprocess.Popen subprocess.getoutput commands.getoutput "
-    "subprocess.check_output pty.spawn platform.popen asyncio.create_subprocess_shell "
-    "torch.utils.collect_env.run _posixsubprocess.fork_exec os.execlp os.spawnlp",
-    PYTHON: "builtins.eval builtins.exec __builtin__.eval __builtin__.execfile timeit.timeit cProfile.run pdb.run "
-    "code.interact bdb.Bdb.run doctest.run_docstring_examples types.CodeType builtins.compile "
-    "numpy.testing._private.utils.runstring torch.fx.graph_module._exec_with_source torch.jit.CompilationUnit "
-    "torch.utils.cpp_extension.load_inline torch._inductor.codecache.PyCodeCache.load",
-    CANARY: "builtins.open io.open shutil.rmtree os.remove os.mkdir pathlib.Path.touch builtins.getattr "
-    "builtins.__import__ importlib.import_module runpy.run_path webbrowser.open ctypes.CDLL functools.partial "
-    "operator.attrgetter operator.methodcaller marshal.loads pickle.loads codecs.decode codecs.encode _codecs.encode "
-    "urllib.request.urlopen socket.create_connection sqlite3.connect logging.FileHandler zipfile.ZipFile "
-    "torch.load torch.save torch.hub.load torch.serialization.load torch.storage._load_from_bytes torch.jit.load "
-    "torch.package.PackageImporter torch.ops.load_library torch.classes.load_library torch.export.load "
-    "numpy.load numpy.fromfile numpy.save numpy.core.multiarray.scalar torch.nn.Linear models.networks.define_G "
-    "util.download.archive.unpack builtins.bytearray builtins.set builtins.complex collections.Counter torch.Tensor "
-    "torch.FloatTensor torch.UntypedStorage torch._utils._rebuild_qtensor torch._utils._rebuild_sparse_tensor "
-    "torch._utils._rebuild_wrapper_subclass torch._utils._rebuild_meta_tensor_no_storage "
-    "torch._utils._rebuild_device_tensor_from_numpy torch._tensor._rebuild_from_type_v2 "
-    "torch.serialization._get_layout",
+    SHELL: "os.system subprocess.Popen pty.spawn torch.utils.collect_env.run",
+    PYTHON: "builtins.eval __builtin__.execfile types.CodeType torch.fx.graph_module._exec_with_source",
+    CANARY: "builtins.open shutil.rmtree builtins.getattr builtins.__import__ runpy.run_path ctypes.CDLL marshal.loads "
+    "pickle.loads _codecs.encode functools.partial urllib.request.urlopen socket.create_connection "
+    "torch.load torch.hub.load torch.storage._load_from_bytes torch.ops.load_library numpy.load torch.nn.Linear "
+    "models.networks.define_G builtins.bytearray torch.Tensor torch.UntypedStorage torch._utils._rebuild_qtensor "
+    "torch._utils._rebuild_sparse_tensor torch._tensor._rebuild_from_type_v2 torch.serialization._get_layout",
 }
 
 
@@ -205,18 +193,13 @@ def opcodes() -> Iterator[tuple[str, bytes, str]]:
     items = b"}" + word("items") + number(1) + b"s" + word("keys") + number(1) + b"s"
     ways = {
         "STACK_GLOBAL": b"\x80\x04" + by_stack + row(shell) + b"R.",
-        "STACK_GLOBAL of a memo": b"\x80\x04\x8c\x02os\x94\x8c\x06system\x94h\x00h\x01\x93" + row(shell) + b"R.",
         "INST": b"(" + shell + b"ios\nsystem\n.",
         "OBJ": b"(" + name("os.system") + shell + b"o.",
         "NEWOBJ": PROTO + name("subprocess.Popen") + row(shell) + b"\x81.",
-        "NEWOBJ_EX": b"\x80\x04" + name("subprocess.Popen") + row(shell) + b"}\x92.",
         "BUILD of __setstate__": in_dict(b"}" + word("__setstate__") + name("os.system") + b"sb" + shell + b"b"),
         "a dotted name": PROTO + b"ctorch._utils\n_rebuild_tensor_v2.__globals__\n)R.",
-        "an attribute of a class": PROTO + b"ccollections\nOrderedDict.__init__.__globals__\n.",
-        "a module's twin": PROTO + b"ccollections \nOrderedDict\n)R.",
         "BINPERSID of a module": PROTO + row(word("module"), name("torch.nn.Linear")) + b"Q.",
         "a class for a value": in_dict(name("collections.OrderedDict")),
-        "a function for a value": in_dict(name("torch._utils._rebuild_tensor_v2")),
         "a storage for a value": in_dict(storage()),
     }
     for title, content in ways.items():
@@ -228,31 +211,20 @@ def opcodes() -> Iterator[tuple[str, bytes, str]]:
     alike = [number(i * (2**61 - 1)) + b"N" for i in range(1, 90_000)]
     strange = {
         "EXT1": (b"\x82\x01.", "its pickle has EXT1"),
-        "EXT4": (b"\x84\xff\xff\xff\x7f.", "its pickle has EXT4"),
         "PERSID": (b"P0\n.", "its pickle has PERSID"),
         "BINPERSID of a number": (number(1) + b"Q.", cut),
         "a call of a word": (shell + row() + b"R.", "it calls touch executed"),
-        "a call of what a call made": (name("collections.OrderedDict") + b")R)R.", "it calls"),
         "BUILD of a tensor": (in_dict(build)[2:], "it sets the insides"),
         "BUILD of methods": (in_dict(tensor())[2:-1] + items + b"b.", OTHER),
         "BINUNICODE of 4 GB": (b"X\xff\xff\xff\xffa.", cut),
         "BINUNICODE8 of 2^62 bytes": (b"\x8d" + struct.pack("<Q", 2**62) + b"a.", cut),
-        "BYTEARRAY8 of 2^62 bytes": (b"\x96" + struct.pack("<Q", 2**62) + b"a.", cut),
-        "LONG4 of 2 GB": (b"\x8b\xff\xff\xff\x7fa.", cut),
-        "LONG of a million digits": (b"L" + b"9" * 1_000_000 + b"L\n.", f"{cut}|its pickle has LONG"),
         "FRAME of 2^62 bytes": (b"\x95" + struct.pack("<Q", 2**62) + b".", f"{cut}|its pickle has"),
-        "a memo's last place": (b"}r\xff\xff\xff\xff.", none),
-        "a memo that is empty": (b"h\x07.", cut),
-        "nothing but STOP": (b".", cut),
         "no STOP": (b"}", cut),
         "nothing": (b"", cut),
         "four million marks": (b"(" * 4_000_000 + b"t.", many),
-        "four million lists": (b"]" * 4_000_000 + b".", many),
         "200,000 lists in a tuple": (b"(" + b"]" * 200_000 + b"t.", "made to take endless time"),
         "lists in lists, 100,000 deep": (b"]" * 100_000 + b"a" * 99_999 + b".", "nested in each other"),
-        "tuples in tuples, 99,000 deep": (b")" + b"\x85" * 99_000 + b".", "nested in each other"),
         "a dictionary in itself": (in_dict(b"}q\x00" + word("self") + b"h\x00s")[2:], none),
-        "a list in itself": (b"]q\x00h\x00a.", "it holds a list"),
         "a billion laughs": (b"]" + b"".join(b"q%c]" % i + laugh[i] + b"e" for i in range(40)) + b".", "a list"),
         "a billion laughs for a key": (
             in_dict(b"N", key=b")" + b"".join(b"q%c" % i + laugh[i] + b"t" for i in range(12)))[2:],
@@ -260,7 +232,6 @@ def opcodes() -> Iterator[tuple[str, bytes, str]]:
         ),
         "numbers of one hash": (b"}(" + b"".join(alike) + b"u.", r"number of \d+ bits"),
         "100,000 keys": (b"}(" + b"".join(keys[:100_000]) + b"u.", rf"{none} .*k0, k1, k2, k3, k4, \.\.\."),
-        "400,000 keys": (b"}(" + b"".join(keys) + b"u.", many),
     }
     for title, (content, pattern) in strange.items():
         yield title, archive(PROTO + content), pattern
@@ -274,15 +245,10 @@ def tensors() -> Iterator[tuple[str, bytes, str]]:
     outside = "tensor at 0.weight reaches outside"
     shapes = {
         "larger than its data": {"size": (2, 3)},
-        "a step past its data": {"stride": (3, 1)},
         "an offset past its data": {"offset": 1},
-        "an offset of 2^62": {"offset": 2**62},
         "an offset before its data": {"offset": -1},
-        "backwards": {"offset": 3, "stride": (-2, -1)},
-        "a size below zero": {"size": (-2, -2)},
         "a size of 2^63 elements": {"size": (2**31 - 1, 2**31 - 1, 4), "stride": (0, 0, 0)},
         "a size whose product overflows to 0": {"size": (2**32, 2**32), "stride": (0, 0)},
-        "strides that overflow": {"size": (3, 3), "stride": (2**63 - 1, 2**62)},
         "one value stretched over terabytes": {"size": (2**20, 2**20), "stride": (0, 0)},
         "with elements in one place": {"size": (3, 2), "stride": (1, 1)},
         "the old way": {"size": (9,), "stride": (9,), "rebuild": "_rebuild_tensor", "more": b""},
@@ -299,15 +265,11 @@ def tensors() -> Iterator[tuple[str, bytes, str]]:
 
     data = {
         "more data than there are": (storage(count=5), "fewer than its shape says"),
-        "2^60 data": (storage(count=2**60), "fewer than its shape says"),
         "fewer data than none": (storage(count=-4), "are invalid: storage of -4"),
         "data that are missing": (storage(key=word("7")), "data at 0.weight are missing"),
         "data outside of the archive": (storage(key=word("../../../../etc/passwd")), "are missing"),
-        "data named by a number": (storage(key=number(0)), OTHER),
         "data of a type that is none": (storage("Storage"), REFUSED.format(r"torch\.Storage")),
-        "quantized data": (storage("QInt8Storage"), REFUSED.format(r"torch\.QInt8Storage")),
         "a view outside of its data": (view(3, 2), "outside of the data that they are a part of"),
-        "a view before its data": (view(-1, 2), "outside of the data that they are a part of"),
     }
     for title, (made, pattern) in data.items():
         yield title, archive(in_dict(tensor(made))), pattern
@@ -319,18 +281,14 @@ def tensors() -> Iterator[tuple[str, bytes, str]]:
 
     Odd.__module__, Odd.__qualname__ = "somewhere", "Odd"
     sparse = torch.eye(4).to_sparse()
-    wrong = torch.sparse_coo_tensor(torch.tensor([[0, 10**9]]), torch.ones(2), (2**30,), check_invariants=False)
     kinds = {
         "sparse": sparse,
-        "sparse, with indices outside": wrong,
-        "compressed sparse": torch.eye(4).to_sparse_csr(),
         "without data (meta)": torch.empty(4, device="meta"),
-        "quantized": torch.quantize_per_tensor(torch.ones(4), 0.1, 0, torch.quint8),
     }
     for title, value in kinds.items():
         yield f"a tensor that is {title}", saved({"0.weight": value}), REFUSED.format(r"torch\.")
     odd = name("torch._tensor._rebuild_from_type_v2") + row(name("somewhere.Odd"))
-    yield "a tensor of a class of its own", archive(in_dict(odd)), REFUSED.format(r"torch\._tensor")
+    yield "a tensor of a foreign class", archive(in_dict(odd)), REFUSED.format(r"torch\._tensor")
 
 
 def state_dicts(state: dict) -> Iterator[tuple[str, bytes, str]]:
@@ -345,26 +303,17 @@ def state_dicts(state: dict) -> Iterator[tuple[str, bytes, str]]:
             {"epoch": 3, "state_dict": state, "optimizer": optimizer.state_dict()},
             rf"{none}.*holds epoch, state_dict, optimizer\..*\['state_dict'\]",
         ),
-        "an optimizer's state": (optimizer.state_dict(), rf"{none}.*holds state, param_groups"),
         "a checkpoint with its options": ({"model": state, "args": np.float64(3)}, REFUSED.format("numpy")),
         "nothing": ({}, f"{none}.*holds nothing"),
         "a list": ([torch.ones(2)], f"{none}.*holds a list"),
-        "a tensor alone": (torch.ones(2), f"{none}.*holds a Tensor"),
-        "a word": ("net", f"{none}.*holds a str"),
         "None": (None, f"{none}.*holds a NoneType"),
         "an array": ({"0.weight": np.ones(3)}, REFUSED.format("numpy")),
-        "a set": ({"0.weight": {1}}, REFUSED.format(r"(__builtin__|builtins)\.set")),
         "bytes": ({"0.weight": b"1"}, REFUSED.format(r"_codecs\.encode")),
-        "a complex number": ({"0.weight": 1j}, REFUSED.format(r"(__builtin__|builtins)\.complex")),
         "numbers for keys": ({1: torch.ones(2)}, none),
         "a tuple for a key": ({(1, "a"): torch.ones(2)}, "for a name"),
-        "None for a key": ({None: torch.ones(2)}, "None for a name"),
-        "NaN for a key": ({float("nan"): torch.ones(2)}, "nan for a name"),
-        "paths for keys": ({"../../../etc/passwd": torch.ones(2)}, rf"{other}|does not fit"),
         "keys that steer a terminal": ({"a\n\x1b[2Jb": torch.ones(2)}, r"a\\n\\x1b\[2Jb|does not fit"),
         "a key of a megabyte": ({"k" * 2**20: torch.ones(2)}, r"k{60}\.\.\.|does not fit"),
         "a key of endless prefixes": ({"module." * 100_000: torch.ones(2)}, rf"{other}|does not fit"),
-        "numbers among the weights": ({**state, "epoch": 3}, "epoch|does not fit"),
         "a number for a weight": ({**state, next(iter(state)): 3}, rf"{other}|weight|does not fit"),
         "weights of other shapes": ({k: torch.ones(7) for k in state}, rf"{other}|does not fit"),
     }  # fmt: skip
@@ -374,7 +323,7 @@ def state_dicts(state: dict) -> Iterator[tuple[str, bytes, str]]:
 
 
 def welcome(state: dict) -> Iterator[tuple[str, bytes, str]]:
-    """Write a state dict in ways that are unusual, yet load: the text is what is to be said of it, if anything."""
+    """Write a state dict in unusual ways that load; the text is the expected warning, if any."""
     first = next(iter(state))
     yield "legacy", saved(state, zipped=False), ""
     yield "of 2017 and Python 2", python2(state), ""
@@ -464,7 +413,7 @@ def archives() -> Iterator[tuple[str, bytes, str]]:
         packed,
     )
     yield "200 entries of one megabyte", archive(good, storage=bytes(2**20), tamper=again), larger
-    for size in (2**31, 2**33, 2**40, 2**63 - 1):
+    for size in (2**33, 2**63 - 1):
         lies = {"file_size": size, "compress_size": size}
         yield f"an entry said to be of {size} bytes", archive(good, tamper=change("data/0", **lies)), larger
         yield f"an index said to be of {size} bytes", archive(good, tamper=change("data.pkl", **lies)), larger
@@ -474,13 +423,12 @@ def archives() -> Iterator[tuple[str, bytes, str]]:
         "fewer than",
     )
     yield "an entry of two sizes", archive(good, tamper=change("data/0", file_size=8)), packed
-    for offset in (1, 40, 2**31, 2**40):
+    for offset in (1, 2**40):
         yield f"an entry at {offset}", archive(good, tamper=change("data/0", header_offset=offset)), "damaged"
         yield f"an index at {offset}", archive(good, tamper=change("data.pkl", header_offset=offset)), "damaged"
     yield "data said to be a folder", archive(good, tamper=change("data/0", external_attr=0x10)), "folder for an entry"
     yield "an encrypted entry", archive(good, tamper=change("data/0", flag_bits=1)), packed
-    yield "an encrypted index", archive(good, tamper=change("data.pkl", flag_bits=1)), packed
-    for kind in (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA, 99):
+    for kind in (zipfile.ZIP_DEFLATED, 99):
         yield f"an entry packed by {kind}", archive(good, tamper=change("data/0", compress_type=kind)), packed
     yield "a wrong checksum of the data", archive(good, tamper=change("data/0", CRC=1)), "data at 0.weight are damaged"
     yield (
@@ -496,7 +444,6 @@ def archives() -> Iterator[tuple[str, bytes, str]]:
         archive(good, ("archive/data.pkl\0", evil)),
         "twice",
     )
-    yield "an index at ../data.pkl", archive(good, ("../data.pkl", evil)), "damaged, cut short"
     yield "paths for entries", archive(good, ("../x", b"1"), ("/tmp/x", b"1")), "damaged, cut short"
     yield "data twice", archive(good, ("archive/data/0", bytes(16))), "twice"
     yield "bytes in front", b"PK\x03\x04" + bytes(60) + archive(good), "damaged"
@@ -507,10 +454,7 @@ def archives() -> Iterator[tuple[str, bytes, str]]:
         archive(good, ("archive/.format_version", b"9" * 99)),
         "another|does not fit",
     )
-    yield "an alignment that is none", archive(good, ("archive/.storage_alignment", b"-1")), "another|does not fit"
-    yield "no folder", _zipped({"data.pkl": good, "data/0": bytes(16), "version": b"3\n"}), "damaged|zip archive"
     yield "an empty archive", b"PK\x05\x06" + bytes(18), "zip archive"
-    yield "an archive without a directory", b"PK\x03\x04" + bytes(26), "damaged, cut short"
     many = _zipped({f"archive/data/{i}": b"" for i in range(20_000)} | {"archive/data.pkl": good})
     yield "20,000 entries", many, "fewer than its shape says"
 
@@ -545,8 +489,6 @@ def other_kinds() -> Iterator[tuple[str, bytes, str]]:
     arrays = io.BytesIO()
     np.savez(arrays, a=np.ones(3))
     yield "nothing in it", b"", "it is empty"
-    yield "one byte", b"\x80", "damaged, cut short"
-    yield "a magic number alone", b"PK\x03\x04", "damaged, cut short"
     yield "a page of HTML", b"<!DOCTYPE html><html><title>404</title>", "web page.*download it again"
     drive = (
         b'\n\n <html><head><title>Google Drive - Virus scan warning</title></head><form action="/uc?export=download">'
@@ -557,7 +499,6 @@ def other_kinds() -> Iterator[tuple[str, bytes, str]]:
         b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>',
         "XML file.*download it again",
     )
-    yield "a JSON error", b'{"error": "file not found", "status": 404}', "it is text.*download it again"
     pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 45575747\n"
     yield "a pointer of Git LFS", pointer, r"Git LFS.*git lfs pull"
     yield "gzip", gzip.compress(weights, mtime=0), "archive.*unpack it"
@@ -565,18 +506,13 @@ def other_kinds() -> Iterator[tuple[str, bytes, str]]:
     yield "tar", _tarred({"latest_net_G.pth": weights}), "archive.*unpack it"
     old = {"storages": pickle.dumps(0, 2) + pickle.dumps([], 2), "tensors": pickle.dumps(0, 2), "pickle": evil}
     yield "tar as PyTorch of 2016 wrote it", _tarred(old), "PyTorch of 2016"
-    yield "tar that leaves its folder", _tarred({"../../storages": b"", "/storages": evil}), "archive.*unpack it"
     yield "zip of a network", _zipped({"latest_net_G.pth": weights}), "zip archive.*unpack it.*pth"
     yield "zip of other things", _zipped({"photo.jpg": b"\xff\xd8"}), r"a zip archive \(of photo.jpg\)"
     deflated = _zipped({"a/data.pkl": in_dict(tensor()), "a/data/0": bytes(16)}, zipfile.ZIP_DEFLATED)
     yield "a network zipped again", deflated, "compressed or encrypted.*unpack and save it again"
-    yield "bzip2", b"BZh91AY&SY" + bytes(30), "archive.*unpack it"
     yield "xz", b"\xfd7zXZ\0" + bytes(30), "archive.*unpack it"
-    yield "7z", b"7z\xbc\xaf\x27\x1c" + bytes(30), "archive.*unpack it"
-    yield "rar", b"Rar!\x1a\x07\x01" + bytes(30), "archive.*unpack it"
     script = {"net/code/__torch__.py": PYTHON.encode(), "net/data.pkl": evil, "net/constants.pkl": evil}
     yield "TorchScript", _zipped(script), r"TorchScript program.*net.state_dict\(\)"
-    yield "torch.export", _zipped({"net/archive_format": b"pt2", "net/models/model.json": b"{}"}), "a zip archive"
     yield (
         "Keras",
         _zipped({"metadata.json": b"{}", "config.json": b"{}", "model.weights.h5": b"\x89HDF"}),
@@ -587,16 +523,10 @@ def other_kinds() -> Iterator[tuple[str, bytes, str]]:
     yield "ONNX", b"\x08\x07\x12\x07pytorch\x1a\x052.1.0" + bytes(40), "ONNX file"
     yield "HDF5", b"\x89HDF\r\n\x1a\n" + bytes(40), "HDF5 file"
     yield "an array", array.getvalue(), "NumPy array"
-    yield "an array of objects", objects.getvalue(), "NumPy array"
-    yield "arrays", arrays.getvalue(), r"a zip archive \(of a.npy\)"
-    yield "GGUF", b"GGUF\x03" + bytes(40), "GGUF"
     yield "a picture", b"\x89PNG\r\n\x1a\n" + bytes(40), "it is an image, not a network"
-    yield "a photo", b"\xff\xd8\xff\xe0\0\x10JFIF" + bytes(40), "it is an image, not a network"
     yield "a pickle of plain values", pickle.dumps({"a": 1}, 2), "no file that torch.save wrote"
     yield "a pickle of an object", pickle.dumps(OrderedDict(a=Calls()), 2), REFUSED.format(r"posix\.system")
-    yield "zeros", bytes(10_000), "damaged, cut short"
     yield "noise", np.random.default_rng(0).bytes(10_000), "damaged, cut short"
-    yield "a program", b"\x7fELF\x02\x01\x01" + bytes(100), "damaged, cut short"
 
 
 def in_the_way() -> Iterator[tuple[str, Callable[[Path], object], str]]:
@@ -622,16 +552,13 @@ def in_the_way() -> Iterator[tuple[str, Callable[[Path], object], str]]:
     yield "a pipe", os.mkfifo, "no ordinary file"
     yield "a socket", listen, "no ordinary file"
     yield "a link to itself", lambda path: path.symlink_to(path), "symbolic links"
-    yield "a link to nowhere", lambda path: path.symlink_to("nowhere"), "No such file"
     yield "a link to an endless device", lambda path: path.symlink_to("/dev/zero"), "no ordinary file"
-    yield "a link to a folder", lambda path: path.symlink_to("/"), "it is a folder"
     yield "ten gigabytes of nothing", sparse, "damaged, cut short"
-    yield "ten gigabytes of nothing, like a zip", lambda path: sparse(path, b"PK\x03\x04"), "damaged, cut short"
     yield "unreadable", unreadable, "Permission denied|damaged"  # root reads all
 
 
 def every(state: dict) -> list[tuple[str, bytes, str]]:
-    """Return all files that are to be refused, with what the error says; some hold most of `state`, a good one."""
+    """Return all files that loading must refuse, with the text of the error; some hold most of `state`, a good one."""
     kinds = (callers(), opcodes(), tensors(), state_dicts(state), archives(), other_kinds())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of names that are twice in an archive, and kinds of tensors that are to go

@@ -23,7 +23,7 @@ Folder = dict[str, File]  # by their names
 
 
 class Disk:
-    """What a disk may hold after a power cut, where nothing is certain but what was synced.
+    """The contents that a disk may have after a power cut; only synced data are certain.
 
     Of the changes to a folder since its last sync, any subset may have arrived, in their order; of a file that was not
     synced, nothing or half.

@@ -2,8 +2,8 @@
 
 Each point trains train.py in forked processes, sends SIGKILL at a moment (as often as the point says), resumes until
 the end, and compares every file of the experiment byte by byte; only times and facts about the start may differ. Every
-step also records the random generators, weights, learning rates, losses and images, so that errors that cancel out
-later are found, too.
+step also records the random generators, weights, learning rates, losses and images. So errors that cancel out later
+are found.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Case(NamedTuple):
     ranks: int = 1
     moments: tuple[tuple[str, tuple[int, ...] | None], ...] = (("before", None), ("after", None))
     every: int = 1  # which of its points are taken
-    short: bool = False  # go on by `--continue_train` alone: the options come from train_opt.json
+    short: bool = False  # resume by `--continue_train` alone: the options come from train_opt.json
     chain: bool = False  # besides, kill every start at the same point, until the last comes to the end
     group: str = ""  # the row of the campaign's table
 
@@ -211,11 +211,11 @@ def start(words: str, out: Path, ranks: int = 1, kill: Kill | None = None, doubl
     return statuses
 
 
-# ---- killing and going on ----
+# ---- killing and resuming ----
 
 
 def newest(folder: Path) -> str:
-    """Return what to add to a command so that it goes on from the newest set: nothing when there is none yet."""
+    """Return the options that resume from the newest checkpoint; nothing if there is none yet."""
     sets = {path.name.removesuffix("_state.pth"): torch.load(path) for path in folder.glob("*_state.pth")}
     found = {name: state["progress"] for name, state in sets.items() if not state.get("slim")}
     if not found:
@@ -234,18 +234,18 @@ def tear(folder: Path) -> None:
 
 
 def ended_as_it_should(statuses: list[int], kill: Kill | None) -> bool:
-    """Whether these are the exit statuses that a signal leaves behind: without one rank the others can't go on."""
+    """Whether these are the exit statuses after a signal: without one rank the others fail."""
     if kill is None:
         return False
     if kill.moment == "stop":
         return statuses == [128 + signal.SIGTERM] * len(statuses)
     killed = range(len(statuses)) if kill.ranks is None else kill.ranks
-    # Where all are to be killed, the loss of one may end another before its own kill does.
+    # If all ranks are killed, the loss of one may end another before its own kill does.
     return any(statuses[rank] == -signal.SIGKILL for rank in killed) and not {0, -signal.SIGALRM} & {*statuses}
 
 
 def survive(case: Case, kills: list[Kill], out: Path, source: Path) -> tuple[list[str], int]:
-    """Train with these kills, one for each start, then to the end; return what went wrong, and how often it went on."""
+    """Train with these kills, one for each start, then to the end; return the errors and the number of resumptions."""
     folder, resumes = out / "run", 0
     for kill in [*kills, None]:
         words = f"--dataroot {source} {case.words}"
@@ -392,7 +392,7 @@ class Arena:
         return len(steps)
 
     def point(self, case: Case, kills: list[Kill]) -> dict:
-        """Train with these kills; return what went wrong, and how often training went on."""
+        """Train with these kills; return the violations and the number of resumptions."""
         out = Path(tempfile.mkdtemp(dir=self.place(case)))
         wrong, resumes = survive(case, kills, out, self.source(case))
         wrong = wrong or differences(self.place(case) / "whole", out)

@@ -305,7 +305,7 @@ def fail(story: Story, folder: Path, done: dict[str, int], steps: Steps, tidy: b
 
 
 def endure(story: Story, folder: Path, done: dict[str, int], steps: Steps, tidy: bool) -> None:
-    """Make saves, one of which the shim spoils; after its error judge the folder and save again."""
+    """Make saves. The shim spoils one; after its error judge the folder and save again."""
     now, checkpoints = dict(done), Checkpointer(folder)
     for prefix, number in steps:
         try:

@@ -64,7 +64,7 @@ def run_under(program: str, words: list[str]) -> str:
 
 
 class Operation(NamedTuple):
-    """What a process is about to do to a file of the folder."""
+    """The next operation of a process on a file of the folder."""
 
     kind: str
     path: Path
@@ -108,7 +108,7 @@ def wait(pid: int) -> bool:
 
 
 def operations(action: Callable[[], None], folder: Path) -> Iterator[Operation]:
-    """Stop a child before each operation and give the operation out; the child goes on when the next is asked for."""
+    """Stop a child before each operation and yield it; the child continues when the next one is requested."""
     pid = fork(action, folder, mode=STOP)
     ended = False
     try:

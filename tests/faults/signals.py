@@ -2,9 +2,9 @@
 
     python tests/faults/signals.py
 
-Each delivery is a training of two gloo processes with a loader process each, started by torchrun's own agent. It stops
-in a phase until the signal is sent, and goes on. Checked: every exit status, the save (whole, and identical to the one
-that an undisturbed run makes after that step), no traceback, and no process left 10 seconds after the step's end.
+Each delivery is a training of two gloo processes with a loader process each, started by torchrun's own agent. It waits
+in a phase until the signal is sent. Checked: every exit status, the save (whole, and identical to the one of an
+undisturbed run after that step), no traceback, and no process left 10 seconds after the step's end.
 
 A helper process imports torch once and forks all others; only its replacement of torchrun's `Popen` is not real, and
 some of the deliveries do without. As a "subreaper" it inherits orphans, so that none goes unnoticed.
@@ -47,7 +47,7 @@ TINY = (
 
 
 def hold(out: Path, seconds: float) -> None:
-    """Tell that the phase is reached, and go on when the signal was sent."""
+    """Report that the phase is reached, and continue when the signal was sent."""
     import multiprocessing
 
     here = {"pid": os.getpid(), "workers": [child.pid for child in multiprocessing.active_children()]}
@@ -235,7 +235,7 @@ def serve() -> None:
     torch.set_num_threads(1)
     layer = torch.nn.Linear(1, 1)
     layer(torch.ones(1, 1)).sum().backward()
-    torch.optim.Adam(layer.parameters()).step()  # imports lazily, too
+    torch.optim.Adam(layer.parameters()).step()  # also imports lazily
     ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER
     for line in sys.stdin:
         spec = json.loads(line)
@@ -283,7 +283,7 @@ class Run:
         self.taken = len(self.steps[0]) - len(self.steps[0]) // 4  # every fourth question is an epoch's, after 3 steps
         self.hung = answer["hung"]
         ends = [when for when in self.steps[0] + self.steps[-1] if when > sent]
-        # The step's end; a run that goes on for lack of a reason to stop is timed from its last one.
+        # The step's end; a run without a reason to stop is timed from its last step.
         last = max(ends, default=sent) if not self._times("left.0") else min(ends, default=sent)
         self.seconds = answer["end"] - max(sent, last)
         self.errors = "".join(

@@ -31,7 +31,7 @@ import dominate, skimage.color, torch, torchvision, tqdm
 torch.set_num_threads(1)
 layer = torch.nn.Linear(1, 1)
 layer(torch.ones(1, 1)).sum().backward()
-torch.optim.Adam(layer.parameters()).step()  # imports lazily, too
+torch.optim.Adam(layer.parameters()).step()  # also imports lazily
 
 def command(cwd, words, out):
     for number, name in ((1, "stdout"), (2, "stderr")):

@@ -1,1 +1,1 @@
-"""What is saved: atomic files, safe reading, weights into networks, the training state."""
+"""Checkpoints: atomic files, safe reading, weights into networks, the training state, averages, saving."""

@@ -66,7 +66,7 @@ class Checkpointer:
         """
         last, self.last = self.last, None  # after a failure nothing is taken for granted
         paths = {name: self.net_path(prefix, name) for name in networks}
-        outcome = "can't be saved in {}: {}. What was saved before is intact"
+        outcome = "can't be saved in {}: {}. The earlier checkpoint is intact"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self.finish_interrupted_save(interrupted=last is None)

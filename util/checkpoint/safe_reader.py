@@ -37,7 +37,7 @@ ADVICE = {
     "a Git LFS pointer": "`git lfs pull` fetches the file itself",
     "a gzip archive": UNPACK,
     "a bzip2, xz, 7z, rar or zstd archive": UNPACK,
-    "a tar archive": f"{UNPACK} (PyTorch of 2016 wrote such archives, too: save it again with PyTorch 1.0)",
+    "a tar archive": f"{UNPACK} (PyTorch of 2016 also wrote such archives: save it again with PyTorch 1.0)",
     "a safetensors file": "torch.save(safetensors.torch.load_file(IT), FILE) converts it",
     "an ONNX file": "use the .pth file that it was made from",
 }

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from util.download.transfer import ContentError
+from util.runtime.file_kinds import HEAD, kind_of
 
 # The exceptions of zipfile and tarfile on broken data.
 BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, struct.error, EOFError, ValueError, RuntimeError)
@@ -52,11 +53,11 @@ def unpack(archive: Path, folder: Path) -> None:
 def _files(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
     """Yield each file's name and data. A link has the data of its target, a device or a pipe has None."""
     with archive.open("rb") as file:
-        magic = file.read(4)
-    if magic[:2] == b"PK":
+        kind = kind_of(file.read(HEAD))
+    if kind == "a zip archive":
         with zipfile.ZipFile(archive) as box:
             yield from ((info.filename, box.open(info)) for info in box.infolist() if not info.is_dir())
-    elif magic[:2] == b"\x1f\x8b":
+    elif kind == "a gzip archive":
         with gzip.open(archive) as stream, tarfile.open(fileobj=_InPieces(stream), mode="r:") as box:
             yield from ((info.name, box.extractfile(info)) for info in box if not info.isdir())
             while stream.read(PIECE):  # to the end, where the checksum is

@@ -1,4 +1,4 @@
-"""What a file is, from its first bytes. Needs Python's standard library alone."""
+"""The kind of a file, from its first bytes. Needs Python's standard library alone."""
 
 from __future__ import annotations
 

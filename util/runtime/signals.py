@@ -115,7 +115,7 @@ class Interrupts:
     def leave(self) -> NoReturn:
         """Exit with status 128 + the signal's number, once every process is here and the main one has saved."""
         if self.active and processes.world_size() > 1:
-            # When the first process has ended, torchrun sends SIGTERM to the others, which are about to end as well.
+            # When the first process has ended, torchrun sends SIGTERM to the others, which are about to end.
             self.former.pop(signal.SIGTERM, None)
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         processes.greatest(0)  # the main process may still be saving

@@ -68,7 +68,7 @@ def test_a_full_disk_is_told_in_one_line_and_the_last_save_stands(tmp_path, monk
         refuse(patch, "fsync", errno.ENOSPC, lambda file: not is_folder(file))
         with pytest.raises(SaveError) as failed:
             checkpoints.save("latest", networks(2), state(2))
-    reason = "No space left on device. What was saved before is intact"
+    reason = "No space left on device. The earlier checkpoint is intact"
     assert str(failed.value) == f"latest can't be saved in {tmp_path}: {reason}"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["latest_net_G.pth", "latest_state.pth"]
     assert loaded(tmp_path) == 1

@@ -105,7 +105,7 @@ def test_a_second_signal_ends_the_process_at_once(trainer):
 
 
 def test_signals_that_come_together_are_one(trainer):
-    """GNU timeout sends its signal twice, and torchrun passes on what its processes have got as well."""
+    """GNU timeout sends its signal twice, and torchrun passes on the signals of its processes."""
     started = trainer.start("together", phase="forward")
     trainer.terminal.reached(started)
     pid = int((Path(started["out"]) / "pid.0").read_text())
