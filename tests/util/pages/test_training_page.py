@@ -242,10 +242,10 @@ def test_without_validation_the_displayed_images_are_shown_and_the_address_keeps
         page.images(Step(epoch, 100 * epoch, 0.0), images(epoch, ("real_A", "fake_B", "rec_A", "real_B")))
     page.flush()
     opened(browser, page, "#mode=diff&at=200")
-    assert js(browser, "return [view.pair, $('beside').hidden]") == [["fake_B", "real_A"], True]
-    assert sources(browser) == ["epoch002_fake_B", "epoch002_real_A"]
+    assert js(browser, "return [view.pair, $('beside').hidden]") == [["real_A", "fake_B"], True]
+    assert sources(browser) == ["epoch002_real_A", "epoch002_fake_B"]
     scrub(browser, 2)
-    assert sources(browser) == ["epoch003_fake_B", "epoch003_real_A"]
+    assert sources(browser) == ["epoch003_real_A", "epoch003_fake_B"]
     assert "at=" not in address(browser)
 
 
@@ -320,7 +320,7 @@ def test_the_state_tells_speed_and_what_is_left_and_when_there_is_no_news(browse
     found = re.fullmatch(r"training · epoch 2.5 of 10 · (0.8\d*) images/s · 15 min left", text(browser, "state"))
     assert float(found[1]) == pytest.approx(50 / 60, rel=0.01)
     assert browser.title == "25% run"
-    js(browser, "heard = Date.now() / 1000 - 600; tellState()")
+    js(browser, "heard = Date.now() / 1000 - 600; drawState()")
     assert text(browser, "state") == "stopped? No news for 10 min · epoch 2.5 of 10"
     page.close(2)
     until(lambda: text(browser, "state") == "stopped · epoch 2.5 of 10")

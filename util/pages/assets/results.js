@@ -3,7 +3,6 @@
    the newest file again every few seconds as a script, since a page from file:// may not fetch. metrics.js, written by
    scripts/evaluate.py, calls metrics(). With --compare the files of other runs are loaded too. Only visible rows are in the document. */
 const GAP = 8, NAME = 36, CAPTION = 26, END = 20; // pixels, as in page.css
-const $ = (id) => document.getElementById(id);
 const main = { path: "", rows: [], base: 0, file: 0 }, runs = [main];
 const state = { q: "", sort: "", up: false, range: null, size: 0, row: null }; // size 0: as there is room
 const WAYS = { "": ["as tested", "reversed"], name: ["A to Z", "Z to A"], metric: ["worst first", "best first"] };
@@ -94,7 +93,7 @@ function valueOf(one, { run, name, less }) {
   return base === null ? null : value === null ? null : value - base;
 }
 
-const short = (value) => (value === null ? "–" : String(+value.toPrecision(4)));
+const fourDigits = (value) => (value === null ? "–" : String(+value.toPrecision(4)));
 
 function itemOf(run, one, k, label) {
   const [, file, width, height] = one.layout.images[k], { thumbs } = one.layout;
@@ -115,7 +114,7 @@ function itemsOf(one) {
       const shown = output ? `${run.label}: ${label}` : label;
       if (j < 0) items.push({ label: shown, ratio: width / height, missing: `${run.label} has no ${label} of this image.` });
       else items.push(itemOf(run, other, j, shown));
-      if (output && metric && run.metrics && label.startsWith("fake")) items.at(-1).note = `${metric.name} ${short(valueOf(one, { run, name: metric.name }))}`;
+      if (output && metric && run.metrics && label.startsWith("fake")) items.at(-1).note = `${metric.name} ${fourDigits(valueOf(one, { run, name: metric.name }))}`;
     }
   });
   return items;
@@ -126,24 +125,16 @@ function labelsOf() {
   return [...new Set([...examples.values()].flatMap((one) => itemsOf(one).map((item) => item.label)))];
 }
 
-function usualPair(labels) { // an output and the same of another run, or its truth, or its input
-  const fakes = labels.filter((label) => /(^|: )fake/.test(label)), truth = fakes.length && fakes[0].replace("fake", "real");
-  const input = labels.find((label) => label.startsWith("real"));
-  const other = runs.length > 1 ? fakes[1] : main.about.paired && labels.includes(truth) ? truth : input;
-  const pair = fakes.length && other ? [fakes[0], other] : labels.slice(0, 2);
-  return pair.sort((a, b) => labels.indexOf(a) - labels.indexOf(b));
-}
-
 // ---- which rows, and where ----
 
 function update() {
   document.body.classList.toggle("busy", !main.done);
-  $("note").textContent = main.done && !main.rows.length ? "There are no images." : lost();
+  $("note").textContent = main.done && !main.rows.length ? "There are no images." : problems();
   if (!main.rows.length) return;
   const labels = labelsOf();
   bar.labels(labels);
   view.chosen &&= view.pair.every((label) => labels.includes(label));
-  if (!view.chosen) view.set({ pair: usualPair(labels) });
+  if (!view.chosen) view.set({ pair: usualPair(labels, main.about.paired) });
   const sorts = [["", "in order"], ["name", "by name"]], several = runs.length > 1;
   for (const one of runs) {
     const { label, metrics = { order: [] } } = one, own = one === main;
@@ -158,7 +149,7 @@ function update() {
   if (state.row !== null && !open) show(main.rows.find((one) => one.name === state.row));
 }
 
-const lost = () => runs.filter((one) => one.lost).map((one) => `${one.path}data.js can't be read.`).join(" ");
+const problems = () => runs.filter((one) => one.lost).map((one) => `${one.path}data.js can't be read.`).join(" ");
 
 function arrange() {
   const words = state.q.toLowerCase().split(/\s+/).filter(Boolean), metric = metricOf(state.sort);
@@ -180,7 +171,7 @@ function arrange() {
   if ($("filter").value !== state.q) $("filter").value = state.q; // else the cursor would move
   $("sort").value = state.sort;
   $("up").textContent = WAYS[metric ? "metric" : state.sort][Number(state.up)];
-  if (main.rows.length) $("note").textContent = rows.length ? lost() : `No image here has “${state.q}” in its name.`;
+  if (main.rows.length) $("note").textContent = rows.length ? problems() : `No image here has “${state.q}” in its name.`;
   measure();
 }
 
@@ -222,14 +213,8 @@ function measure() {
 const offset = () => ([$("tools"), $("bar")].find((node) => node.offsetHeight && getComputedStyle(node).position === "sticky") || {}).offsetHeight || 0;
 const scrolled = () => -$("rows").getBoundingClientRect().top; // pixels of the document above the window
 
-function first(y = Math.max(0, scrolled() + offset())) {
-  let low = 0, high = tops.length - 1;
-  while (low + 1 < high) {
-    const middle = (low + high) >> 1;
-    if (tops[middle] <= y) low = middle;
-    else high = middle;
-  }
-  return low;
+function first(y = scrolled() + offset()) { // the row at a height of the list
+  return clamp(tops.findLastIndex((top) => top <= y), 0, Math.max(0, order.length - 1));
 }
 
 function scrollToRow(k, into = 0) {
@@ -276,7 +261,7 @@ function valuesOf(one) {
   const box = make("span", null, { className: "values" });
   if (main.metrics && runs.length === 1) {
     for (const name of main.metrics.order) {
-      make("span", box, { className: name === state.sort ? "sorted" : "" }, `${name} `, make("b", null, {}, short(valueOf(one, { run: main, name }))));
+      make("span", box, { className: name === state.sort ? "sorted" : "" }, `${name} `, make("b", null, {}, fourDigits(valueOf(one, { run: main, name }))));
     }
   }
   return box;
@@ -378,20 +363,16 @@ function histogram(metric, values) { // returns the highest value, which belongs
   const chosen = (k) => state.range && low + k * step >= state.range[0] - step / 2 && low + k * step < state.range[1] - step / 2;
   const bars = make("div", null, { className: "bars", role: "group", "aria-label": `Distribution of ${metric.name}` });
   bins.forEach((count, k) => {
-    const [from, to] = [low + k * step, k === n - 1 ? high : low + (k + 1) * step], text = `${short(from)} to ${short(to)}: ${count}`;
-    const bar = make("button", bars, { title: text, "aria-label": text, "aria-pressed": Boolean(chosen(k)), tabIndex: k ? -1 : 0 }, make("i"));
+    const [from, to] = [low + k * step, k === n - 1 ? high : low + (k + 1) * step], text = `${fourDigits(from)} to ${fourDigits(to)}: ${count}`;
+    const bar = make("button", bars, { title: text, "aria-label": text, "aria-pressed": Boolean(chosen(k)) }, make("i"));
     bar.firstChild.style.height = `${(100 * count) / most()}%`;
     bar.onclick = () => change({ range: chosen(k) ? null : [from, to] });
-    bar.onkeydown = (event) => {
-      const other = { ArrowLeft: bar.previousSibling, ArrowRight: bar.nextSibling }[event.key];
-      if (other) other.focus(), event.stopPropagation();
-    };
   });
   const at = [...box.querySelectorAll("button")].indexOf(document.activeElement), mean = values.reduce((a, b) => a + b) / values.length;
   const facts = [["worst", metric.lower ? high : low], ["median", (sorted[(values.length - 1) >> 1] + sorted[values.length >> 1]) / 2], ["mean", mean], ["best", metric.lower ? low : high]];
-  const told = make("p", null, {}, ...facts.flatMap(([name, value]) => [`${name} `, make("b", null, {}, short(value)), " "]));
-  if (state.range) make("button", told, { onclick: () => change({ range: null }) }, `${state.range.map(short).join(" to ")} ✕`);
-  box.replaceChildren(make("span", null, {}, short(low)), bars, make("span", null, {}, short(high)), told);
+  const told = make("p", null, {}, ...facts.flatMap(([name, value]) => [`${name} `, make("b", null, {}, fourDigits(value)), " "]));
+  if (state.range) make("button", told, { onclick: () => change({ range: null }) }, `${state.range.map(fourDigits).join(" to ")} ✕`);
+  box.replaceChildren(make("span", null, {}, fourDigits(low)), bars, make("span", null, {}, fourDigits(high)), told);
   if (at >= 0 && bars.children[at]) bars.children[at].focus();
   return high;
 }

@@ -6,7 +6,7 @@ const AXES = { epochs: "x", hours: "hours", images: "total_iters" };
 const points = new Map(), rows = new Map(), measured = new Map(), starts = new Set(), missed = new Set(); // lines, by what tells them apart
 const USUAL = { smooth: 0, axis: "epochs", log: "", off: "", at: "" }; // log empty: as fits; off: a line for each loss;
 const settings = { ...USUAL }, charts = new Map(), shown = { all: [], viewers: [] }; // at: images seen; empty: the newest
-const $ = (id) => document.getElementById(id), last = (list) => list[list.length - 1], all = (map) => [...map.values()];
+const last = (list) => list[list.length - 1], all = (map) => [...map.values()];
 let run = null, about = {}, base = 0, ended = null, heard = 0, file = 0, more = false, fresh = false, loaded = false, cursor = null;
 
 // ---- the lines of data.js ----
@@ -60,7 +60,7 @@ function load() {
     else if (more) return file++, load();
     if (fresh) draw();
     [fresh, loaded] = [false, true];
-    tellState();
+    drawState();
     setTimeout(load, document.hidden || ended ? 10000 : 3000);
   };
   document.head.append(script);
@@ -82,7 +82,7 @@ function duration(seconds) {
   return seconds < 90 ? `${Math.round(seconds)} s` : `${hours ? `${hours} h ` : ""}${hours < 48 ? `${minutes % 60} min` : ""}`.trim();
 }
 
-function tellState() {
+function drawState() {
   const lines = all(points).filter((line) => line.time >= about.time), now = last(lines), { epochs } = about, x = Math.max(...newest("x"));
   const from = lines[Math.min(lines.findIndex((line) => line.x >= now.x - 1), lines.length - 2)]; // an epoch ago, or a print
   const pause = Math.max(40, ...lines.slice(-200).map((line, k, list) => (k ? line.time - list[k - 1].time : 0)));
@@ -242,7 +242,7 @@ function drawLosses() {
   charts.get("rate").show([rate], false, true);
 }
 
-function tellLosses(lines, ks) {
+function showLosses(lines, ks) {
   for (const button of $("legend").children) {
     const i = lines.findIndex((line) => line.name === button.children[1].textContent);
     button.lastChild.textContent = i < 0 ? "" : number(lines[i].ys[ks[i]]);
@@ -290,7 +290,7 @@ function drawImages() {
   $("beside").hidden = !beside;
   if (beside) $("when2").textContent = where(beside);
   const labels = [...new Set(line.items.flat().map(([label]) => label))];
-  if (!view.chosen) view.pair = pairOf(labels);
+  if (!view.chosen) view.pair = usualPair(labels, !labels.some((label) => label.startsWith("rec_")));
   bar.labels(labels);
   const items = [...line.items.map((item) => ["fixed", item]), ...(beside ? beside.items : []).map((item) => ["random", item])];
   while (shown.viewers.length > items.length) shown.viewers.pop().remove();
@@ -316,12 +316,6 @@ function strip(lines, at) { // one output over the epochs, in as many steps as f
     button.lastChild.textContent = epoch;
     button.setAttribute("aria-pressed", k === ks.find((one) => one >= at));
   });
-}
-
-function pairOf(labels) { // an output and its truth, or its input if there are no pairs
-  const fake = labels.find((label) => label.startsWith("fake_")) || labels[1], real = labels.find((label) => label.startsWith("real_"));
-  const truth = fake && fake.replace("fake_", "real_"), paired = !labels.some((label) => label.startsWith("rec_")) && labels.includes(truth);
-  return [fake, paired && truth !== fake ? truth : real || labels[0]];
 }
 
 function fit() { // as large as fits, up to 1.5 or 2 times --display_winsize
@@ -369,7 +363,7 @@ const view = new View(() => {
   remember();
 });
 const bar = new Toolbar($("bar"), view, [[", .", "previous and next images", (key) => scrubTo(Number($("epoch").value) + (key === "," ? -1 : 1))]]);
-charts.set("losses", new Chart($("plot"), 300, "Losses", tellLosses));
+charts.set("losses", new Chart($("plot"), 300, "Losses", showLosses));
 charts.set("rate", new Chart($("rate"), 90, "Learning rate", ([line], [k]) => ($("lr").textContent = line ? number(line.ys[k]) : "")));
 new ResizeObserver(() => shown.all.length && drawImages()).observe($("samples"));
 $("smooth").oninput = () => set({ smooth: $("smooth").value === "0" ? 0 : $("smooth").value });
@@ -379,4 +373,4 @@ $("epoch").oninput = () => scrubTo(Number($("epoch").value));
 $("newest").onclick = () => scrub(null);
 recall();
 load();
-setInterval(tellState, 5000);
+setInterval(drawState, 5000);

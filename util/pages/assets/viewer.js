@@ -19,6 +19,8 @@ const AMOUNTS = {
 const START = { mode: "side", pair: null, zoom: 1, x: 0.5, y: 0.5, split: 0.5, blend: 0.5, blink: 0.7, gain: 4 };
 const MOST_ZOOM = 64;
 
+const $ = (id) => document.getElementById(id);
+
 function make(tag, parent, properties = {}, ...children) {
   const node = document.createElement(tag);
   for (const [key, value] of Object.entries(properties)) {
@@ -36,6 +38,13 @@ function svg(tag, parent, attributes, text = "") {
   node.textContent = text;
   parent.append(node);
   return node;
+}
+
+function usualPair(labels, paired) { // an output and the same of another run, or its truth, or its input
+  const [fake, other] = labels.filter((label) => /(^|: )fake/.test(label)), truth = fake && fake.replace("fake", "real");
+  const second = other && fake.includes(": ") ? other : paired && labels.includes(truth) ? truth : labels.find((label) => label.startsWith("real"));
+  const pair = fake && second ? [fake, second] : labels.slice(0, 2);
+  return pair.sort((a, b) => labels.indexOf(a) - labels.indexOf(b));
 }
 
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
