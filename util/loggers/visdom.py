@@ -142,10 +142,8 @@ class VisdomSink(Sink):
         traces = {trace.get("name"): trace for trace in (shown.get("content") or {}).get("data", [])}
         if shown.get("title") != title or list(traces) != names:
             return []
-        places = traces[names[0]]["x"]
-        rows = zip(*(traces[name]["y"] for name in names), strict=True)
-        number = lambda y: float("nan") if y is None else y  # noqa: E731
-        return [(px, list(map(number, row))) for px, row in zip(places, rows, strict=True) if px < x]
+        points = zip(traces[names[0]]["x"], *(traces[name]["y"] for name in names), strict=True)
+        return [(px, list(row)) for px, *row in points if px < x]
 
     def _draw_images(self, pictures: Pictures) -> None:
         cells = cells_of(pictures)
