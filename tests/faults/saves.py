@@ -34,7 +34,7 @@ from terminal import identical
 from util.checkpoint.atomic_files import write_whole
 from util.checkpoint.checkpointer import Checkpointer, SaveError, hash_if_exists
 from util.checkpoint.weights import cpu_state_dict
-from util.loggers.log_files import LogFiles
+from util.loggers.log_files import CsvTable
 
 ERRORS = {
     # error: the operations that fail while it lasts (a full disk still renames and removes)
@@ -388,7 +388,7 @@ def judge_options(folder: Path, returned: int, oldest: int | None = None) -> Non
 
 def write_table(folder: Path) -> None:
     """Write metrics.csv, which gets a new column with each row."""
-    log = LogFiles(folder)
+    log = CsvTable(folder / "metrics.csv")
     for number in (1, 2, 3):
         log.add({"total_iters": str(number), **{f"loss_{i}": "0.5" for i in range(number)}})
         shim.control.returned += 1
@@ -396,7 +396,7 @@ def write_table(folder: Path) -> None:
 
 def judge_table(folder: Path, returned: int) -> None:
     """Check that no row is lost except the one being written; raises Broken."""
-    rows = [int(row["total_iters"]) for row in LogFiles(folder)._read()[1]]
+    rows = [int(row["total_iters"]) for row in CsvTable(folder / "metrics.csv")._read()[1]]
     if rows not in ([*range(1, returned + 1)], [*range(1, returned + 2)]):
         raise Broken(f"lost: metrics.csv has the rows {rows} after {returned} writes")
 
