@@ -24,11 +24,11 @@ TESTS = Path(__file__).resolve().parents[1]
 PARTS = ("saves", "resume", "signals", "checkpoints", "images", "browsers")
 # Arguments of a small sample.
 QUICK = {
-    "saves": {"most": 15},
-    "resume": {"every": 20},
-    "signals": {"only": "TERM"},
-    "checkpoints": {"count": 300},
-    "images": {},
+    "saves": {"most": 6},
+    "resume": {"every": 60},
+    "signals": {"only": "SIGTERM rank 1"},
+    "checkpoints": {"count": 200},
+    "images": {"count": 600},
 }
 RUN = """
 import importlib, json, sys
