@@ -50,9 +50,9 @@ def made_fast(name, folder, speed_words, monkeypatch, flags=""):
     ],
 )
 def test_reduced_precision_trains_near_float32(name, words, tmp_path, monkeypatch):
-    plain = train(made_fast(name, tmp_path, "fp32", monkeypatch), [2] * 4)
+    plain = train(made_fast(name, tmp_path, "fp32", monkeypatch), [2] * 3)
     model = made_fast(name, tmp_path, words, monkeypatch)
-    first, *later = zip(train(model, [2] * 4), plain, strict=True)
+    first, *later = zip(train(model, [2] * 3), plain, strict=True)
     assert first[0] == pytest.approx(first[1], rel=0.02, abs=0.01)
     for mine, theirs in later:  # Adam's steps are as large for small gradients as for large ones
         assert mine == pytest.approx(theirs, rel=0.2, abs=0.05)
@@ -117,7 +117,7 @@ def test_float16_without_a_fused_optimizer_says_what_to_do(tmp_path, monkeypatch
 @pytest.mark.parametrize(("name", "words"), [("pix2pix", "fp16"), ("cycle_gan", "bf16 channels_last")])
 def test_a_fast_run_resumes_to_the_same_bits_and_saves_contiguous_files(name, words, tmp_path, monkeypatch):
     first = made_fast(name, tmp_path, words, monkeypatch)
-    train(first, [2] * 3)
+    train(first, [1] * 3)
     if first.scale:
         first.scale.value.fill_(2.0**9)
     first.save_networks("latest")
@@ -132,7 +132,7 @@ def test_a_fast_run_resumes_to_the_same_bits_and_saves_contiguous_files(name, wo
     for model in (first, second):
         for group in (group for optimizer in model.optimizers for group in optimizer.param_groups):
             group["lr"] = 1e-4
-    assert train(first, [2] * 2) == train(second, [2] * 2)
+    assert train(first, [1]) == train(second, [1])
     for net, other in zip(first.networks().values(), second.networks().values(), strict=True):
         assert equal(net.state_dict(), other.state_dict())
 
@@ -158,14 +158,13 @@ def test_networks_with_weights_of_five_dimensions_are_left_in_their_layout():
     assert net[1].weight.is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize("netG", ["unet_32", "resnet_6blocks"])
-def test_networks_compile_to_the_same_results(netG, monkeypatch):
+def test_networks_compile_to_the_same_results(monkeypatch):
     """By torch's own tracing, without a compiler of the machine's code."""
     compiled = torch.compile
     monkeypatch.setattr(
         torch, "compile", lambda f, **kwargs: compiled(f, backend="aot_eager", fullgraph=True, **kwargs)
     )
-    plain = networks.define_G(3, 3, 2, netG, "instance")
+    plain = networks.ResnetGenerator(3, 3, 2, networks.get_norm_layer("instance"), n_blocks=1)
     fast = copy.deepcopy(plain)
     accelerate(fast, torch.device("cpu"), plan.Speed(channels_last=True, compiled=True))
     image = torch.rand(2, 3, 32, 32)
