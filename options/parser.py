@@ -97,7 +97,7 @@ class Parser(argparse.ArgumentParser):
         """Add the options of the model or dataset that the words name by `--model` or `--dataset_mode`."""
         name = self.peek(option, words)
         self.section(f"{option} {name}")
-        find = models.find_model_using_name if option == "model" else data.find_dataset_using_name
+        find = {"model": models.find_model_using_name, "dataset_mode": data.find_dataset_using_name}[option]
         parser = find(name).modify_commandline_options(self, is_train) or self
         parser.group = None
         return parser
@@ -136,8 +136,8 @@ class Parser(argparse.ArgumentParser):
     def typed(self, words: list[str]) -> frozenset[str]:
         """Return the names of the options in a command line that parses."""
         missing = object()
-        names = [action.dest for action in self._actions]
-        opt = self.parse_args(self.todays_words(words), argparse.Namespace(**dict.fromkeys(names, missing)))
+        unset = argparse.Namespace(**dict.fromkeys(self.defaults(), missing))
+        opt = self.parse_args(self.todays_words(words), unset)
         return frozenset(name for name, value in vars(opt).items() if value is not missing)
 
     def check(self, opt, typed: frozenset[str], plugins: set[str]) -> None:

@@ -1,4 +1,4 @@
-"""The commands that users copy from README, docs and notebooks, on small data: what they write, and where."""
+"""The commands that users copy from README, docs and notebooks, on small data: the files that they write."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ONE = f"{TINY} --n_epochs 1 --n_epochs_decay 0 --print_freq 1"
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
-    """A clone of the project with small data sets, where `import wandb` would end the command."""
+    """A clone of the project with small datasets, where `import wandb` would end the command."""
     tree = copy_tree(tmp_path_factory.mktemp("commands"))
     shutil.copytree(ROOT / "scripts", tree / "scripts")
     (tree / "wandb.py").write_text("raise SystemExit('wandb was imported, which nobody asked for')\n")

@@ -211,17 +211,13 @@ def test_options_are_saved_as_text_in_the_reference_s_format_and_as_json(tmp_pat
     assert names == sorted(saved)
 
 
-def test_parsing_twice_gives_the_same_and_sets_what_models_need():
-    options = TrainOptions("--dataroot D --seed 5")
-    first, second = options.parse(), options.parse()
-    assert vars(first) == vars(second)
-    assert first.gpu_ids == []
-    assert first.device.type in ("cpu", "mps")
-
-
-def test_facts_of_a_run_lie_beside_its_options():
-    opt = train("--seed 5 --ngf 8 --no_flip")
-    assert not vars(opt).keys() & {"speed", "typed", "words", "differing", "_facts"}
+def test_opt_holds_options_and_what_plug_ins_read_and_the_facts_of_the_run_lie_beside_it():
+    options = TrainOptions("--dataroot D --seed 5 --ngf 8 --no_flip")
+    opt = options.parse()
+    assert vars(opt) == vars(options.parse())
+    assert vars(opt).keys() - options.parser.defaults().keys() == {"isTrain", "device"}
+    assert (opt.isTrain, opt.gpu_ids) == (True, [])
+    assert opt.device.type in ("cpu", "mps")
     copy = with_values(opt, ngf=16)
     assert (copy.ngf, opt.ngf) == (16, 8)
     for facts in (run_facts(opt), run_facts(copy)):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 
 class Options(argparse.Namespace):
-    """Parsed options; the facts of their run lie beside them."""
+    """Parsed options, which carry the facts of their run."""
 
     __slots__ = ("_facts",)
 
