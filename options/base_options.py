@@ -45,7 +45,7 @@ class BaseOptions:
         self.argv = argv.split() if isinstance(argv, str) else argv
 
     def initialize(self, parser: Parser) -> Parser:
-        """Add the options of both phases."""
+        """Add the options of both phases, one row each (which makes this function long)."""
         add = parser.section("run")
         add("--dataroot", None, "folder of the images (docs/datasets.md)", required=True, resume=False)
         add("--name", "experiment_name", "name of the experiment and of its folders", resume=False)

@@ -28,6 +28,7 @@ class TrainOptions(BaseOptions):
     isTrain = True
 
     def initialize(self, parser):
+        """Add the options of training, one row each (which makes this function long)."""
         parser = super().initialize(parser)
         add = parser.section("training")
         add("--phase", "train", "sub-folder of the data")
