@@ -1,4 +1,4 @@
-"""`--cache`: the very batches of every day, from memory that the workers share."""
+"""`--cache`: the default batches, bit for bit, from memory that the workers share."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def test_a_spawned_worker_begins_with_an_empty_cache_and_gives_the_same_items(la
 
 
 @pytest.mark.parametrize("flag", ["cache", "fast"])
-def test_an_image_that_can_not_be_cropped_or_resized_is_named(tmp_path, flag):
+def test_an_image_that_cannot_be_cropped_or_resized_is_named(tmp_path, flag):
     for folder, preprocess, size in (("a", "crop", (70, 20)), ("b", "scale_width", (1, 30000))):
         path = make_image(tmp_path / folder / "trainA/a.png", *size)
         make_image(tmp_path / folder / "trainB/a.png", *size)
@@ -173,7 +173,7 @@ def test_an_image_that_can_not_be_cropped_or_resized_is_named(tmp_path, flag):
             assert messages[0].startswith(f"{path}: the image is ")
 
 
-def test_other_data_sets_load_as_ever_and_say_so(tmp_path, capsys):
+def test_other_datasets_load_as_before_and_a_line_says_so(tmp_path, capsys):
     make_unaligned(tmp_path, phases=("train",))
     make_aligned(tmp_path, phases=("train",))
     opt = data_options(tmp_path, "template")
@@ -190,7 +190,7 @@ def test_other_data_sets_load_as_ever_and_say_so(tmp_path, capsys):
         assert torch.equal(batch["A"], other["A"])
 
 
-def test_a_subclass_of_a_built_in_data_set_gets_floats(layout):
+def test_a_subclass_of_a_built_in_dataset_gets_floats(layout):
     opt = layout("side by side", fast=True, cache=True)
     from data.aligned_dataset import AlignedDataset
 

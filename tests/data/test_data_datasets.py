@@ -67,7 +67,7 @@ def test_aligned_halves_share_one_crop_and_flip(tmp_path):
     assert (paired.root, paired.input_nc, paired.output_nc) == (str(tmp_path), 3, 3)
 
 
-def test_an_odd_width_loses_its_last_column_and_it_is_said_once(tmp_path, capsys):
+def test_an_odd_width_loses_its_last_column_and_a_notice_says_so_once(tmp_path, capsys):
     path = make_image(tmp_path / "train/a.png", 41, 17)
     paired = dataset(tmp_path, preprocess="none", no_flip=True)
     for _ in range(2):
@@ -160,7 +160,7 @@ def test_the_models_input_and_output_are_grey_where_they_have_one_channel(
 
 
 @pytest.mark.parametrize("mode", ["aligned", "unaligned", "single"])
-def test_other_numbers_of_channels_need_a_dataset_of_ones_own(tmp_path, mode):
+def test_other_numbers_of_channels_need_a_custom_dataset(tmp_path, mode):
     make_aligned(tmp_path, count=1)
     make_unaligned(tmp_path)
     with pytest.raises(UserError, match=r"--input_nc 4: images are loaded as 8-bit RGB \(3\) or grey \(1\)"):

@@ -96,7 +96,7 @@ def test_image_folder_gives_images_and_paths(tmp_path):
         ("a.tif", np.array([[0, 257, 65535]], np.float32), [0, 1, 255], 65535),
     ],
 )
-def test_deep_grey_is_scaled_to_eight_bits_and_said_once(tmp_path, capsys, name, values, expected, top):
+def test_deep_grey_is_scaled_to_eight_bits_and_a_notice_says_so_once(tmp_path, capsys, name, values, expected, top):
     Image.fromarray(values).save(tmp_path / name)
     for _ in range(2):
         image = pillow.load(tmp_path / name)

@@ -138,7 +138,7 @@ def test_loading_draws_nothing_from_the_trainings_generators(folder):
     assert states[0] == states[1]
 
 
-def test_batches_are_of_the_agreed_form(folder, capsys):
+def test_batches_have_the_documented_form(folder, capsys):
     loader = create_dataset(data_options(folder, "unaligned", batch_size=3))
     assert capsys.readouterr().out == "dataset [UnalignedDataset] was created\n"
     batches = list(loader)
@@ -246,7 +246,7 @@ def test_a_dataset_is_found_by_its_file_and_class_in_any_case(plug_in):
         assert data.find_dataset_using_name(name).__name__ == f"{name.capitalize()}Dataset"
 
 
-def test_a_missing_file_says_what_was_looked_for_and_what_is_there(plug_in):
+def test_a_missing_file_is_an_error_that_lists_the_known_names(plug_in):
     plug_in("mine", "")
     with pytest.raises(UserError) as error:
         data.find_dataset_using_name("aligend")
@@ -256,7 +256,7 @@ def test_a_missing_file_says_what_was_looked_for_and_what_is_there(plug_in):
     )
 
 
-def test_a_missing_class_says_what_was_looked_for_and_what_is_there(plug_in):
+def test_a_missing_class_is_an_error_that_lists_the_classes_of_the_file(plug_in):
     plug_in(
         "other", "from data.base_dataset import BaseDataset\nclass Wrong(BaseDataset): pass\nclass OtherDataset: pass\n"
     )
@@ -296,7 +296,7 @@ def test_images_of_several_sizes_in_a_batch_are_an_error_that_names_the_options(
     )
 
 
-def test_a_worker_says_nothing_of_a_main_process_that_is_gone_but_all_else(capsys):
+def test_a_worker_reports_every_error_except_that_the_main_process_is_gone(capsys):
     from data.loading import workers
 
     for error in (EOFError(), ConnectionResetError("gone"), ValueError("broken")):
