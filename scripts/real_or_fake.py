@@ -5,7 +5,7 @@
 
 `make` writes a page in one file that needs no server and no network: open it, or send it to people. Each round shows a
 real and a fake image side by side for one second, then asks which one was the fake. 10 practice rounds show whether the
-answer was right; 40 test rounds do not. Sides, order and choice are random for each participant. At the end the page
+answer was right; 40 test rounds do not. Sides and order are random for each participant. At the end the page
 offers a JSON file of answers, to be sent back.
 
 `summarise` reads those files and prints how often a fake was taken for the real image ("% labelled real"; at 50 the
@@ -38,18 +38,12 @@ def parse(words: list[str]) -> argparse.Namespace:
     add("--pairing", choices=("same", "random"), default="random", help=pairing)
     add("--practice", type=int, default=10, help="practice rounds, with separate images")
     add("--trials", type=int, default=40, help="test rounds")
-    add("--pool", type=int, default=0, help="pairs to draw each test from; 0: as many as --trials")
     add("--vigilance", type=int, default=0, help="further test rounds, whose fake is obviously scrambled")
     add("--seconds", type=float, default=1, help="how long images are shown")
-    add("--in_turn", action="store_true", help="show the first image, then the second, not both at once")
-    add("--jpeg", type=int, metavar="QUALITY", help="1 to 100: smaller files than lossless PNG")
-    add("--max_mb", type=float, default=50, help="largest page that is written")
-    add("--consent", type=Path, help="a text file to show on the first screen")
+    add("--jpeg", type=int, choices=range(1, 101), metavar="QUALITY", help="1 to 100: smaller files than lossless PNG")
     add("--seed", type=int, default=0, help="of the choice of images")
     add = commands.add_parser("summarise", help="summarise answers", formatter_class=form).add_argument
-    add("answers", type=Path, nargs="+", help="JSON files of answers, or folders of them")
-    add("--mixed", action="store_true", help="accept answers to several pages: one line per page")
-    add("--tolerance", type=float, default=100, help="ms by which a round's images may be shown too long or too short")
+    add("answers", type=Path, nargs="+", help="files of answers, or folders of answers_*.json")
     add("--json", type=Path, help="also write the summary to this file")
     return parser.parse_args(words)
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import re
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,19 +15,19 @@ from util.checkpoint.atomic_files import write_whole
 from util.errors import UserError, printable
 
 FORMAT = "real_or_fake 1"
-SIDES = ("first", "second")  # left and right, or upper and lower
+TOLERANCE = 100  # ms by which a round's images may be shown too long or too short
 MOST_LOST = 0.1  # share of rounds with a wrong display time, above which a session is left out
 LEAST_VIGILANT = 0.75  # share of scrambled fakes that a session must find
 EXAMPLES = 5  # pairs that are named as the most and as the least convincing
 
 
 class Answer(NamedTuple):
-    """One round: its pair, its use, and whether the fake was taken for the real image (None: not known)."""
+    """One round: its pair, its use, whether the fake was taken for the real image, and how long images were shown."""
 
     pair: str
     use: str  # practice, test, vigilance
-    fooled: bool | None
-    shown: tuple[float, ...]  # ms that the images were visible
+    fooled: bool
+    shown: list[float]  # ms
 
 
 class Session(NamedTuple):
@@ -43,18 +41,10 @@ class Session(NamedTuple):
 
 def summarise(args: argparse.Namespace) -> None:
     """Read answers, print the table, write the JSON file."""
-    if not args.tolerance >= 0:
-        raise UserError(f"--tolerance {args.tolerance}: it must be 0 or more.")
     studies: dict[str, list[Session]] = {}
-    for session in without_copies(read_session(file) for file in find_answers(args.answers)):
+    for session in read_sessions(args.answers):
         studies.setdefault(json.dumps(session.study), []).append(session)
-    if len(studies) > 1 and not args.mixed:
-        names = "\n".join(
-            f"  {sessions[0].study['id']}  {printable(sessions[0].study['name'])}, {len(sessions)} sessions"
-            for sessions in studies.values()
-        )
-        raise UserError(f"these are answers to {len(studies)} pages; --mixed prints one line per page:\n{names}")
-    found = [summary_of(sessions, args.tolerance) for sessions in studies.values()]
+    found = [summary_of(sessions) for sessions in studies.values()]
     found.sort(key=lambda study: (study["name"], study["id"]))
     print_table(found)
     if args.json:
@@ -64,61 +54,52 @@ def summarise(args: argparse.Namespace) -> None:
 # ---- files of answers ----
 
 
-def find_answers(paths: list[Path]) -> list[Path]:
-    """List the named files, and the *.json in folders that hold answers; UserError if there are none."""
-    files = []
-    for path in paths:
-        inside = [file for file in sorted(path.glob("*.json")) if holds_answers(file)] if path.is_dir() else [path]
-        if not inside:
-            raise UserError(f"no answers in {printable(path)}: name the *.json that participants have sent back.")
-        files += inside
-    return list(dict.fromkeys(files))
+def read_sessions(paths: list[Path]) -> list[Session]:
+    """Read the named files, and answers_*.json in folders; a copy of a file counts once.
 
-
-def holds_answers(file: Path) -> bool:
-    """Return False for valid JSON of another kind, with a message; a damaged file counts, so that reading fails."""
-    try:
-        data = json.loads(file.read_bytes())
-    except (ValueError, RecursionError):
-        return True
-    if isinstance(data, dict) and "format" in data:
-        return True
-    print(f"{printable(file)} holds no answers: left out")
-    return False
-
-
-def without_copies(sessions: Iterable[Session]) -> list[Session]:
-    """Return the sessions without copies of a file; UserError if one participant has different answers."""
+    Raises UserError for a folder without answers, and if one participant has different answers.
+    """
     known: dict[tuple, Session] = {}
-    for session in sessions:
-        first = known.setdefault((session.study["id"], session.participant), session)
-        if first is not session:
+    for path in paths:
+        files = sorted(path.glob("answers_*.json")) if path.is_dir() else [path]
+        if not files:
+            raise UserError(f"no answers_*.json in {printable(path)}: name the files that participants have sent back.")
+        for session in map(read_session, files):
+            first = known.setdefault((session.study["id"], session.participant), session)
             if first[1:] != session[1:]:
                 raise UserError(
                     f"{printable(first.file)} and {printable(session.file)} are different answers of one participant, "
                     f"{session.participant}: keep the one that is genuine."
                 )
-            print(f"{printable(session.file)} is a copy of {printable(first.file)}: counted once")
+            if first.file != session.file:
+                print(f"{printable(session.file)} is a copy of {printable(first.file)}: counted once")
     return list(known.values())
 
 
 def read_session(file: Path) -> Session:
-    """Read a file of answers; UserError, naming file and field, for anything that the page would not have written."""
+    """Read a file of answers; UserError if the page would not have written it."""
     try:
-        data = json.loads(file.read_bytes(), parse_constant=lambda word: check(False, f"{word} is no number"))
+        data = json.loads(file.read_bytes())
         check(isinstance(data, dict) and data.get("format") == FORMAT, f'it has no "format": "{FORMAT}"')
-        check_keys(data, "the file", "format study participant seed window answers")
-        study = check_study(data["study"])
-        for key, digits in (("participant", 16), ("seed", 32)):
-            check(is_hex(data[key], digits), f"{key} must have {digits} hexadecimal digits")
-        check(isinstance(data["answers"], list), "answers must be a list")
-        answers = [check_answer(answer, f"round {number}") for number, answer in enumerate(data["answers"], 1)]
+        id, name, seconds, rounds = (data["study"][key] for key in ("id", "name", "seconds", "rounds"))
+        study = {"id": str(id), "name": str(name), "seconds": float(seconds)}
+        study["rounds"] = {use: int(rounds[use]) for use in ("practice", "test", "vigilance")}
+        answers = [read_answer(answer) for answer in data["answers"]]
         check(len({answer.pair for answer in answers}) == len(answers), "a pair occurs twice")
         uses = Counter(answer.use for answer in answers)
-        check(all(uses[use] <= most for use, most in study["rounds"].items()), "more rounds than the study has")
-    except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
-        raise UserError(f"{printable(file)} holds no answers of a page of real_or_fake.py: {error}.") from None
-    return Session(file, study, data["participant"], answers)
+        check(all(number <= study["rounds"][use] for use, number in uses.items()), "more rounds than the study has")
+        return Session(file, study, str(data["participant"]), answers)
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        text = f"{error} is missing or unknown" if isinstance(error, KeyError) else error
+        raise UserError(f"{printable(file)} holds no answers of a page of real_or_fake.py: {text}.") from None
+
+
+def read_answer(answer: dict) -> Answer:
+    """Turn one round of a file into an Answer; earlier pages wrote no times for a round that was interrupted."""
+    sides = answer["fake"], answer["chosen"] or answer["fake"]
+    check(set(sides) <= {"first", "second"}, f"{sides} are no sides")
+    shown = [float(ms) for ms in answer["shown"] or [0]]
+    return Answer(str(answer["pair"]), answer["use"], sides[0] != sides[1], shown)
 
 
 def check(holds: bool, otherwise: str) -> None:
@@ -126,59 +107,15 @@ def check(holds: bool, otherwise: str) -> None:
         raise ValueError(otherwise)
 
 
-def check_keys(value: object, where: str, keys: str) -> None:
-    check(isinstance(value, dict) and value.keys() == set(keys.split()), f"{where}: keys are missing or too many")
-
-
-def is_hex(value: object, digits: int) -> bool:
-    return isinstance(value, str) and re.fullmatch(rf"[0-9a-f]{{{digits}}}", value) is not None
-
-
-def is_number(value: object, kinds: tuple[type, ...] = (int, float)) -> bool:
-    return isinstance(value, kinds) and not isinstance(value, bool) and 0 <= value < math.inf
-
-
-def check_study(study: object) -> dict:
-    """Return the part of a file that names its study; ValueError if it is malformed."""
-    check_keys(study, "study", "id name seconds in_turn jpeg rounds")
-    check(is_hex(study["id"], 16) and isinstance(study["name"], str), "study: id or name is malformed")
-    check(is_number(study["seconds"]) and isinstance(study["in_turn"], bool), "study: seconds or in_turn is malformed")
-    check_keys(study["rounds"], "study: rounds", "practice test vigilance")
-    check(all(is_number(number, (int,)) for number in study["rounds"].values()), "study: rounds must be numbers")
-    return study
-
-
-def check_answer(answer: object, where: str) -> Answer:
-    """Turn one round of a file into an Answer; ValueError if it is malformed."""
-    check_keys(answer, where, "pair use fake chosen shown width took by")
-    check(isinstance(answer["pair"], str), f"{where}: pair must be text")
-    check(answer["use"] in ("practice", "test", "vigilance"), f"{where}: use is unknown")
-    check(answer["fake"] in SIDES, f"{where}: fake is no side")
-    if answer["chosen"] is None:  # the page was reloaded while it showed the images
-        return Answer(answer["pair"], answer["use"], None, ())
-    check(answer["chosen"] in SIDES, f"{where}: chosen is no side")
-    shown = answer["shown"]
-    check(isinstance(shown, list) and len(shown) == 2 and all(map(is_number, shown)), f"{where}: shown needs two times")
-    check(is_number(answer["took"]), f"{where}: took is no time")
-    return Answer(answer["pair"], answer["use"], answer["chosen"] != answer["fake"], tuple(shown))
-
-
 # ---- summary ----
 
 
-def summary_of(sessions: list[Session], tolerance: float) -> dict:
+def summary_of(sessions: list[Session]) -> dict:
     """Return a study's shares in [0, 1], over all rounds and per pair, and the answers left out with their reasons."""
-    study, counted, excluded = sessions[0].study, [], {}
-    for session in sessions:
-        rounds, reason = usable_rounds(session, tolerance)
-        if reason:
-            excluded[str(session.file)] = reason
-        else:
-            counted.append(rounds)
-    fooled, shown = Counter(), Counter()
-    for rounds in counted:
-        fooled.update(answer.pair for answer in rounds if answer.fooled)
-        shown.update(answer.pair for answer in rounds)
+    study, usable = sessions[0].study, {str(session.file): usable_rounds(session) for session in sessions}
+    counted = [rounds for rounds, reason in usable.values() if not reason]
+    shown = Counter(answer.pair for rounds in counted for answer in rounds)
+    fooled = Counter(answer.pair for rounds in counted for answer in rounds if answer.fooled)
     tallies = np.array([[sum(a.fooled for a in rounds), len(rounds)] for rounds in counted]).reshape(-1, 2)
     return {
         "id": study["id"],
@@ -189,23 +126,23 @@ def summary_of(sessions: list[Session], tolerance: float) -> dict:
         "interval": interval(tallies),
         "pairs": {pair: {"rounds": shown[pair], "labelled_real": fooled[pair] / shown[pair]} for pair in sorted(shown)},
         "rounds_left_out": sum(study["rounds"]["test"] - len(rounds) for rounds in counted),
-        "sessions_left_out": excluded,
+        "sessions_left_out": {file: reason for file, (_, reason) in usable.items() if reason},
     }
 
 
-def usable_rounds(session: Session, tolerance: float) -> tuple[list[Answer], str]:
+def usable_rounds(session: Session) -> tuple[list[Answer], str]:
     """Return a session's rounds that count, and the reason to leave all of it out, or nothing."""
-    by_use = {use: [answer for answer in session.answers if answer.use == use] for use in session.study["rounds"]}
-    if any(len(by_use[use]) < number for use, number in session.study["rounds"].items()):
-        return [], f"incomplete: {len(session.answers)} of {sum(session.study['rounds'].values())} rounds"
-    asked, test, vigilance = 1000 * session.study["seconds"], by_use["test"], by_use["vigilance"]
-    good = [a for a in test if a.fooled is not None and all(abs(ms - asked) <= tolerance for ms in a.shown)]
+    rounds, asked = session.study["rounds"], 1000 * session.study["seconds"]
+    if len(session.answers) < sum(rounds.values()):
+        return [], f"incomplete: {len(session.answers)} of {sum(rounds.values())} rounds"
+    test = [answer for answer in session.answers if answer.use == "test"]
+    good = [answer for answer in test if all(abs(ms - asked) <= TOLERANCE for ms in answer.shown)]
     lost = len(test) - len(good)
     if not good or lost > MOST_LOST * len(test):
-        return [], f"in {lost} of {len(test)} rounds images were not shown for {asked:g} ms within {tolerance:g}"
-    right = sum(answer.fooled is False for answer in vigilance)
-    if right < LEAST_VIGILANT * len(vigilance):
-        return [], f"not vigilant: {right} of {len(vigilance)} scrambled images were found"
+        return [], f"in {lost} of {len(test)} rounds images were not shown for {asked:g} ms within {TOLERANCE:g}"
+    right = sum(answer.use == "vigilance" and not answer.fooled for answer in session.answers)
+    if right < LEAST_VIGILANT * rounds["vigilance"]:
+        return [], f"not vigilant: {right} of {rounds['vigilance']} scrambled images were found"
     return good, ""
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 import base64
 import hashlib
-import html
 import io
-import itertools
 import json
 import random
 import string
@@ -21,40 +19,28 @@ from scripts.evaluation.targets import find_pairs
 from util.checkpoint.atomic_files import write_whole
 from util.errors import UserError, printable
 
-RANGES = {"practice": (0, 10_000), "trials": (1, 10_000), "vigilance": (0, 10_000), "seconds": (0.05, 60)}
-RANGES["jpeg"] = (1, 100)
+LIMITS = {"practice": (0, 10**4), "trials": (1, 10**4), "vigilance": (0, 10**4), "seconds": (0.05, 60)}
 
 
 def make(args: argparse.Namespace) -> None:
     """Choose pairs and write the page."""
-    for name, (low, high) in RANGES.items():
+    for name, (low, high) in LIMITS.items():
         value = getattr(args, name)
-        if value is not None and not low <= value <= high:
+        if not low <= value <= high:
             raise UserError(f"--{name} {value}: it must be {low} to {high}.")
-    if args.pool and args.pool < args.trials:
-        raise UserError(f"--pool {args.pool} is too small for --trials {args.trials}: no pair is shown twice.")
-    consent = args.consent.read_text(encoding="utf-8") if args.consent else ""
     study = make_study(args)
-    text = page(study, consent)
-    if len(text) > args.max_mb * 1e6:
-        raise UserError(
-            f"the page would have {len(text) / 1e6:.0f} MB, and --max_mb allows {args.max_mb:g}: phones load all of "
-            "it. Use --jpeg 95, fewer --trials, a smaller --pool, or a larger --max_mb."
-        )
+    text = page(study)
     write_whole(args.out, text)
     uses = [pair["use"] for pair in study["pairs"]]
     counts = ", ".join(f"{uses.count(use)} {use}" for use in ("practice", "test", "vigilance") if use in uses)
     print(f"{printable(args.out)}: {len(text) / 1e6:.1f} MB, pairs: {counts}, study {study['id']}")
-    print("open it in a browser, or send it to people; it needs no network")
 
 
 def make_study(args: argparse.Namespace) -> dict:
     """Return the page's data: settings and images; `id` is a hash of them."""
-    name = args.name or args.results.resolve().parent.name
-    settings = {"name": name, "seconds": args.seconds, "in_turn": args.in_turn, "jpeg": args.jpeg}
-    rounds = {"practice": args.practice, "test": args.trials, "vigilance": args.vigilance}
-    study = {**settings, "rounds": rounds, "type": "image/jpeg" if args.jpeg else "image/png", "pairs": []}
-    digest = hashlib.sha256(json.dumps([settings, rounds, args.pairing]).encode())
+    study = {"name": args.name or args.results.resolve().parent.name, "seconds": args.seconds, "pairing": args.pairing}
+    study["rounds"] = {"practice": args.practice, "test": args.trials, "vigilance": args.vigilance}
+    study |= {"type": "image/jpeg" if args.jpeg else "image/png", "pairs": []}
     for use, fake, real in choose_pairs(args):
         images = [np.asarray(pillow.load(path)) for path in (fake, real)]  # (H, W, 3), without metadata
         sizes = [f"{image.shape[1]}x{image.shape[0]}" for image in images]
@@ -65,10 +51,9 @@ def make_study(args: argparse.Namespace) -> dict:
             )
         if use == "vigilance":
             images[0] = scramble(images[0], random.Random(args.seed))
-        label = fake.name.rpartition("_fake_")[0]
-        digest.update(json.dumps([label, use, images[0].shape]).encode() + b"".join(i.tobytes() for i in images))
-        study["pairs"].append({"name": label, "use": use, "images": [encode(image, args.jpeg) for image in images]})
-    return {"id": digest.hexdigest()[:16], **study}
+        name = fake.name.rpartition("_fake_")[0]
+        study["pairs"].append({"name": name, "use": use, "images": [encode(image, args.jpeg) for image in images]})
+    return {"id": hashlib.sha256(json.dumps(study).encode()).hexdigest()[:16], **study}
 
 
 def choose_pairs(args: argparse.Namespace) -> list[tuple[str, Path, Path]]:
@@ -77,7 +62,7 @@ def choose_pairs(args: argparse.Namespace) -> list[tuple[str, Path, Path]]:
     With --pairing same, both are of one input; with random, never: each fake meets the real image of the next input.
     """
     pairs = find_pairs(args.results, args.domain)
-    uses = ["practice"] * args.practice + ["test"] * (args.pool or args.trials) + ["vigilance"] * args.vigilance
+    uses = ["practice"] * args.practice + ["test"] * args.trials + ["vigilance"] * args.vigilance
     count = max(len(uses), 2) if args.pairing == "random" else len(uses)
     if count > len(pairs):
         practice = min(args.practice, len(pairs) // 5)
@@ -92,16 +77,13 @@ def choose_pairs(args: argparse.Namespace) -> list[tuple[str, Path, Path]]:
     return list(zip(uses, fakes, reals, strict=False))
 
 
-def scramble(image: np.ndarray, rng: random.Random, tiles: int = 8) -> np.ndarray:
-    """Return an image of the same shape, composed of patches from random positions of `image`."""
-    height, width = image.shape[:2]
-    result = np.empty_like(image)
-    rows, columns = (np.linspace(0, side, tiles + 1).astype(int).tolist() for side in (height, width))
-    for top, bottom in itertools.pairwise(rows):
-        for left, right in itertools.pairwise(columns):
-            y, x = rng.randint(0, height - bottom + top), rng.randint(0, width - right + left)
-            result[top:bottom, left:right] = image[y : y + bottom - top, x : x + right - left]
-    return result
+def scramble(image: np.ndarray, rng: random.Random) -> np.ndarray:
+    """Return an image (H, W, C) whose eight rows and eight columns of patches are in a random order."""
+    for axis in (0, 1):
+        parts = np.array_split(image, 8, axis)
+        rng.shuffle(parts)
+        image = np.concatenate(parts, axis)
+    return image
 
 
 def encode(image: np.ndarray, jpeg: int | None) -> str:
@@ -112,7 +94,7 @@ def encode(image: np.ndarray, jpeg: int | None) -> str:
     return base64.b64encode(file.getvalue()).decode()
 
 
-def page(study: dict, consent: str = "") -> str:
+def page(study: dict) -> str:
     """Return the page's text. Its Content-Security-Policy allows only its own script, and no requests."""
     folder = Path(__file__).parent
     style, script = ((folder / f"page.{suffix}").read_text(encoding="utf-8") for suffix in ("css", "js"))
@@ -120,20 +102,12 @@ def page(study: dict, consent: str = "") -> str:
     for kind, text in (("style", style), ("script", script)):
         rules.append(f"{kind}-src 'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'")
     rounds = study["rounds"]
-    test = count_of(rounds["test"] + rounds["vigilance"], "round")
-    practice = f"You begin with {count_of(rounds['practice'], 'practice round')}, which show whether you were right. "
-    parts = [part.strip() for part in html.escape(consent).split("\n\n")]
     texts = {
-        "duration": count_of(study["seconds"], "second") + (" each, one after the other" if study["in_turn"] else ""),
-        "rounds": practice + f"The {test} after that do not." if rounds["practice"] else f"There are {test}.",
-        "test_rounds": f"{test} to go.",
-        "consent": "".join(f"<p>{part}</p>" for part in parts if part),
+        "seconds": f"{study['seconds']:g} s",
+        "practice": rounds["practice"],
+        "test": rounds["test"] + rounds["vigilance"],
         "policy": "; ".join(rules),
     }
     data = json.dumps(study, separators=(",", ":")).replace("<", "\\u003c")  # no name can end the script
     template = string.Template((folder / "page.html").read_text(encoding="utf-8"))
     return template.substitute(texts, style=style, script=script, study=data)
-
-
-def count_of(number: float, noun: str) -> str:
-    return f"{number:g} {noun}{'' if number == 1 else 's'}"
