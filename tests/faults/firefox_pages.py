@@ -7,7 +7,7 @@ import io
 import numpy as np
 import pytest
 from conftest import ROOT, make_aligned
-from firefox import Firefox
+from faults.firefox import Firefox
 from PIL import Image
 from terminal import TINY, copy_tree, type_well
 

@@ -16,7 +16,6 @@ from html_page import Page
 from terminal import TINY, copy_tree, loss_lines, shown_rows, type_fast
 
 from util.errors import printable
-from util.loggers.visuals import ascii_only
 
 RUNS = "document.title=document.body.id='executed'"
 NAMES = [  # of image files, without what `Path` or the file system forbid: a slash, a zero byte, more than 255 bytes
@@ -45,7 +44,7 @@ NAMES = [  # of image files, without what `Path` or the file system forbid: a sl
     *("back\\slash", "$HOME`id`$(id)", "data.js", "..a", "a..", "n" * 245, "é" * 122, os.fsdecode(b"\xff\xfe\x80")),
 ]
 NAMES = [name.lstrip(".") for name in NAMES]  # hidden files are no data
-EXPERIMENTS = ["a/b c", "../beside", "-x", "line\nbreak", os.fsdecode(b"\xff\xfe\x80"), "n" * 240]
+EXPERIMENTS = ["../beside/b c", "-x\nbreak", os.fsdecode(b"\xff\xfe\x80"), "n" * 240]
 HOSTILE = f"<img src=x onerror={RUNS}>"  # the name of an experiment
 SHORT = f"{TINY} --netG resnet_6blocks --n_epochs 1 --n_epochs_decay 0 --print_freq 1"
 
@@ -121,21 +120,18 @@ def test_an_experiment_of_any_name_is_trained_and_tested(tree, name):
 
 
 def test_names_in_messages_take_one_line_and_cannot_command_the_terminal(tree):
-    for name in ("line\nbreak", "\x1b[2J", os.fsdecode(b"\xff")):
-        root = tree / "broken" / ascii(name)
-        (root / "train").mkdir(parents=True)
-        (root / "train" / f"{name}.png").write_bytes(b"")
-        done = type_fast(
-            f"train.py --dataroot {shlex.quote(f'broken/{name!a}')} --model pix2pix --name m {SHORT}", tree
-        )
-        assert done.returncode == 1
-        last = done.stderr.splitlines()[-1]
-        assert last == f"error: cannot read broken/{name!a}/train/{ascii(name)[1:-1]}.png: it is empty."
+    name = "line\nbreak \x1b[2J" + os.fsdecode(b"\xff")
+    root = tree / "broken" / "train"
+    root.mkdir(parents=True)
+    (root / f"{name}.png").write_bytes(b"")
+    done = type_fast(f"train.py --dataroot broken --model pix2pix --name m {SHORT}", tree)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last == f"error: cannot read broken/train/{ascii(name)[1:-1]}.png: it is empty."
 
 
 def test_names_are_made_printable():
     assert printable("a\nb\x1b[2J\u202eé東🦓\udcff 'x'") == "a\\nb\\x1b[2J\\u202eé東🦓\\udcff 'x'"
-    assert ascii_only("a\nbé~ ") == "a?b?~ "
 
 
 def test_an_ascii_terminal_stops_nothing(tree, trained):

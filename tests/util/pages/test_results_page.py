@@ -7,14 +7,13 @@ import json
 import re
 import shlex
 import shutil
-import time
 from pathlib import Path
 from urllib.parse import unquote
 
 import numpy as np
 import pytest
 import torch
-from browser import Visitor, requests, resize
+from browser import Visitor, requests
 from conftest import ROOT, make_image
 from experiments import trained_copy
 from html_page import Page, image
@@ -31,7 +30,7 @@ NAMES = [
     *(f"<img src=x onerror={RUNS}>.png", f"javascript:{RUNS}.png", "{{x}} {0} %s.png"),
     *(f"plain{i:02d}.png" for i in range(12)),
 ]
-RIGHT, LEFT, TAB, ENTER, ESCAPE = "\ue014", "\ue012", "\ue004", "\ue007", "\ue00c"  # WebDriver's names of keys
+RIGHT, ENTER, ESCAPE = "\ue014", "\ue007", "\ue00c"  # WebDriver's names of keys
 RESULTS = "results/toy/test_latest"
 
 
@@ -232,31 +231,14 @@ def test_a_row_is_opened_large_and_left_by_escape_or_back(visitor):
     assert visitor.js("view.mode") == "blink"
 
 
-def test_a_keyboard_reaches_everything_and_the_focus_is_seen(visitor):
-    seen = set()
-    for _ in range(20):
-        visitor.press(TAB)
-        style = "[document.activeElement.tagName, getComputedStyle(document.activeElement).outlineStyle]"
-        seen.add(tuple(visitor.js(style)))
-    assert {style for _, style in seen} == {"solid"}
-    assert {"BUTTON", "INPUT", "SELECT", "ARTICLE"} <= {tag for tag, _ in seen}
-
-
 # ---- finding and sorting ----
 
 
-def test_rows_are_found_by_parts_of_their_paths_and_their_list_is_saved(visitor):
+def test_rows_are_found_by_parts_of_their_paths(visitor):
     visitor.find("#filter").send_keys("SUB a")
     assert names(visitor) == ["sub/a.png"]
     assert visitor.find("#shown").text == "1 of 20 images"
     visitor.until("location.hash.includes('q=SUB+a')")
-    visitor.find("#list").click()
-    downloads = Path(visitor.driver.capabilities["chrome"]["userDataDir"]).parent / "downloads"
-    end = time.monotonic() + 10
-    while not (found := list(downloads.glob("images*.txt"))):
-        assert time.monotonic() < end
-        time.sleep(0.1)
-    assert found[0].read_text().splitlines() == ["sub/a.png"]
     visitor.driver.execute_script("change({ q: 'no such thing' })")
     assert visitor.find("#note").text == "No image here has “no such thing” in its name."
 
@@ -293,32 +275,17 @@ def test_the_address_restores_everything(visitor, many):
     visitor.until("location.hash", "#-")
 
 
-def test_a_phone_scrolls_in_one_direction_alone_and_a_finger_moves_the_slider(many):
+def test_a_phone_scrolls_in_one_direction_alone(many):
     visitor = Visitor(390, 844, dark=True)
     for address in ("#sort=psnr&mode=blink", f"#row={NAMES[8]}", "#mode=slider"):
         visitor.open(many, address, READY)
         assert visitor.fits(), address
-    box = visitor.js("document.querySelector('.slider .frame').getBoundingClientRect().toJSON()")
-
-    def swipe(dx, dy):
-        touch = lambda kind, *points: visitor.driver.execute_cdp_cmd(  # noqa: E731
-            "Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y} for x, y in points]}
-        )
-        touch("touchStart", (box["x"] + 60, box["y"] + 60))
-        for k in range(1, 6):
-            touch("touchMove", (box["x"] + 60 + dx * k, box["y"] + 60 + dy * k))
-        touch("touchEnd")
-
-    swipe(1, -4)  # scrolls
-    assert visitor.js("view.split") == 0.5
-    swipe(10, 1)
-    assert visitor.js("view.split") != 0.5
 
 
 # ---- pages that grow, and large ones ----
 
 
-def test_an_open_page_takes_new_rows_and_keeps_its_place_also_in_another_width(tmp_path):
+def test_an_open_page_takes_new_rows_and_keeps_its_place(tmp_path):
     page = ResultsPage(tmp_path, "t", {"width": 64})
 
     def add(numbers):
@@ -336,10 +303,6 @@ def test_an_open_page_takes_new_rows_and_keeps_its_place_also_in_another_width(t
     visitor.until("document.body.classList.contains('busy')", False)
     assert visitor.js("[scrollY, view.mode]") == [before, "slider"]
     assert names(visitor) == seen
-    for width in (900, 500):
-        resize(visitor.driver, width, 900)
-        visitor.until("innerWidth", width)
-        visitor.until("order[first()] === order[8]")
 
 
 def test_twenty_thousand_rows_are_opened_scrolled_and_filtered_with_few_in_the_document(tmp_path):

@@ -147,19 +147,6 @@ def test_a_curve_goes_through_its_numbers_on_every_axis_smoothed_or_not(browser,
     assert complaints(browser) == []
 
 
-def test_losses_are_switched_off_and_on_and_small_ones_are_seen_beside_large_ones(browser, tmp_path, clock):
-    train(page := run(tmp_path), [{"L1": 100.0 + k, "GAN": 1.0 / k} for k in range(1, 6)], clock)
-    opened(browser, page)
-    assert js(browser, "return $('log').checked")  # by itself
-    first, _ = browser.find_elements("css selector", "#legend button")
-    first.click()
-    near(lines(browser)[0], [(k / 2, 1 / k) for k in range(1, 6)])  # alone it has a scale without logarithms
-    assert address(browser) == "off=L1"
-    first.click()
-    assert len(lines(browser)) == 2
-    assert address(browser) == "-"
-
-
 def test_values_are_read_off_by_keys_and_pointer_in_all_charts(browser, tmp_path, clock):
     train(page := run(tmp_path), [5.0, 6.0, 7.0, 8.0], clock)
     page.validation(Step(1, 100, 1.0), {"psnr": 20.5}, {})
