@@ -40,7 +40,7 @@ def log_a_run():
 
 @pytest.fixture(scope="module")
 def logged(tmp_path_factory):
-    """One run of W&B without a key and a network: its folder, what it printed, its records, a dictionary per step."""
+    """One run of W&B without a key and a network: its folder, output, records, and values of each step."""
     folder, printed = tmp_path_factory.mktemp("logged"), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
         for name in [name for name in os.environ if name.startswith("WANDB")]:
