@@ -215,12 +215,8 @@ def as_json(task: Task, sections: list[Section]) -> dict:
 
     outputs = {}
     for label, section in zip(task.outputs, sections, strict=True):
-        metrics, *answers = (
-            {name: plain(name, score) for name, score in scores.items()}
-            for scores in (section.scores, *section.baselines.values())
-        )
-        answers = dict(zip(section.baselines, answers, strict=True))
-        outputs[label] = {"metrics": metrics, "answers": answers, "notes": section.notes}
+        answers = {baseline: plain(scores) for baseline, scores in section.baselines.items()}
+        outputs[label] = {"metrics": plain(section.scores), "answers": answers, "notes": section.notes}
     versions = {"torchmetrics": torchmetrics.__version__, "torch": str(torch.__version__)}
     return {"of": valid_utf8(task.title), "paired": task.paired, "outputs": outputs, **versions}
 
@@ -237,10 +233,13 @@ def as_csv(task: Task, sections: list[Section]) -> str:
     return text.getvalue()
 
 
-def plain(name: str, score: Score) -> dict:
-    """Return a score as JSON."""
-    numbers = {key: value if math.isfinite(value) else None for key, value in score._asdict().items()}
-    return {**numbers, "unit": METRICS[name].unit, "lower_is_better": METRICS[name].lower}
+def plain(scores: dict[str, Score]) -> dict:
+    """Return scores as JSON."""
+    found = {}
+    for name, score in scores.items():
+        numbers = {key: value if math.isfinite(value) else None for key, value in score._asdict().items()}
+        found[name] = {**numbers, "unit": METRICS[name].unit, "lower_is_better": METRICS[name].lower}
+    return found
 
 
 if __name__ == "__main__":

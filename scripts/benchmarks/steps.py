@@ -163,7 +163,7 @@ def steps(args, work: Path) -> Iterator[dict]:
                 yield {**head, "variant": "all", "failed": text}
                 continue
             for row in compare(args, head, [name for name, reason in reasons.items() if not reason]):
-                if "samples" in row and not cuda and not (args.quick and row["variant"] == "bf16"):
+                if "samples" in row and not cuda and not (args.quick and row["variant"] != "default"):
                     row["memory"] = in_child(memory_of_process, args, head, row["variant"])
                 if "samples" in row and row["variant"] == "default":
                     each = statistics.median(row["samples"]) / batch_size
