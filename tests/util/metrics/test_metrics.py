@@ -25,7 +25,7 @@ LITE0 = ["fd_lite0", "kid_lite0"]
 
 
 def waves(count, height=40, width=32, channels=3, shift=0.0, seed=0):
-    """Make pictures (N, C, H, W) that are functions of numbers alone, with some noise that is one, too."""
+    """Make images (N, C, H, W), waves with noise, that are functions of numbers alone."""
     n, c, y, x = np.meshgrid(*map(np.arange, (count, channels, height, width)), indexing="ij")
     wave = (
         np.sin(x / (3 + n) + shift + seed)
@@ -219,7 +219,7 @@ def test_intervals_of_distances_contain_the_distance_of_more_images():
 # ---- memory ----
 
 
-def test_features_lie_on_the_disk():
+def test_features_are_kept_on_the_disk():
     net = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(4), torch.nn.Flatten())
     kept = features.Features(lambda images: net(images.float()), "cpu")
     for seed in range(50):
@@ -234,7 +234,7 @@ def test_features_lie_on_the_disk():
 # ---- names, packages ----
 
 
-def test_every_metric_says_what_it_is():
+def test_the_table_knows_directions_and_kinds():
     assert list(METRICS) == ["l1", "psnr", "ssim", "ms_ssim", "lpips", "fid", "kid", "fd_lite0", "kid_lite0"]
     assert [name for name, metric in METRICS.items() if not metric.lower] == ["psnr", "ssim", "ms_ssim"]
     assert [name for name, metric in METRICS.items() if not metric.paired] == ["fid", "kid", *LITE0]
@@ -270,7 +270,7 @@ def stand_in(monkeypatch, name, path, **more):
 
 
 @pytest.mark.parametrize(("metric", "network"), [("fid", "inception"), ("kid", "inception"), ("lpips", "lpips")])
-def test_missing_weights_say_which_file_from_where_to_where(hub, monkeypatch, metric, network):
+def test_missing_weights_are_an_error_with_the_address_and_the_place(hub, monkeypatch, metric, network):
     assert metric not in ready()
     wanted = features.WEIGHTS[network]
     target = (
