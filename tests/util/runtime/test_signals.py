@@ -312,6 +312,6 @@ def test_handlers_are_only_there_while_training_and_not_in_forked_children():
         while not interrupts.requested() and time.monotonic() < end:
             time.sleep(0.01)
         with pytest.raises(SystemExit) as stop:
-            signals.leave()
+            interrupts.leave()
         assert stop.value.code == 128 + signal.SIGUSR1
     assert [signal.getsignal(getattr(signal, name)) for name in SIGNALS[:4]] == before
