@@ -1,4 +1,4 @@
-"""The commands that users copy from README, docs and notebooks, on small data: the files that they write."""
+"""The commands of README, docs and notebooks, typed on small data: output, files and their places."""
 
 from __future__ import annotations
 
