@@ -38,65 +38,50 @@ def find_results(folder: Path, side: str) -> list[LabelledResult]:
     return results
 
 
-def match_label_maps(
-    results: list[LabelledResult], labels: str, protocol: Protocol
-) -> tuple[list[LabelledResult], bool]:
+def match_label_maps(results: list[LabelledResult], labels: str, protocol: Protocol) -> list[LabelledResult]:
     """Give each result its label map: `labels` is real_A or real_B, or a folder in which names are matched.
 
     If no name matches and all names are numbers, they count the sorted label maps of a split, as
-    datasets/prepare_cityscapes_dataset.py does; also return whether that is so.
+    datasets/prepare_cityscapes_dataset.py does.
     """
     if labels in ("real_A", "real_B"):
-        results = [
-            it._replace(label_map=it.fake.with_name(f"{it.name}_{labels}.png"), kind="colours") for it in results
-        ]
-        missing, where, numbered = (
-            [it.label_map.name for it in results if not it.label_map.exists()],
-            results[0].fake.parent,
-            False,
-        )
+        keys = [it.name for it in results]
+        files = [it.fake.with_name(f"{it.name}_{labels}.png") for it in results]
+        maps = {key: (file, "colours") for key, file in zip(keys, files, strict=True) if file.exists()}
     else:
         maps = index_maps(Path(labels), protocol)
-        keys = [remove_ending(it.name, protocol.photo_endings) for it in results]
+        photo = "|".join(map(re.escape, protocol.photo_endings))
+        keys = [re.sub(f"({photo})$", "", it.name) for it in results]
         numbers = [re.fullmatch(r"(\d+)(_[AB])?", it.name) for it in results]
-        numbered = all(numbers) and maps.keys().isdisjoint(keys)
-        if numbered:
+        if all(numbers) and maps.keys().isdisjoint(keys):
             keys = in_order(maps, [int(number[1]) for number in numbers], labels)
-        missing, where = [key for key in keys if key not in maps], labels
-        results = [it._replace(**maps.get(key, {})) for it, key in zip(results, keys, strict=True)]
+    missing = [key for key in keys if key not in maps]
     if missing:
         endings = " or ".join(["NAME.png", *(f"NAME{ending}.png" for ending in protocol.label_files)])
-        known = f" Accepted names are {endings}." if where is labels else " --labels FOLDER names other label maps."
-        text = f"{len(missing)} of {len(results)} results have no label map in {printable(where)}"
-        raise UserError(f"{text}: {list_names(missing, 5)}.{known}")
-    return results, numbered
+        raise UserError(
+            f"{len(missing)} of {len(results)} results have no label map in {printable(labels)}: "
+            f"{list_names(missing, 5)}. In the folder of --labels, accepted names are {endings}."
+        )
+    return [it._replace(label_map=maps[key][0], kind=maps[key][1]) for it, key in zip(results, keys, strict=True)]
 
 
-def index_maps(folder: Path, protocol: Protocol) -> dict[str, dict]:
-    """Map names to {"label_map": path, "kind": kind} for a folder's label maps; the kind listed first wins."""
-    found: dict[str, list] = {}
+def index_maps(folder: Path, protocol: Protocol) -> dict[str, tuple[Path, str | None]]:
+    """Map names to (path, kind) of a folder's label maps; the kind listed first wins."""
+    endings, found = [*protocol.label_files, ""], {}
     for path in map(Path, make_dataset(folder)):
-        endings = [ending for ending in protocol.label_files if path.stem.endswith(ending)]
-        rank = list(protocol.label_files).index(endings[0]) if endings else len(protocol.label_files)
-        kind = protocol.label_files[endings[0]] if endings else None
-        found.setdefault(remove_ending(path.stem, endings), []).append((rank, str(path), kind))
-    maps = {}
-    for key, files in found.items():
-        files.sort(key=lambda it: it[:2])
-        if len(files) > 1 and files[0][0] == files[1][0]:
-            raise UserError(f"{printable(files[0][1])} and {printable(files[1][1])} are two label maps of one name")
-        maps[key] = {"label_map": Path(files[0][1]), "kind": files[0][2]}
-    return maps
+        rank = next(i for i, ending in enumerate(endings) if path.stem.endswith(ending))
+        key = path.stem.removesuffix(endings[rank])
+        best, other = found.get(key, (len(endings), None))
+        if best == rank:
+            raise UserError(f"{printable(other)} and {printable(path)} are two label maps of one name")
+        if rank < best:
+            found[key] = rank, path
+    return {key: (path, protocol.label_files.get(endings[rank])) for key, (rank, path) in found.items()}
 
 
-def remove_ending(name: str, endings: list[str]) -> str:
-    """Return a name without the first of `endings` that it has."""
-    return next((name.removesuffix(ending) for ending in endings if name.endswith(ending)), name)
-
-
-def in_order(maps: dict[str, dict], numbers: list[int], folder: str) -> list[str]:
+def in_order(maps: dict[str, tuple[Path, str | None]], numbers: list[int], folder: str) -> list[str]:
     """Return the names of the label maps with these places in the sorted list of those that have a kind."""
-    order = sorted((key for key in maps if maps[key]["kind"]), key=lambda key: str(maps[key]["label_map"]))
+    order = sorted((key for key in maps if maps[key][1]), key=lambda key: str(maps[key][0]))
     if max(numbers) >= len(order):
         text = f"results are numbered up to {max(numbers)}, and {printable(folder)} has {len(order)} label maps"
         raise UserError(f"{text}: name the folder of one split, such as gtFine/val, or one with label maps NAME.png")
@@ -106,18 +91,9 @@ def in_order(maps: dict[str, dict], numbers: list[int], folder: str) -> list[str
 # ---- reading ----
 
 
-class Labels(NamedTuple):
-    """A label map as it is scored."""
-
-    array: np.ndarray  # trainIds (H, W)
-    far: int  # pixels without a near colour
-    agreement: float | None  # with the coloured label map of the results
-
-
-def read_labels(result: LabelledResult, protocol: Protocol) -> Labels:
-    """Read a result's label map at the size at which it is scored."""
-    ids = None if result.kind == "colours" else read_ids(result.label_map)
-    far = np.zeros(1)
+def read_labels(result: LabelledResult, protocol: Protocol) -> tuple[np.ndarray, int]:
+    """Return a result's label map as trainIds (H, W), and the number of pixels without a near colour."""
+    ids, far = None if result.kind == "colours" else read_ids(result.label_map), 0
     if ids is not None:
         try:
             labels = protocol.from_ids(ids, result.kind or "ids")
@@ -126,13 +102,11 @@ def read_labels(result: LabelledResult, protocol: Protocol) -> Labels:
     elif result.kind in ("ids", "trainIds"):
         raise UserError(f"{printable(result.label_map)} has several channels: {result.kind} need one")
     else:
-        labels, far = read_colours(
-            pillow.load(result.label_map), result.label_map, protocol, "--config, --labels, --side"
-        )
-    if protocol.score_size:
-        labels = resize_nearest(labels, protocol.score_size)
-        far = resize_nearest(far, protocol.score_size) if far.ndim == 2 else far
-    return Labels(labels, int(far.sum()), agreement(labels, result, protocol))
+        image = pillow.load(result.label_map)
+        labels, far = read_colours(image, result.label_map, protocol, "--config, --labels, --side")
+    if result.label_map != result.drawn and result.drawn.exists():
+        check_scene(labels, result, protocol)
+    return labels, int(np.sum(far))
 
 
 def read_ids(path: Path) -> np.ndarray | None:
@@ -155,23 +129,15 @@ def read_colours(image: Image.Image, path: Path | str, protocol: Protocol, optio
     return labels, far
 
 
-def agreement(labels: np.ndarray, result: LabelledResult, protocol: Protocol) -> float | None:
-    """Return the fraction of pixels in which a label map agrees with the coloured one that the photo was made from.
-
-    None if there is no such file. Raises UserError if the two show different scenes.
-    """
-    if result.label_map == result.drawn or not result.drawn.exists():
-        return None
+def check_scene(labels: np.ndarray, result: LabelledResult, protocol: Protocol) -> None:
+    """Raise UserError if a label map and the coloured one that the photo was made from show different scenes."""
     drawn, far = protocol.from_colours(np.asarray(pillow.load(result.drawn)))
     labels = resize_nearest(labels, drawn.shape[::-1])
     both = (labels != protocol.ignore_label) & (drawn != protocol.ignore_label)
-    if far.mean() > 0.5 or not both.any():
-        return None
-    share = float((labels == drawn)[both].mean())
-    if share < AGREE:
+    share = (labels == drawn)[both].mean() if both.any() else 1
+    if far.mean() <= 0.5 and share < AGREE:
         raise UserError(
             f"{printable(result.label_map)} is not the label map of {printable(result.name)}: it agrees with "
             f"{printable(result.drawn)} in only {share:.0%} of the pixels. Names must match, or be the numbers that "
             "datasets/prepare_cityscapes_dataset.py gives to the label maps of that folder"
         )
-    return share

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,20 +13,16 @@ from util.errors import UserError, did_you_mean, printable
 from util.metrics.intervals import GROUPS, jackknife
 
 KINDS = ("ids", "trainIds", "colours")  # the contents of a label map
-FIELDS = {  # of a configuration, with their defaults
-    "name": None,
+REQUIRED = ("name", "classes")  # fields of a configuration
+DEFAULTS = {  # of its other fields
     "about": "",
-    "classes": None,
     "ignored": [],
     "ignore_label": 255,
     "tolerance": 30,
     "label_files": {},
     "photo_endings": [],
     "synthesis_size": None,
-    "score_size": None,
     "network_size": None,
-    "channels": "RGB",
-    "white": 1,
     "mean": [0, 0, 0],
     "std": [1, 1, 1],
 }
@@ -38,70 +33,48 @@ IDS = 2**16  # a label map has 8 or 16 bits
 class Protocol:
     """How images are segmented and scored, read from a configuration file (docs/evaluation.md).
 
-    Each of FIELDS is an attribute; `names` are the classes' names by trainId. Sizes are (width, height) or None.
+    Each field is an attribute; `names` are the classes' names by trainId. Sizes are (width, height) or None.
     """
 
     def __init__(self, path: Path | str):
         """Read a JSON file. Raises UserError naming the field that is invalid."""
         self.path = Path(path)
         try:
-            given = json.loads(self.path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise UserError(f"{printable(path)} is not a JSON file: {error}") from error
-        try:
-            self._take(given)
+            self._take(json.loads(self.path.read_text(encoding="utf-8")))
         except KeyError as error:
-            raise UserError(f"{printable(path)}: a class lacks {error}") from error
-        except (TypeError, ValueError, AttributeError) as error:  # a value of the wrong type
-            raise UserError(f"{printable(path)}: {error}") from error
+            raise UserError(f"{printable(path)}: the field {error} is missing") from error
+        except (TypeError, ValueError, AttributeError, IndexError) as error:
+            raise UserError(f"{printable(path)} is no valid configuration: {error}") from error
 
     def _take(self, given: dict) -> None:
-        """Set the fields and check them; raises ValueError."""
-        _require(isinstance(given, dict), "it has to be an object {...} with the fields " + ", ".join(FIELDS))
+        """Set the fields and the tables of ids and colours; raises ValueError."""
+        fields = [*REQUIRED, *DEFAULTS]
         for field in given:
-            _require(field in FIELDS, f"there is no field {field!r}.{did_you_mean(field, FIELDS)}")
-        for field, default in FIELDS.items():
-            _require(
-                default is not None or field in given or field.endswith("_size"), f"the field {field!r} is missing"
-            )
-            setattr(self, field, given.get(field, default))
-        for field in ("synthesis_size", "score_size", "network_size"):
-            size = getattr(self, field)
-            valid = size is None or (len(size) == 2 and all(isinstance(n, int) and n > 0 for n in size))
-            _require(valid, f"{field} has to be [width, height] in pixels or null, not {size}")
-        _require(self.channels in ("RGB", "BGR"), f"channels {self.channels!r}: RGB or BGR")
-        _require(self.white in (1, 255), f"white {self.white!r}: 1 or 255, the value of white before mean and std")
-        for field in ("mean", "std"):
-            valid = len(getattr(self, field)) == 3 and (field == "mean" or all(value > 0 for value in self.std))
-            _require(valid, f"{field} has to be three numbers, one per channel, not {getattr(self, field)}")
-        for ending, kind in self.label_files.items():
-            _require(kind in KINDS, f"label_files: {ending!r} is {kind!r}; the kinds are {', '.join(KINDS)}")
-        self._take_classes()
-
-    def _take_classes(self) -> None:
-        """Make the tables of ids and of colours."""
+            _require(field in fields, f"there is no field {field!r}.{did_you_mean(field, fields)}")
+        vars(self).update({**DEFAULTS, **{field: given[field] for field in [*REQUIRED, *given]}})
+        kinds = self.label_files.values()
+        _require(set(kinds) <= set(KINDS), f"label_files: the kinds are {', '.join(KINDS)}, not {', '.join(kinds)}")
+        for size in filter(None, (self.synthesis_size, self.network_size)):
+            _require(len(size) == 2 and min(size) > 0, f"a size has to be [width, height] or null, not {size}")
+        _require(len(self.mean) == len(self.std) == 3 and min(self.std) > 0, "mean and std have to be three numbers")
         self.classes = sorted(self.classes, key=lambda it: it["trainId"])
         self.names = [str(it["name"]) for it in self.classes]
         train_ids = [it["trainId"] for it in self.classes]
         valid = len(train_ids) > 1 and train_ids == list(range(len(train_ids)))
         _require(valid, f"trainIds have to be 0, 1, 2 ..., each once, of two classes or more; they are {train_ids}")
         _require(self.ignore_label not in train_ids, f"ignore_label {self.ignore_label} is a class's trainId")
-        self._by_id = np.full(IDS, UNKNOWN, np.int64)
-        if 0 <= self.ignore_label < IDS:
-            self._by_id[self.ignore_label] = self.ignore_label
-        seen, colours = {}, []
-        for it in [*self.classes, *self.ignored]:  # if two classes share a colour, the first is used
-            target, name = it.get("trainId", self.ignore_label), str(it["name"])
-            for number in it.get("ids", []):
-                _require(0 <= number < IDS, f"class {name!r}: id {number} is not in 0 to {IDS - 1}")
-                _require(number not in seen, f"id {number} is both {seen.get(number)!r} and {name!r}")
-                seen[number], self._by_id[number] = name, target
-            if "colour" in it:
-                valid = len(it["colour"]) == 3 and all(0 <= value <= 255 for value in it["colour"])
-                _require(valid, f"class {name!r}: the colour has to be [red, green, blue] of 0 to 255")
-                colours.append([*it["colour"], target])
-        table = np.array(colours).reshape(-1, 4)
-        self._colours, self._by_colour = table[:, :3].astype(np.float32), table[:, 3]
+        every = [(it, it.get("trainId", self.ignore_label)) for it in [*self.classes, *self.ignored]]
+        by_id = [(number, target) for it, target in every for number in it.get("ids", [])]
+        _require(len(dict(by_id)) == len(by_id), "an id occurs twice")
+        self._tables = {}
+        for kind, entries in (("ids", by_id), ("trainIds", zip(train_ids, train_ids, strict=True))):
+            table = self._tables[kind] = np.full(IDS, UNKNOWN)
+            table[self.ignore_label] = self.ignore_label
+            for number, target in entries:
+                table[number] = target
+        colours = [[*it["colour"], target] for it, target in every if "colour" in it]  # of equal ones the first is used
+        colours = np.array(colours).reshape(-1, 4)
+        self._colours, self._by_colour = colours[:, :3].astype(np.float32), colours[:, 3]
 
     # ---- label maps ----
 
@@ -110,15 +83,10 @@ class Protocol:
 
         Raises UserError for a number that no class has.
         """
-        if kind == "ids":
-            labels = self._by_id[np.clip(ids, 0, IDS - 1)]
-            unknown = labels == UNKNOWN
-        else:
-            labels = ids.astype(np.int64)
-            unknown = (labels != self.ignore_label) & ((labels < 0) | (labels >= len(self.names)))
-        if unknown.any():
-            values = ", ".join(map(str, np.unique(ids[unknown])[:5]))
-            raise UserError(f"it has {kind} that {printable(self.path)} lacks: {values}")
+        labels = self._tables[kind][np.clip(ids, 0, IDS - 1)]
+        unknown = np.unique(ids[labels == UNKNOWN])
+        if len(unknown):
+            raise UserError(f"it has {kind} that {printable(self.path)} lacks: {', '.join(map(str, unknown[:5]))}")
         return labels
 
     def from_colours(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -144,15 +112,14 @@ class Protocol:
         The photo is resized to `synthesis_size`, then to `network_size` or `size`, both bilinearly in 8 bits.
         """
         for to in (self.synthesis_size, self.network_size or size):
-            if to and photo.size != tuple(to):
+            if to:
                 photo = photo.resize(tuple(to), Image.Resampling.BILINEAR)
-        return self.normalise(torch.from_numpy(np.array(photo, np.uint8)).permute(2, 0, 1)[None])
+        return self.normalise(photo)
 
-    def normalise(self, photos: torch.Tensor) -> torch.Tensor:
-        """Turn photos, uint8 (N, 3, H, W) in RGB, into the network's order of channels, range, mean and std."""
-        x = photos.float() * (self.white / 255)
-        x = x.flip(1) if self.channels == "BGR" else x
-        mean, std = (x.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
+    def normalise(self, photo: Image.Image) -> torch.Tensor:
+        """Turn a photo into (1, 3, H, W) in [0, 1], and from there into the network's mean and std."""
+        x = torch.from_numpy(np.array(photo)).permute(2, 0, 1)[None].float() / 255
+        mean, std = (torch.tensor(values, dtype=torch.float32)[:, None, None] for values in (self.mean, self.std))
         return (x - mean) / std
 
 
@@ -162,64 +129,40 @@ def _require(valid: bool, text: str) -> None:
 
 
 def resize_nearest(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resize a label map (H, W) to `size` (width, height): each pixel takes the one under its centre."""
-    rows, columns = (
-        (2 * np.arange(to) + 1) * old // (2 * to) for old, to in zip(labels.shape, reversed(size), strict=True)
-    )
-    return labels[rows[:, None], columns]
+    """Resize a label map (H, W) to `size` (width, height)."""
+    return np.array(Image.fromarray(labels.astype(np.int32)).resize(size, Image.Resampling.NEAREST))
 
 
 # ---- scores ----
 
-
-class Score(NamedTuple):
-    """A score and its 95 % interval, by jackknife over ten groups of images."""
-
-    value: float
-    low: float
-    high: float
-
-
 SCORES = ("per_pixel_accuracy", "per_class_accuracy", "class_iou")
 
 
-def tally(matrix: np.ndarray) -> np.ndarray:
-    """Sum confusion matrices (..., K, K), rows the truth: the pixels hit, true and predicted, (..., 3, K)."""
-    return np.stack([np.diagonal(matrix, axis1=-2, axis2=-1), matrix.sum(-1), matrix.sum(-2)], axis=-2)
+def scores_by_class(matrix: np.ndarray) -> np.ndarray:
+    """Return each class's accuracy and IoU (2, K) from a confusion matrix (K, K), rows the truth.
 
-
-def scores_by_class(tallies: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return each class's accuracy and IoU, (..., K) from tallies (..., 3, K); nan for a class without true pixels."""
-    hits, true, predicted = np.moveaxis(tallies, -2, 0)
+    Both are nan for a class without true pixels.
+    """
+    hits, true, predicted = np.diagonal(matrix), matrix.sum(1), matrix.sum(0)
     counted = np.where(true > 0, true, np.nan)
-    return hits / counted, hits / (counted + predicted - hits)
+    return np.stack([hits / counted, hits / (counted + predicted - hits)])
 
 
-def mean_scores(tallies: np.ndarray) -> np.ndarray:
-    """Return SCORES (..., 3): the fraction of pixels hit, and the means over classes of accuracy and of IoU.
+def mean_scores(matrix: np.ndarray) -> np.ndarray:
+    """Return SCORES (3,): the fraction of pixels hit, and the means over classes of accuracy and of IoU.
 
     With n_ij pixels of class i predicted as j, t_i = sum_j n_ij (Long et al. 2015, section 5): sum_i n_ii / sum_i t_i,
     mean_i n_ii / t_i, mean_i n_ii / (t_i + sum_j n_ji - n_ii). Both means are over the classes in the truth.
     """
-    true = tallies[..., 1, :]
-    count = np.maximum((true > 0).sum(-1), 1)
-    pixels = tallies[..., 0, :].sum(-1) / np.maximum(true.sum(-1), 1)
-    return np.stack([pixels, *(np.nansum(values, axis=-1) / count for values in scores_by_class(tallies))], axis=-1)
+    classes = max((matrix.sum(1) > 0).sum(), 1)
+    return np.array([np.trace(matrix) / max(matrix.sum(), 1), *np.nansum(scores_by_class(matrix), axis=1) / classes])
 
 
-def mean_iou_with_absent(tallies: np.ndarray) -> float:
-    """Return the mean IoU over all classes that are true or predicted, as FCN's own scoring counts."""
-    hits, true, predicted = tallies
-    union = true + predicted - hits
-    return float((hits[union > 0] / union[union > 0]).mean())
-
-
-def scores_with_intervals(tallies: np.ndarray) -> list[Score]:
-    """Return SCORES of images' tallies (N, 3, K); a single image has no interval."""
-    total, groups = tallies.sum(0), min(GROUPS, len(tallies))
-    rest = [total - tallies[k::groups].sum(0) for k in range(groups)]  # all images but those of a group
-    half = jackknife([mean_scores(part) for part in rest]) if groups > 1 else np.zeros(3)
-    return [
-        Score(v, max(0.0, v - h), min(1.0, v + h))
-        for v, h in zip(mean_scores(total).tolist(), half.tolist(), strict=True)
-    ]
+def scores_with_intervals(matrices: np.ndarray) -> dict[str, dict[str, float]]:
+    """Return each of SCORES for images' matrices (N, K, K), with the ends of its 95 % interval by jackknife."""
+    total, groups = matrices.sum(0), min(GROUPS, len(matrices))
+    rest = [mean_scores(total - matrices[k::groups].sum(0)) for k in range(groups)]  # all images but those of a group
+    half = jackknife(rest) if groups > 1 else np.zeros(3)
+    values = mean_scores(total)
+    rows = np.stack([values, np.maximum(values - half, 0), np.minimum(values + half, 1)], axis=1).tolist()
+    return {name: dict(zip(("value", "low", "high"), row, strict=True)) for name, row in zip(SCORES, rows, strict=True)}

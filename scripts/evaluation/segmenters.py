@@ -33,21 +33,15 @@ class Segmenter:
         Logits (1, K, H', W'), alone or as "out" of a dict, are resized to `size` bilinearly. Raises UserError for
         anything else.
         """
-        name = printable(self.facts["name"])
-        try:
-            logits = self.net(x.to(self.device))
-        except Exception as error:  # a foreign network may raise anything
-            text = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            raise UserError(f"{name} fails on an image of {x.shape[-1]}x{x.shape[-2]} pixels: {text}") from error
+        logits = self.net(x.to(self.device))
         logits = logits.get("out") if isinstance(logits, dict) else logits
-        if not (isinstance(logits, torch.Tensor) and logits.dim() == 4 and logits.is_floating_point()):
-            got = f"{tuple(logits.shape)}" if isinstance(logits, torch.Tensor) else f"a {type(logits).__name__}"
-            raise UserError(f"{name} gives {got}; needed are logits (1, classes, height, width), or a dict with 'out'")
-        if logits.shape[1] != self.classes:
-            raise UserError(f"{name} gives {logits.shape[1]} classes, the configuration has {self.classes}")
+        shape = tuple(getattr(logits, "shape", ()))
+        if len(shape) != 4 or shape[1] != self.classes or logits.isnan().any():
+            raise UserError(
+                f"{printable(self.facts['name'])} gives {shape or type(logits).__name__}; needed are logits, "
+                f"(1, {self.classes}, height, width) without nan, or a dict with 'out'"
+            )
         logits = F.interpolate(logits.float(), size=(size[1], size[0]), mode="bilinear", align_corners=False)
-        if logits.isnan().any():
-            raise UserError(f"{name} gives values that are not numbers (nan)")
         return logits[0].argmax(0).cpu()
 
 
@@ -60,7 +54,12 @@ def load_segmenter(name: str, weights: Path | None, classes: int, device: torch.
     if path.suffix == ".pth" and path.is_file():
         net, weights = SmallFCN.from_state(safe_reader.read(path), classes, path), path
     elif path.suffix == ".py" and path.is_file():
-        net = _from_python(path, classes)
+        spec = importlib.util.spec_from_file_location("segmenter", path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        if not hasattr(module, "network"):
+            raise UserError(f"{printable(path)} has no function network(classes), which returns the network")
+        net = module.network(classes)
     elif path.suffix or len(path.parts) > 1:
         problem = "is of another kind" if path.is_file() else "does not exist"
         raise UserError(f"--segmenter {printable(name)} {problem}. It takes {KINDS}")
@@ -68,16 +67,6 @@ def load_segmenter(name: str, weights: Path | None, classes: int, device: torch.
         net = _from_torchvision(name, weights, classes)
     facts = {"name": name, "weights": str(weights), "sha256": sha256(weights) if weights else sha256(path)}
     return Segmenter(net, facts, classes, device)
-
-
-def _from_python(path: Path, classes: int) -> nn.Module:
-    """Run a user's file and return the network that its function `network(classes)` makes, weights included."""
-    spec = importlib.util.spec_from_file_location("segmenter", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not hasattr(module, "network"):
-        raise UserError(f"{printable(path)} has no function network(classes), which returns the network")
-    return module.network(classes)
 
 
 def _from_torchvision(name: str, weights: Path | None, classes: int) -> nn.Module:
@@ -94,6 +83,5 @@ def _from_torchvision(name: str, weights: Path | None, classes: int) -> nn.Modul
     auxiliary = isinstance(state, dict) and any("aux_classifier." in str(key) for key in state)
     extra = {"aux_loss": auxiliary} if not name.startswith("lraspp") else {}
     net = models.get_model(name, weights=None, weights_backbone=None, num_classes=classes, **extra)
-    text = f"they are not the weights of {name} with {classes} classes"
-    load_weights(net, state, weights, explain=lambda net, given: text)
+    load_weights(net, state, weights, explain=lambda *_: f"they are not of {name} with {classes} classes")
     return net

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -10,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from util.checkpoint.atomic_files import replacing
 from util.checkpoint.weights import load_weights
 from util.errors import UserError, printable
 
@@ -32,21 +32,12 @@ class SmallFCN(nn.Module):
     def from_state(cls, state, classes: int, path: Path) -> SmallFCN:
         """Make the network of a state dict; UserError if it is another network's, or has other classes."""
         size = state.get("size") if isinstance(state, dict) else None
-        if (
-            not isinstance(size, torch.Tensor)
-            or size.shape != (2,)
-            or not all(1 <= side < 2**16 for side in size.tolist())
-        ):
+        if not isinstance(size, torch.Tensor) or size.shape != (2,) or not 0 < size.min() <= size.max() < 2**16:
             text = "was not saved by --train_fcn. The weights of another network go with its name"
             raise UserError(f"{printable(path)} {text}: --segmenter fcn_resnet50 --weights {printable(path)}")
         net = cls(classes, tuple(size.tolist()))
         load_weights(net, state, path, explain=lambda *_: f"it does not have {classes} classes")
         return net
-
-    def save(self, path: Path) -> None:
-        """Write the state dict, atomically."""
-        with replacing(path) as new:
-            torch.save(self.cpu().state_dict(), new)
 
     def forward(self, x):
         return self.segment(F.interpolate(x, size=tuple(self.size.tolist()), mode="bilinear", antialias=True))
@@ -57,10 +48,7 @@ class SmallFCN(nn.Module):
         for stage, score in zip(self.stages, self.scores, strict=True):
             x = stage(x)  # (N, 16 * 2^i, H / 2^i, W / 2^i)
             scores.append(score(x))
-        total = scores.pop()
-        while scores:
-            total = scores.pop() + _double(total)
-        return total  # (N, classes, H, W)
+        return functools.reduce(lambda total, finer: finer + _double(total), reversed(scores))  # (N, classes, H, W)
 
 
 def _double(x: torch.Tensor) -> torch.Tensor:

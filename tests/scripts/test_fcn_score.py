@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
 import shutil
 
 import numpy as np
@@ -15,17 +16,8 @@ from PIL import Image
 from terminal import type_well
 
 from scripts import fcn_score
-from scripts.evaluation import small_fcn
-from scripts.evaluation.label_maps import find_results, index_maps, match_label_maps
-from scripts.evaluation.segmentation import (
-    Protocol,
-    mean_iou_with_absent,
-    mean_scores,
-    resize_nearest,
-    scores_by_class,
-    scores_with_intervals,
-    tally,
-)
+from scripts.evaluation.label_maps import find_results, match_label_maps
+from scripts.evaluation.segmentation import SCORES, Protocol, mean_scores, scores_by_class, scores_with_intervals
 from scripts.evaluation.segmenters import load_segmenter
 from util.errors import UserError
 
@@ -110,45 +102,40 @@ def run_here(folder, *words, segmenter="net.py"):
 
 
 def test_scores_of_a_matrix_worked_out_by_hand():
-    total = tally(np.array(MATRIX))
-    assert total.tolist() == [[5, 6, 4, 0], [6, 10, 4, 0], [7, 7, 5, 1]]
-    assert mean_scores(total) == pytest.approx([15 / 20, sum(ACCURACY) / 3, sum(IOU) / 3])
-    accuracy, iou = scores_by_class(total)
-    assert accuracy[:3] == pytest.approx(ACCURACY)
-    assert iou[:3] == pytest.approx(IOU)
-    assert math.isnan(accuracy[3])
-    assert math.isnan(iou[3])
-    assert mean_iou_with_absent(total) == pytest.approx(sum(IOU) / 4)  # class 3: 0 of 1
+    assert mean_scores(np.array(MATRIX)) == pytest.approx([15 / 20, sum(ACCURACY) / 3, sum(IOU) / 3])
+    accuracy, iou = scores_by_class(np.array(MATRIX))
+    assert accuracy == pytest.approx([*ACCURACY, math.nan], nan_ok=True)
+    assert iou == pytest.approx([*IOU, math.nan], nan_ok=True)
 
 
-def test_the_command_prints_these_scores_and_leaves_ignored_pixels_out(case):
+def test_the_command_prints_these_scores_and_leaves_ignored_pixels_out(case, capsys):
     report = run_here(case)
     results, real = report["scores"]["results"], report["scores"]["real"]
     assert results["matrix"] == MATRIX
-    assert results["per_pixel_accuracy"]["value"] == pytest.approx(0.75)
-    assert results["per_class_accuracy"]["value"] == pytest.approx(sum(ACCURACY) / 3)
-    assert results["class_iou"]["value"] == pytest.approx(sum(IOU) / 3)
-    assert results["class_iou_with_absent"] == pytest.approx(sum(IOU) / 4)
+    assert [results[name]["value"] for name in SCORES] == pytest.approx([0.75, sum(ACCURACY) / 3, sum(IOU) / 3])
     assert results["classes"]["tree"] == {"accuracy": 1.0, "iou": 0.8, "pixels": 4}
     assert results["classes"]["man"] == {"accuracy": None, "iou": None, "pixels": 0}
-    assert [real[name]["value"] for name in fcn_score.SCORES] == [1, 1, 1]
+    assert [real[name]["value"] for name in SCORES] == [1, 1, 1]
     assert report["pixels"] == {"all": 24, "ignored": 4, "far_from_every_colour": 0}
-    assert "16.7% of the pixels are not scored" in report["notes"]
-    assert "no label map has man" in report["notes"][1]
-    assert "results 0.493, real photos 1.000" in report["notes"][1]
+    printed = capsys.readouterr().out
+    assert re.search(r"results +0\.750 .*\nreal photos +1\.000 ", printed)
+    assert "16.7% of the pixels are not scored; 0.0% have no class's colour within 30" in printed
+    assert "no label map has man" in printed
+    assert run_here(case, "--labels", case / "labels")["scores"] == report["scores"]  # ids, not colours
 
 
 def test_intervals_are_those_of_a_mean_and_vanish_where_all_images_are_alike():
     hits = np.random.default_rng(0).random(200) < 0.7  # images of one class, all right or all wrong
-    tallies = np.array([[[h, 0], [1, 0], [h, 1 - h]] for h in hits.astype(int)])
-    pixel = scores_with_intervals(tallies)[0]
+    pixel = scores_with_intervals(np.array([[[hit, 1 - hit], [0, 0]] for hit in hits.astype(int)]))[
+        "per_pixel_accuracy"
+    ]
     p = hits.mean()
     spread = 1.96 * math.sqrt(p * (1 - p) / 200)
-    assert pixel.value == p
-    assert pixel.high - p == pytest.approx(p - pixel.low)
-    assert spread / 2 < p - pixel.low < 2 * spread  # ten groups estimate it roughly
-    for alike in (np.repeat(tally(np.array(MATRIX))[None], 5, 0), tallies[:1]):
-        assert all(it.low == pytest.approx(it.value) == pytest.approx(it.high) for it in scores_with_intervals(alike))
+    assert pixel["value"] == p
+    assert pixel["high"] - p == pytest.approx(p - pixel["low"])
+    assert spread / 2 < p - pixel["low"] < 2 * spread  # ten groups estimate it roughly
+    alike = scores_with_intervals(np.repeat([MATRIX], 5, 0))
+    assert all(it["low"] == pytest.approx(it["value"]) == pytest.approx(it["high"]) for it in alike.values())
 
 
 # ---- label maps ----
@@ -157,7 +144,6 @@ def test_intervals_are_those_of_a_mean_and_vanish_where_all_images_are_alike():
 def test_cityscapes_classes_ids_and_colours():
     it = Protocol(CITYSCAPES)
     assert it.synthesis_size == [256, 256]
-    assert it.score_size is None
     assert it.ignore_label == 255
     names = "road,sidewalk,building,wall,fence,pole,traffic light,traffic sign,vegetation,terrain,sky,person,rider,car,"
     assert it.names == (names + "truck,bus,train,motorcycle,bicycle").split(",")
@@ -198,30 +184,14 @@ def test_colours_survive_noise_and_jpeg_and_others_are_ignored(tmp_path):
     assert far.tolist() == [[False, True, True, False]]
 
 
-@pytest.mark.parametrize("size", [(4, 3), (5, 40)])
-def test_label_maps_are_resized_to_the_nearest_pixel(size):
-    labels = np.random.default_rng(0).integers(0, 99, (9, 12))
-    expected = Image.fromarray(labels.astype(np.uint8)).resize(size, Image.Resampling.NEAREST)
-    assert (resize_nearest(labels, size) == np.asarray(expected)).all()
-
-
 def test_photos_go_to_the_syntheses_size_then_to_the_label_maps(tmp_path):
-    config = write_config(
-        tmp_path / "c.json", synthesis_size=[16, 16], channels="BGR", white=255, mean=[1, 2, 3], std=[1, 2, 4]
-    )
+    config = write_config(tmp_path / "c.json", synthesis_size=[16, 16], mean=[0.1, 0.2, 0.3], std=[1, 2, 4])
     photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8))
     resized = photo.resize((16, 16), Image.Resampling.BILINEAR).resize((64, 32), Image.Resampling.BILINEAR)
     x = Protocol(config).prepare(photo, (64, 32))
-    expected = (np.asarray(resized)[..., ::-1] - np.array([1, 2, 3])) / np.array([1, 2, 4])
+    expected = (np.asarray(resized) / 255 - np.array([0.1, 0.2, 0.3])) / np.array([1, 2, 4])
     assert x.shape == (1, 3, 32, 64)
-    assert np.allclose(x[0].permute(1, 2, 0).numpy(), expected)
-
-
-def test_ids_in_a_folder_give_what_colours_give(case):
-    coloured = run_here(case)["scores"]
-    report = run_here(case, "--labels", case / "labels")
-    assert report["scores"] == coloured
-    assert report["label_maps_checked"] == 2
+    assert np.allclose(x[0].permute(1, 2, 0).numpy(), expected, atol=1e-6)
 
 
 def gtFine(folder, city, keys, seed=0):
@@ -261,16 +231,15 @@ def test_numbers_of_the_prepared_cityscapes_match_their_label_maps(tmp_path):
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.open(out / f"test{side}/{n}_{side}.jpg").save(path)
     it = Protocol(CITYSCAPES)
-    results, numbered = match_label_maps(find_results(tmp_path / "results", "B"), str(gt / "val"), it)
-    assert numbered
+    results = match_label_maps(find_results(tmp_path / "results", "B"), str(gt / "val"), it)
     names = {result.name: result.label_map.name.removesuffix("_gtFine_labelIds.png") for result in results}
     assert names["0"] == "bonn_000000_000000"
     assert names["11"] == "bonn_000000_000011"
     assert names["12"] == "ulm_000000_000000"
     assert names["23"] == "ulm_000000_000011"
-    assert all(fcn_score.read_labels(result, it).agreement > 0.97 for result in results)
-
-    shifted, _ = match_label_maps(results, str(gt), it)  # train comes first
+    for result in results:
+        fcn_score.read_labels(result, it)
+    shifted = match_label_maps(results, str(gt), it)  # train comes first
     with pytest.raises(UserError, match=r"is not the label map of \d+: it agrees with .* in only"):
         [fcn_score.read_labels(result, it) for result in shifted]
     with pytest.raises(UserError, match=r"numbered up to 23, and .*train has 2 label maps: name the folder of one"):
@@ -279,42 +248,25 @@ def test_numbers_of_the_prepared_cityscapes_match_their_label_maps(tmp_path):
 
 def test_photos_named_as_cityscapes_names_them_match_their_label_maps(tmp_path):
     gtFine(tmp_path / "gt", "ulm", ["000000_000019", "000001_000019"])
-    it = Protocol(CITYSCAPES)
-    maps = index_maps(tmp_path / "gt", it)
-    assert maps["ulm_000000_000019"]["kind"] == "ids"
     for label in ("fake_B", "real_B"):
         write(tmp_path / f"res/ulm_000001_000019_leftImg8bit_{label}.png", np.zeros((4, 4, 3)))
-    results, numbered = match_label_maps(find_results(tmp_path / "res", "B"), str(tmp_path / "gt"), it)
-    assert results[0].label_map.name == "ulm_000001_000019_gtFine_labelIds.png"
-    assert not numbered
+    (result,) = match_label_maps(find_results(tmp_path / "res", "B"), str(tmp_path / "gt"), Protocol(CITYSCAPES))
+    assert (result.label_map.name, result.kind) == ("ulm_000001_000019_gtFine_labelIds.png", "ids")
 
 
 # ---- networks ----
 
 
-@pytest.mark.parametrize(
-    ("answer", "expected"),
-    [
-        ("lambda x: x[:, [0, 1, 2, 3, 3]]", "gives 5 classes, the configuration has 4"),
-        ("lambda x: x.argmax(1)", r"gives \(1, 8, 8\); needed are logits"),
-        ("lambda x: {'logits': x}", "gives a NoneType; needed are logits"),
-        ("lambda x: x / 0 * 0", "not numbers"),
-        ("lambda x: x.view(3)", r"net.py fails on an image of 8x8 pixels: shape '\[3\]' is invalid"),
-    ],
-)
-def test_a_network_with_another_output_is_an_error(tmp_path, answer, expected):
-    net = load_segmenter(str(write_network(tmp_path / "net.py", answer)), None, 4, CPU)
-    with pytest.raises(UserError, match=expected):
-        net(torch.rand(1, 3, 8, 8), (8, 8))
-
-
-def test_logits_may_be_small_and_in_a_dict(tmp_path):
-    blocks = np.kron(np.array([[0, 1], [2, 3]]), np.ones((8, 8), int))
-    x = torch.from_numpy(PAINT[blocks]).permute(2, 0, 1)[None] / 255
-    answer = "lambda x: {'out': torch.nn.functional.avg_pool2d(x, 2), 'aux': x}"
-    net = load_segmenter(str(write_network(tmp_path / "net.py", answer)), None, 4, CPU)
-    labels = net(x, (32, 32)).numpy()
-    assert (labels == np.kron(blocks, np.ones((2, 2), int))).mean() > 0.93
+def test_a_network_with_another_output_is_an_error(tmp_path):
+    for answer, expected in (
+        ("lambda x: x[:, [0, 1, 2, 3, 3]]", r"gives \(1, 5, 8, 8\); needed are logits, \(1, 4, height, width\)"),
+        ("lambda x: x.argmax(1)", r"gives \(1, 8, 8\); needed"),
+        ("lambda x: {'logits': x}", "gives NoneType; needed"),
+        ("lambda x: x / 0 * 0", "without nan"),
+    ):
+        net = load_segmenter(str(write_network(tmp_path / "net.py", answer)), None, 4, CPU)
+        with pytest.raises(UserError, match=expected):
+            net(torch.rand(1, 3, 8, 8), (8, 8))
 
 
 def test_other_files_and_unknown_names_are_errors(tmp_path):
@@ -345,10 +297,8 @@ def test_a_torchvision_name_with_weights_predicts_what_that_network_predicts(tmp
     found = load_segmenter("lraspp_mobilenet_v3_large", tmp_path / "w.pth", 4, CPU)
     with torch.no_grad():
         assert torch.equal(found(x, (96, 64)), net(x)["out"][0].argmax(0))
-    with pytest.raises(UserError, match="not the weights of lraspp_mobilenet_v3_large with 5 classes"):
+    with pytest.raises(UserError, match="they are not of lraspp_mobilenet_v3_large with 5 classes"):
         load_segmenter("lraspp_mobilenet_v3_large", tmp_path / "w.pth", 5, CPU)
-    with pytest.raises(UserError, match="not the weights of fcn_resnet50 with 4 classes"):
-        load_segmenter("fcn_resnet50", tmp_path / "w.pth", 4, CPU)
 
 
 # ---- the small network ----
@@ -401,7 +351,6 @@ def test_a_small_network_learns_the_training_split_and_sees_the_held_out_one(wor
     value = f"{real['per_pixel_accuracy']['value']:.3f}"
     assert text.count(f"photos     {value}") == text.count(f"results         {value}") == 1
     assert "trained on 20 pairs in 120 steps, loss" in text
-    assert set(report["versions"]) == {"torch", "torchvision", "numpy", "torchmetrics", "PIL"}
     assert sorted(path.name for path in (root / "results").iterdir()) == ["fcn.pth", "fcn_score.json", "images"]
 
 
@@ -411,29 +360,11 @@ def test_its_file_scores_again_and_shuffled_results_score_less(world):
         shutil.copy(root / f"results/images/{(n + 1) % 6}_real_B.png", root / f"results/images/{n}_fake_B.png")
     again = run_here(root, segmenter="results/fcn.pth")["scores"]
     assert again["real"] == report["scores"]["real"]
-    for name in fcn_score.SCORES:
+    for name in SCORES:
         assert again["results"][name]["high"] < again["real"][name]["low"]
-
-
-def test_training_is_a_function_of_the_seed(tmp_path):
-    def train(seed):
-        torch.manual_seed(0)
-        net = small_fcn.SmallFCN(4, (48, 48))
-        items = [(torch.from_numpy(photograph(it, 0)).permute(2, 0, 1) / 255, torch.from_numpy(it)) for it in worlds]
-        losses = small_fcn.train_fcn(items.__getitem__, len(items), net, 255, range(5), seed)
-        return losses, net(items[0][0][None])
-
-    worlds = [shapes(n) for n in range(6)]
-    (losses, logits), (again, same), (other, _) = train(1), train(1), train(2)
-    assert losses == again != other
-    assert torch.equal(logits, same)
-    assert logits.shape == (1, 4, 48, 48)
 
 
 def test_the_wrong_direction_is_noticed(world):
     root, _, _ = world
     with pytest.raises(UserError, match=r"is not a label map of .*further than 30 .* Check --direction"):
         run_here(root, "--train_fcn", root / "data", segmenter=None)
-
-
-# ---- mistakes ----
