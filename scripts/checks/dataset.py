@@ -1,28 +1,22 @@
-"""Checks of the images that a dataset lists.
+"""Checks of the images that a dataset lists: folders, headers, sizes against the options, copies.
 
 The headers of all files are read, and the pixels of up to pixels.MOST_ITEMS items, each for files.MOST_SECONDS at most.
 """
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 from data import BUILT_IN, find_dataset_using_name
 from data.formats import pillow
-from data.image_folder import is_image_file
-from scripts.checks import pixels, sizes
-from scripts.checks.files import Header, Item, equal_items, items_of, map_in_time, of_all, read_header
+from scripts.checks import pixels
+from scripts.checks.files import Header, Item, equal_items, items_of, map_in_time, of_all, read_header, times
 from scripts.checks.report import Finding, quiet
 from util.errors import UserError, list_names
 from util.runtime.run_facts import with_values
-
-# Images, or arrays of them, that is_image_file leaves out.
-NOT_READ = ".gif .heic .heif .avif .jp2 .jfif .tga .svg .psd .dng .exr .hdr .npy .npz .mat .dcm .nii".split()
 
 
 class Examination:
@@ -51,26 +45,27 @@ class Examination:
         """Return the index of the item whose image A reaches the network in the largest size."""
         first = [item.paths[0] for item in self.items if item.sides[0] in ("A", "")]
         known = [i for i, path in enumerate(first) if path in self.sizes]
-        area = {i: math.prod(sizes.fed_size(self.opt, self.sizes[first[i]])) for i in known}
+        area = {i: math.prod(fed_size(self.opt, self.sizes[first[i]])) for i in known}
         return max(known, key=area.get, default=0) if self.built_in else 0
 
 
 def check_dataset(examined: Examination) -> Iterator[Finding]:
     """Examine everything."""
-    yield from check_folders(examined)
+    yield check_folders(examined)
     if examined.items:
         yield from check_files(examined)
         if examined.headers:
-            yield from sizes.check_sizes(examined)
+            yield from check_sizes(examined)
         yield from pixels.check_pixels(examined)
         yield from pixels.check_pairs(examined)
         yield from pixels.check_channels(examined)
         yield from check_copies(examined)
-        yield from pixels.check_direction(examined)
+        if {side for sides in examined.sides for side in sides} == {"A", "B"}:
+            yield check_direction(examined)
 
 
-def check_folders(examined: Examination) -> Iterator[Finding]:
-    """Count the items, and the files beside them that are not read."""
+def check_folders(examined: Examination) -> Finding:
+    """Count the items, and name their folders."""
     opt, count, sides = examined.opt, examined.count, examined.sides
     folders = sorted({os.path.dirname(path) for item in examined.items for path in item.paths})  # noqa: PTH120
     parts = [f"{n} {'pairs' if len(s) == 2 else f'images {s[0]}'.strip()}" for s, n in sorted(sides.items())]
@@ -79,15 +74,7 @@ def check_folders(examined: Examination) -> Iterator[Finding]:
         text += f"; the first {opt.num_test} are translated (--num_test inf: all)"
     elif len(sides) > 1:
         text += f"; an epoch has {count}"
-    yield Finding("ok", "data", text)
-    kinds = Counter()
-    for folder in folders[:1000]:
-        with contextlib.suppress(OSError):
-            suffixes = (Path(entry.name).suffix.lower() for entry in os.scandir(folder))
-            kinds.update(suffix for suffix in suffixes if suffix in NOT_READ and not is_image_file(suffix))
-    if kinds:
-        text = f"not read: {', '.join(f'{count} {suffix}' for suffix, count in kinds.most_common())}"
-        yield Finding("warn", "data", text, "convert them, to png for example")
+    return Finding("ok", "data", text)
 
 
 def check_files(examined: Examination) -> Iterator[Finding]:
@@ -97,28 +84,73 @@ def check_files(examined: Examination) -> Iterator[Finding]:
     headers = examined.headers = {path: header for path, header in found.items() if header}
     halves = 2 if examined.side_by_side else 1
     examined.sizes = {path: (header.width // halves, header.height) for path, header in headers.items()}
-    formats, modes = (Counter(getattr(h, field) for h in headers.values()) for field in ("format", "mode"))
-    kinds = "; ".join(", ".join(f"{n} {name}" for name, n in each.most_common()) for each in (formats, modes))
-    text = f"{of_all(len(found), len(paths), 'files')}: {kinds or 'no image among them'}"
-    yield Finding("ok", "files", text)
-    depth = "nothing if 8 are enough, else a custom dataset (data/template_dataset.py)"
-    turn = "mogrify -auto-orient FILES (ImageMagick) turns the pixels"
-    for text, is_one, fix in (
-        ("more than 8 bits; 8 are read", lambda h: h.mode in pillow.DEEP_MODES, depth),
-        ("a note to be rotated (EXIF), which is ignored", lambda h: h.turned, turn),
-        ("several frames or pages; the first is read", lambda h: h.frames > 1, "store each frame as a file"),
+    kinds = Counter(f"{header.format} {header.mode}" for header in headers.values()).most_common()
+    kinds = ", ".join(f"{count} {kind}" for kind, count in kinds) or "no image among them"
+    yield Finding("ok", "files", f"{of_all(len(found), len(paths), 'files')}: {kinds}")
+    for text, these, fix in (
+        (
+            "more than 8 bits; 8 are read",
+            [path for path, header in headers.items() if header.mode in pillow.DEEP_MODES],
+            "nothing if 8 are enough, else a custom dataset (data/template_dataset.py)",
+        ),
+        (
+            "a note to be rotated (EXIF), which is ignored",
+            [path for path, header in headers.items() if header.turned],
+            "mogrify -auto-orient FILES (ImageMagick) turns the pixels",
+        ),
     ):
-        these = [path for path, header in headers.items() if is_one(header)]
         if these:
             yield Finding("warn", "files", f"{len(these)} with {text} ({list_names(these)})", fix)
+
+
+def fed_size(opt, size: tuple[int, int]) -> tuple[int, int]:
+    """Return the size to which --preprocess brings an image of `size` (width, height)."""
+    if "crop" in opt.preprocess:
+        return opt.crop_size, opt.crop_size
+    if "scale_width" in opt.preprocess:
+        return opt.load_size, int(max(opt.load_size * size[1] / max(1, size[0]), opt.crop_size))
+    return (opt.load_size, opt.load_size) if "resize" in opt.preprocess else size
+
+
+def check_sizes(examined: Examination) -> Iterator[Finding]:
+    """Compare the images' sizes with the options, and with each other."""
+    opt, sizes = examined.opt, examined.sizes
+    ordered = sorted(sizes.values(), key=math.prod)
+    low, middle, high = (times(ordered[i]) for i in (0, len(ordered) // 2, -1))
+    text = low if low == high else f"{low} to {high}, the median {middle}"
+    text = f"A and B side by side, each {text}" if examined.side_by_side else f"images of {text}"
+    if not examined.built_in:
+        yield Finding("ok", "sizes", text)
+        return
+    fed = sorted({fed_size(opt, size) for size in ordered}, key=math.prod)
+    text += f"; the network gets {times(fed[0])}" + (f" to {times(fed[-1])}" if len(fed) > 1 else "")
+    yield Finding("ok", "sizes", f"{text} ({opt.preprocess})")
+    if len(fed) > 1 and opt.batch_size > 1:
+        text = f"images of several sizes can't be one batch (--preprocess {opt.preprocess})"
+        yield Finding("FAIL", "sizes", text, "--batch_size 1, or --preprocess resize_and_crop")
+    small = [path for path, size in sizes.items() if min(size) < opt.crop_size]
+    if small and opt.preprocess == "crop":
+        text = f"{len(small)} smaller than --crop_size {opt.crop_size} ({list_names(small)})"
+        fix = f"--preprocess resize_and_crop, or --crop_size {min(map(min, ordered))}"
+        yield Finding("FAIL", "sizes", text, fix)
+    squeezed = [path for path, (width, height) in sizes.items() if not 1 / 1.1 < width / height < 1.1]
+    if "resize" in opt.preprocess and len(squeezed) > len(sizes) / 2:
+        text = f"{of_all(len(squeezed), len(sizes), 'images')} not square, and squeezed to squares"
+        other = "scale_width_and_crop" if opt.isTrain else "none"
+        yield Finding("warn", "sizes", text, f"--preprocess {other} keeps their proportions")
+    two = [item.paths for item in examined.items if len(item.paths) == 2 and sizes.keys() >= {*item.paths}]
+    unequal = [f"{A} {times(sizes[A])}, {B} {times(sizes[B])}" for A, B in two if sizes[A] != sizes[B]]
+    if unequal:
+        text = f"{of_all(len(unequal), len(two), 'pairs')} of two sizes ({list_names(unequal, 1)})"
+        yield Finding("FAIL", "pairs", text, "resize one image to the other, or take the pair out")
 
 
 def check_copies(examined: Examination) -> Iterator[Finding]:
     """Find files of equal bytes: twice in the data, in A and in B, in training and in test data."""
     own = set(examined.items)
-    others = {phase: items_of_phase(examined.opt, phase) - own for phase in other_phases(examined)}
-    others = {phase: items for phase, items in others.items() if items}
-    groups = equal_items([*dict.fromkeys(examined.items), *(item for items in others.values() for item in items)])
+    phases = [phase for phase in ("train", "val", "test") if phase != examined.opt.phase and examined.built_in]
+    others = {phase: items_of_phase(examined.opt, phase) - own for phase in phases}
+    groups = equal_items([*own.union(*others.values())])
     doubled = [sorted(own & group) for group in groups if len(own & group) > 1]
     within = [items for items in doubled if len({item.sides for item in items}) == 1]
     across = [items for items in doubled if len({item.sides for item in items}) > 1]
@@ -131,20 +163,13 @@ def check_copies(examined: Examination) -> Iterator[Finding]:
         level = "FAIL" if 2 * len(across) == len(own) else "warn"
         yield Finding(level, "copies", text, "keep each where it belongs")
     if not doubled:
-        compared = "".join(f"; compared with {len(items)} of {phase}" for phase, items in others.items())
+        compared = "".join(f"; compared with {len(items)} of {phase}" for phase, items in others.items() if items)
         yield Finding("ok", "copies", f"no two are equal{compared}")
     for phase, items in others.items():
         leaked = [min(own & group).paths[0] for group in groups if own & group and items & group]
         if leaked:
             text = f"{len(leaked)} also in {phase} ({list_names(leaked)})"
             yield Finding("warn", "leak", text, "take them out of one: a test on training images scores too well")
-
-
-def other_phases(examined: Examination) -> list[str]:
-    """Return the phases that should share no image with this one."""
-    opt = examined.opt
-    others = [phase for phase in ("train", "val", "test") if phase != opt.phase]
-    return others if examined.built_in and opt.isTrain else ["train"] * (examined.built_in and opt.phase != "train")
 
 
 def items_of_phase(opt, phase: str) -> set[Item]:
@@ -155,3 +180,16 @@ def items_of_phase(opt, phase: str) -> set[Item]:
             return set(items_of(find_dataset_using_name(changed.dataset_mode)(changed)))
     except UserError:
         return set()
+
+
+def check_direction(examined: Examination) -> Finding:
+    """Print which images the network reads and which it draws."""
+    reads, draws = ("A", "B") if examined.opt.direction == "AtoB" else ("B", "A")
+    places = {"A": "the left half", "B": "the right half"}
+    if not examined.side_by_side:
+        places = {side: f"{examined.opt.phase}{side}/" for side in "AB"}
+    reads_text, draws_text = (f"{side}, {places[side]}" for side in (reads, draws))
+    text = f"the network reads {reads_text}, and draws {draws_text}"
+    if not examined.pairs:
+        text = f"G_A turns {reads_text}, into {draws_text}; G_B does the reverse"
+    return Finding("ok", "direction", f"{text}. The other way round: --direction {draws}to{reads}")

@@ -1,4 +1,4 @@
-"""The files of a dataset: items, headers, transparency, equal files. All cores read for a limited time."""
+"""The files of a dataset: items, headers, equal files. All cores read for a limited time."""
 
 from __future__ import annotations
 
@@ -40,7 +40,6 @@ class Header(NamedTuple):
     mode: str
     format: str
     turned: bool  # EXIF asks for a rotation, which is ignored
-    frames: int
 
 
 def items_of(dataset) -> list[Item]:
@@ -63,17 +62,9 @@ def read_header(path: str) -> Header | None:
     try:
         with Image.open(path, formats=pillow.FORMATS) as image:
             turned = image.format in AS_STORED and image.getexif().get(pillow.ORIENTATION, 1) in range(2, 9)
-            return Header(*image.size, image.mode, image.format or "", turned, getattr(image, "n_frames", 1))
+            return Header(*image.size, image.mode, image.format or "", turned)
     except Exception:  # decoders raise nearly anything
         return None
-
-
-def is_transparent(path: str) -> bool:
-    """Return whether an image is transparent anywhere."""
-    with contextlib.suppress(OSError, ValueError), Image.open(path) as image:
-        if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-            return image.convert("RGBA").getchannel("A").getextrema()[0] < 255
-    return False
 
 
 def equal_items(items: list[Item]) -> list[set[Item]]:
@@ -84,12 +75,12 @@ def equal_items(items: list[Item]) -> list[set[Item]]:
             by_length[tuple(os.stat(path).st_size for path in item.paths)].append(item)  # noqa: PTH116
     candidates = [item for group in by_length.values() if len(group) > 1 for item in group]
     by_content = defaultdict(set)
-    for item, digest in map_in_time(digest_of, candidates, "copies").items():
-        by_content[digest or item].add(item)
+    for item, digests in map_in_time(digests_of, candidates, "copies").items():
+        by_content[digests or item].add(item)
     return [group for group in by_content.values() if len(group) > 1]
 
 
-def digest_of(item: Item) -> tuple[bytes, ...] | None:
+def digests_of(item: Item) -> tuple[bytes, ...] | None:
     """Return the hashes of an item's files, None where they can't be read."""
     try:
         return tuple(hashlib.blake2b(Path(path).read_bytes(), digest_size=16).digest() for path in item.paths)

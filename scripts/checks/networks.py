@@ -1,23 +1,32 @@
-"""Checks of a run: its networks and checkpoint, the epochs left, memory and disk."""
+"""Checks of a run: its networks and checkpoint, the epochs left, disk and memory.
+
+The memory of a step is measured on the meta device. Sizes are in bytes.
+"""
 
 from __future__ import annotations
 
+import math
+import weakref
 from collections.abc import Iterator
-from pathlib import Path
+from typing import NamedTuple
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import models
 from options.saved import experiment_folder
 from options.train_options import nothing_left
 from scripts.checks.dataset import Examination
-from scripts.checks.memory import compare_memory, measure_step
 from scripts.checks.report import Finding, quiet
 from util.checkpoint.checkpointer import Checkpointer
-from util.errors import UserError, format_bytes, list_names
+from util.errors import UserError, format_bytes
 from util.monitor.disk_forecast import forecast_disk
-from util.runtime.machine import free_space, main_memory
+from util.runtime.machine import main_memory
 from util.runtime.run_facts import with_values
+from util.runtime.step_part import StepPart
+
+WORKSPACE = 1.6  # times the tensors of a step: with the workspace of convolutions; 1.4 to 1.6 on a CPU
 
 
 class Case:
@@ -40,9 +49,6 @@ def check_networks(case: Case) -> Iterator[Finding]:
     opt, folder = case.opt, experiment_folder(case.opt)
     loads = not opt.isTrain or opt.continue_train
     subject = "checkpoint" if loads else "networks"
-    if opt.isTrain and is_locked(folder):
-        yield Finding("FAIL", subject, f"another run is training in {folder}", "another --name, or wait for it")
-        return
     try:
         case.model, printed = make_model(opt)
     except UserError as error:
@@ -57,10 +63,6 @@ def check_networks(case: Case) -> Iterator[Finding]:
     for line in printed.splitlines():
         if line.startswith("warning: "):
             yield Finding("warn", subject, line.removeprefix("warning: "))
-    unfinished = [path.name for path in folder.glob("*.new")]
-    if unfinished:
-        text = f"a save in {folder} was interrupted ({list_names(unfinished)})"
-        yield Finding("warn", "checkpoint", text, "nothing; the files of a complete checkpoint are used")
 
 
 def make_model(opt):
@@ -104,20 +106,6 @@ def check_epochs(case: Case) -> Iterator[Finding]:
         yield Finding("warn", "epochs", text, "--continue_train to resume it, or another --name")
 
 
-def is_locked(folder: Path) -> bool:
-    """Return whether a run holds the lock of an experiment's folder."""
-    try:
-        import fcntl
-
-        with (folder / ".lock").open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except (ImportError, OSError):  # Windows; no such file
-        return False
-    return False
-
-
 def check_memory(case: Case) -> Iterator[Finding]:
     """Try a step on the meta device: do the shapes fit, and how much memory does it take?"""
     opt, model = case.opt, case.model
@@ -151,22 +139,93 @@ def batch_of(item: dict, count: int) -> dict:
 
 
 def check_disk(case: Case) -> Iterator[Finding]:
-    """Compare the files that will be saved with the free space."""
+    """Compare the checkpoints that will be saved with the free space."""
     opt, model = case.opt, case.model
-    if model is None or case.data is None:
+    if not opt.isTrain or model is None or case.data is None:
         return
-    if opt.isTrain:
-        if model.progress.epoch <= opt.n_epochs + opt.n_epochs_decay:
-            forecast = forecast_disk(opt, model, case.data.count)
-            yield Finding(forecast.level, "disk", forecast.text, forecast.advice)
-        return
-    count = int(min(opt.num_test, case.data.count))
-    areas = [value[0].numel() for value in case.sample.values() if isinstance(value, torch.Tensor)]
-    need = count * len(model.visual_names) * 3 * max(areas, default=0)
-    try:
-        free = free_space(opt.results_dir)
-    except UserError as error:
-        yield Finding("FAIL", "disk", str(error), "--results_dir elsewhere")
-        return
-    text = f"{count} results need up to {format_bytes(need)}; {format_bytes(free)} free for {opt.results_dir}"
-    yield Finding("ok", "disk", text) if need < free else Finding("warn", "disk", text, "--results_dir on another disk")
+    if model.progress.epoch <= opt.n_epochs + opt.n_epochs_decay:
+        forecast = forecast_disk(opt, model, case.data.count)
+        yield Finding(forecast.level, "disk", forecast.text, forecast.advice)
+
+
+class TensorBytes(TorchDispatchMode):
+    """Count the bytes of the tensors made while the body runs: those alive (`now`), and the most at once (`peak`).
+
+    Nothing is computed for tensors on the meta device, so a step of any size is measured in a second.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.now = self.peak = 0
+        self.alive: set[int] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, torch.Tensor):
+                self._see(leaf.untyped_storage())
+        return result
+
+    def _see(self, storage) -> None:
+        key, count = storage._cdata, storage.nbytes()
+        if key not in self.alive:
+            self.alive.add(key)
+            self.now += count
+            self.peak = max(self.peak, self.now)
+            weakref.finalize(storage, self._forget, key, count)
+
+    def _forget(self, key: int, count: int) -> None:
+        self.alive.discard(key)
+        self.now -= count
+
+
+class StepMemory(NamedTuple):
+    """The memory of a step."""
+
+    images: int  # grows with the number and the area of the images
+    fixed: int  # weights, gradients, moments
+
+    @property
+    def least(self) -> int:
+        return self.images + self.fixed
+
+    @property
+    def likely(self) -> int:
+        return int(WORKSPACE * self.images) + self.fixed
+
+
+def measure_step(model, batch: dict, training: bool) -> StepMemory:
+    """Measure a step on `batch` of a model on the meta device.
+
+    Errors of the step itself pass through, for example of images that the networks can't take.
+    """
+    parameters = [p for net in model.networks().values() for p in net.parameters()]
+    averaged = [p for average in model.averages.values() for p in average.module.parameters()]
+    weights = sum(p.nbytes for p in parameters + averaged)
+    if not training:
+        with TensorBytes() as seen, torch.no_grad():
+            model.set_input(batch)
+            model.forward()
+        return StepMemory(seen.peak, weights)
+    model.begin_batch(StepPart(last=False))  # only gradients: Adam's moments are counted below
+    with TensorBytes() as seen:
+        for _ in range(2):  # the gradients of the first step are still there in the second
+            model.set_input(batch)
+            model.optimize_parameters()
+    trained = sum(p.nbytes for p in parameters if p.requires_grad)
+    return StepMemory(max(0, seen.peak - trained), weights + 3 * trained)
+
+
+def compare_memory(need: StepMemory, total: int, free: int, device: str, batch_size: int, crop_size: int) -> Finding:
+    """Compare a step's memory with that of the device; total 0: unknown."""
+    text = f"a step needs {format_bytes(need.least)}, with working space about {format_bytes(need.likely)}"
+    if not total:
+        return Finding("ok", "memory", text)
+    text += f"; {device} has {format_bytes(total)} ({format_bytes(free)} free)"
+    if need.likely <= free:
+        return Finding("ok", "memory", text)
+    share = max(0.0, (free - need.fixed) / (need.likely - need.fixed + 1))  # of the images that would fit
+    fitting, crop = int(share * batch_size), int(crop_size * math.sqrt(share)) // 32 * 32
+    advice = [f"--batch_size {fitting}"] if fitting else [f"--crop_size {crop}"] if crop >= 64 else []
+    advice += ["--ngf 32", "a smaller --netG"]
+    return Finding("FAIL" if need.least > total else "warn", "memory", text, " or ".join(advice))

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import threading
-from collections import defaultdict
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -13,44 +11,32 @@ import numpy as np
 from PIL import Image, ImageStat
 
 from data.formats import pillow
-from scripts.checks.files import Item, is_transparent, map_in_time, of_all, spread
+from scripts.checks.files import Item, map_in_time, of_all, spread
 from scripts.checks.report import Finding
-from scripts.checks.sizes import NO_PAIRS
 from util.errors import UserError, list_names, printable
 
 MOST_ITEMS = 2000  # whose pixels are read
 FLAT = 1.5  # of 255 levels: the standard deviation below which an image is blank
 GREY = 3.0  # of 255 levels: the mean distance of a grey image's channels, JPEG's noise included
+NO_PAIRS = "docs/datasets.md has the layouts of pairs; single images need --model cycle_gan, or test.py's --model test"
 
 _libtiff = threading.Lock()  # reading a TIFF redirects the process's stderr for a moment
 
 
-class Appearance(NamedTuple):
-    """Statistics of one image."""
-
-    flat: bool
-    saturation: float  # mean distance of its channels, 0 to 255
-
-    @property
-    def grey(self) -> bool:
-        return self.saturation < GREY
-
-
 class Pixels(NamedTuple):
-    """Facts about an item's pixels."""
+    """Facts about an item's pixels, the first two by side."""
 
-    images: tuple[Appearance, ...] = ()  # one for each side
+    flat: dict[str, bool] = {}
+    grey: dict[str, bool] = {}
     same: bool = False  # A and B are one image
     single: bool | None = None  # whether the file shows one picture rather than two side by side; None: unknown
-    transparent: bool = False
     error: str = ""
 
 
-def appearance_of(image: Image.Image) -> Appearance:
-    """Return the statistics of an 8-bit RGB image."""
-    flat = max(ImageStat.Stat(image).stddev) < FLAT
-    every = max(1, int(math.sqrt(image.width * image.height / 65536)))
-    return Appearance(flat, float(np.ptp(np.asarray(image)[::every, ::every], axis=2).mean()))
+def is_grey(image: Image.Image) -> bool:
+    """Return whether an RGB image has no colour."""
+    every = max(1, int((image.width * image.height / 65536) ** 0.5))
+    return np.ptp(np.asarray(image)[::every, ::every], axis=2).mean() < GREY
 
 
 def continues_across(image: Image.Image, x: int) -> bool | None:
@@ -74,66 +60,56 @@ def continues_across(image: Image.Image, x: int) -> bool | None:
 
 def read_pixels(examined, item: Item) -> Pixels:
     """Decode an item, and return facts about its images."""
-    headers = [examined.headers.get(path) for path in item.paths]
-    no_tiff = all(header and header.format != "TIFF" for header in headers)
+    is_tiff = any(path.lower().endswith((".tif", ".tiff")) for path in item.paths)
     try:
-        with contextlib.nullcontext() if no_tiff else _libtiff:
+        with _libtiff if is_tiff else contextlib.nullcontext():
             images = [pillow.load(path).convert("RGB") for path in item.paths]
     except UserError as error:
-        return Pixels(error=str(error))
+        return Pixels(error=str(error).rstrip("."))
     whole, half = images[0], images[0].width // 2
-    side_by_side = len(item.sides) > len(images)
-    may_be_two = side_by_side or (not examined.pairs and whole.width == 2 * whole.height)
+    may_be_two = examined.side_by_side or (not examined.pairs and whole.width == 2 * whole.height)
     single = continues_across(whole, half) if may_be_two else None
-    if side_by_side:
+    if examined.side_by_side:
         if half == 0:
             return Pixels(error=f"{printable(item.paths[0])} is too narrow for two images side by side")
         images = [whole.crop((x, 0, x + half, whole.height)) for x in (0, half)]
     same = len(images) == 2 and images[0].size == images[1].size and images[0].tobytes() == images[1].tobytes()
-    no_rgb = [path for path, header in zip(item.paths, headers, strict=True) if not header or header.mode != "RGB"]
-    return Pixels(tuple(map(appearance_of, images)), same, single, any(map(is_transparent, no_rgb)))
+    flat = [max(ImageStat.Stat(image).stddev) < FLAT for image in images]
+    by_side = [dict(zip(item.sides, facts, strict=True)) for facts in (flat, map(is_grey, images))]
+    return Pixels(*by_side, same, single)
 
 
 def check_pixels(examined) -> Iterator[Finding]:
-    """Decode images, and find those that are broken, transparent or of a single colour."""
+    """Decode images, and find those that are broken or of a single colour."""
     most = MOST_ITEMS // len(examined.sides)
     chosen = [item for sides in examined.sides for item in spread(examined.of(sides), most)]
     found = map_in_time(lambda item: read_pixels(examined, item), chosen, "images")
     examined.pixels = {item: pixels for item, pixels in found.items() if not pixels.error}
     text = f"{of_all(len(found), len(examined.items), 'pairs' if examined.pairs else 'images')} decoded"
-    errors = examined.errors = [pixels.error.rstrip(".") for pixels in found.values() if pixels.error]
+    errors = examined.errors = [pixels.error for pixels in found.values() if pixels.error]
     if errors:
-        text += f", {len(errors)} can't be: {'; '.join(errors[:5])}" + ("; ..." if len(errors) > 5 else "")
+        text += f", {len(errors)} can't be: {list_names(errors, 5)}"
         yield Finding("FAIL", "pixels", text, "replace them, or take them out")
     else:
         yield Finding("ok", "pixels", f"{text}, all are whole")
-    clear = [item.paths[0] for item, pixels in examined.pixels.items() if pixels.transparent]
-    if clear:
-        text = f"{len(clear)} transparent in parts, which is dropped ({list_names(clear)})"
-        yield Finding("warn", "pixels", text, "put them on a background of your choice")
-    flat = [
-        f"{item.paths[-1 if side == 'B' else 0]} {side}".strip()
-        for item, pixels in examined.pixels.items()
-        for side, image in zip(item.sides, pixels.images, strict=True)
-        if image.flat
-    ]
+    flat = [(item, side) for item, pixels in examined.pixels.items() for side in item.sides if pixels.flat[side]]
     if flat:
-        text = f"{len(flat)} of a single colour, which instance norm can't scale ({list_names(flat, 5)})"
+        names = list_names((f"{item.paths[-1 if side == 'B' else 0]} {side}".strip() for item, side in flat), 5)
+        text = f"{len(flat)} of a single colour, which instance norm can't scale ({names})"
         yield Finding("warn", "flat", text, "take them out")
 
 
 def check_pairs(examined) -> Iterator[Finding]:
     """Find pairs of one image, single pictures that would be cut in two, and pairs read as single pictures."""
     found = examined.pixels
-    same, single, two = (
-        [item.paths[0] for item, pixels in found.items() if test(pixels)]
-        for test in (lambda p: p.same, lambda p: p.single, lambda p: p.single is False)
-    )
+    same = [item.paths[0] for item, pixels in found.items() if pixels.same]
+    single = [item.paths[0] for item, pixels in found.items() if pixels.single]
+    two = [item.paths[0] for item, pixels in found.items() if pixels.single is False]
     if same:
         text = f"A and B are the same image in {of_all(len(same), len(found), 'pairs')} ({list_names(same)})"
         level = "FAIL" if len(same) == len(found) else "warn"
         yield Finding(level, "pairs", text, "they teach nothing: make them again, or take them out")
-    if examined.side_by_side and not same and len(single) > len(two):
+    elif examined.side_by_side and len(single) > len(two):
         text = f"{of_all(len(single), len(found), 'files')} look like one picture cut in two ({list_names(single)})"
         yield Finding("warn", "pairs", text, NO_PAIRS)
     if examined.built_in and not examined.pairs and len(two) > len(found) / 2:
@@ -141,47 +117,22 @@ def check_pairs(examined) -> Iterator[Finding]:
         yield Finding("warn", "pairs", text, "--dataset_mode aligned reads such pairs, as does --model pix2pix")
 
 
-def appearances(examined) -> dict[str, list[Appearance]]:
-    """Return the statistics of the images of each side."""
-    by_side = defaultdict(list)
-    for item, pixels in examined.pixels.items():
-        for side, image in zip(item.sides, pixels.images, strict=True):
-            by_side[side].append(image)
-    return dict(sorted(by_side.items()))
-
-
 def check_channels(examined) -> Iterator[Finding]:
     """Compare the colours of each side with the channels that the options give it."""
     opt = examined.opt
-    for side, images in appearances(examined).items():
+    for side in sorted({side for item in examined.pixels for side in item.sides}):
         is_input = side in ("", "A" if opt.direction == "AtoB" else "B")
         option = "input_nc" if is_input else "output_nc"
         channels = getattr(opt, option) if opt.dataset_mode in ("aligned", "unaligned", "single") else None
-        grey, saturation = sum(image.grey for image in images), np.mean([image.saturation for image in images])
-        text = f"images {side}".strip() + f": {of_all(grey, len(images), 'grey') if grey else 'colour'}"
-        text += f", mean saturation {saturation:.0f} of 255" + (f", read as {channels}" if channels else "")
+        images = [pixels.grey[side] for pixels in examined.pixels.values() if side in pixels.grey]
+        grey, count = sum(images), len(images)
+        text = f"images {side}".strip() + f": {of_all(grey, count, 'grey') if grey else 'colour'}"
+        text += f", read as {channels}" if channels else ""
         level, fix = "ok", ""
-        if channels == 3 and grey == len(images):
+        if channels == 3 and grey == count:
             level, fix = "warn", f"--{option} 1 for one channel; 3 also work"
-        elif channels == 1 and grey < len(images) / 2:
+        elif channels == 1 and grey < count / 2:
             level, fix = "warn", f"--{option} 3, or their colour is lost"
-        elif opt.dataset_mode == "colorization" and grey > len(images) / 2:
-            level, fix = "FAIL" if grey == len(images) else "warn", "take colour photos"
+        elif opt.dataset_mode == "colorization" and grey > count / 2:
+            level, fix = "FAIL" if grey == count else "warn", "take colour photos"
         yield Finding(level, "channels", text, fix)
-
-
-def check_direction(examined) -> Iterator[Finding]:
-    """Print which images the network reads and which it draws."""
-    if set(appearances(examined)) != {"A", "B"}:
-        return
-    reads, draws = ("A", "B") if examined.opt.direction == "AtoB" else ("B", "A")
-
-    def where(side: str) -> str:
-        half = f"the {'left' if side == 'A' else 'right'} half"
-        return f"{side}, {half if examined.side_by_side else f'{examined.opt.phase}{side}/'}"
-
-    text = f"the network reads {where(reads)}, and draws {where(draws)}"
-    if not examined.pairs:
-        text = f"G_A turns {where(reads)}, into {where(draws)}; G_B does the reverse"
-    turn = "BtoA" if reads == "A" else "AtoB"
-    yield Finding("ok", "direction", f"{text}. The other way round: --direction {turn}")

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
-import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from util.errors import printable
-
-COLOURS = {"ok": "32", "warn": "33", "FAIL": "1;31"}
 
 
 class Finding(NamedTuple):
@@ -30,22 +26,18 @@ class Report:
 
     def __init__(self):
         self.counts = Counter()
-        self.coloured = sys.stdout.isatty() and "NO_COLOR" not in os.environ
 
     def show(self, findings: Iterable[Finding]) -> None:
         """Print a line for each finding."""
         for finding in findings:
             self.counts[finding.level] += 1
-            level = f"{finding.level:<4}"
-            if self.coloured:
-                level = f"\033[{COLOURS[finding.level]}m{level}\033[0m"
             text = finding.text.rstrip(".") + (f": {finding.fix}" if finding.fix else "")
             text = " ".join(line.strip() for line in text.splitlines())
-            print(f"{level}  {finding.subject:<10}  {printable(text)}", flush=True)
+            print(f"{finding.level:<4}  {finding.subject:<10}  {printable(text)}", flush=True)
 
     def conclude(self, command: str, seconds: float) -> int:
         """Print the counts and the command to type next; return the exit status."""
-        ok, warned, failed = (self.counts[level] for level in COLOURS)
+        ok, warned, failed = (self.counts[level] for level in ("ok", "warn", "FAIL"))
         print(f"\n{ok} ok, {warned} to look at, {failed} failed ({seconds:.0f} s).")
         print(f"{'When that is fixed' if failed else 'Next'}:\n  {printable(command)}")
         return 1 if failed else 0

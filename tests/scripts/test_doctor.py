@@ -27,8 +27,8 @@ from models import create_model
 from models.pix2pix_model import Pix2PixModel
 from options.train_options import TrainOptions
 from scripts import doctor
-from scripts.checks import device, files, memory, networks, pixels
-from scripts.checks.report import Finding, Report
+from scripts.checks import device, files, networks, pixels
+from scripts.checks.report import Report
 from util.errors import UserError
 from util.monitor import disk_forecast
 from util.runtime.run_facts import with_values
@@ -133,23 +133,14 @@ def test_good_pairs_pass_and_only_the_picture_is_written(examine, pairs, tmp_pat
     )
     assert seen.text.endswith(f"Next:\n  {command} {TINY}\n")
     # The sheet shows what the network gets, the input B on the left.
-    sheet = np.asarray(Image.open(tmp_path / "checkpoints/s_doctor.png")).astype(int)
-    for seed in (0, 4):
-        places = []
-        for half in (np.asarray(pair(seed)).astype(int)[:, SIDE:], np.asarray(pair(seed)).astype(int)[:, :SIDE]):
-            windows = np.lib.stride_tricks.sliding_window_view(sheet[..., 0], half.shape[:2])
-            distance = np.abs(windows - half[..., 0]).max(axis=(2, 3))
-            assert distance.min() <= 1  # tensor2im truncates
-            places.append(np.unravel_index(distance.argmin(), distance.shape))
-        assert places[0][0] == places[1][0]
-        assert places[0][1] < places[1][1]
-
-
-def test_two_domains_pass(examine_data, domains):
-    seen = examine_data(f"--dataroot {domains} --model cycle_gan --direction BtoA")
-    assert seen.status == 0
-    assert seen.of("ok", "data") == [f"5 images A, 4 images B in {domains}/trainA, {domains}/trainB; an epoch has 5"]
-    assert seen.of("ok", "direction")[0].startswith("G_A turns B, trainB/")
+    sheet = np.asarray(Image.open(tmp_path / "checkpoints/s_doctor.png")).astype(int)[..., 0]
+    whole = np.asarray(pair(0)).astype(int)[..., 0]
+    columns = []
+    for half in (whole[:, SIDE:], whole[:, :SIDE]):
+        distance = np.abs(np.lib.stride_tricks.sliding_window_view(sheet, half.shape) - half).max(axis=(2, 3))
+        assert distance.min() <= 1  # tensor2im truncates
+        columns.append(np.unravel_index(distance.argmin(), distance.shape)[1])
+    assert columns[0] < columns[1]
 
 
 def test_every_built_in_model_is_examined_without_a_complaint_about_itself(examine, pairs, domains):
@@ -158,6 +149,8 @@ def test_every_built_in_model_is_examined_without_a_complaint_about_itself(exami
         assert seen.status == 0, seen.text
         assert seen.of("ok", "memory"), seen.text
         assert seen.of("ok", "disk"), seen.text
+    assert seen.of("ok", "data") == [f"5 images A, 4 images B in {domains}/trainA, {domains}/trainB; an epoch has 5"]
+    assert seen.of("ok", "direction")[0].startswith("G_A turns A, trainA/")
 
 
 # ---- faults of the data ----
@@ -178,11 +171,6 @@ def spoil(pairs, name):
         exif = Image.Exif()
         exif[pillow.ORIENTATION] = 6
         whole.save(folder / "x.jpg", exif=exif)
-    elif name == "transparent":
-        whole.putalpha(100)
-        whole.save(folder / "x.png")
-    elif name == "frames":
-        whole.save(folder / "x.webp", save_all=True, append_images=[pair(78)])
     elif name == "flat":
         whole.paste((7, 7, 7), (SIDE, 0, 2 * SIDE, SIDE))
         whole.save(folder / "x.png")
@@ -193,11 +181,6 @@ def spoil(pairs, name):
         shutil.copy(folder / "0.png", folder / "x.png")
     elif name == "leak":
         shutil.copy(pairs / "test/50.png", folder / "x.png")
-    elif name == "narrow":
-        picture(77).save(folder / "x.png")
-    elif name == "odd":
-        whole.resize((2 * SIDE + 1, SIDE)).save(folder / "x.png")
-        return "--preprocess none"
     elif name == "small for the crop":
         picture(77, 40, 20).save(folder / "x.png")
         return "--preprocess crop"
@@ -207,10 +190,6 @@ def spoil(pairs, name):
     elif name == "not square":
         for seed in range(5):
             pair(seed).resize((100, 32)).save(folder / f"{seed}.png")
-    elif name == "enlarged":
-        return "--load_size 143 --crop_size 128"
-    elif name == "heic":
-        (folder / "x.heic").write_text("x")
     elif name == "single pictures":
         for seed in range(5):
             picture(seed, 96, 64).save(folder / f"{seed}.png")
@@ -229,19 +208,13 @@ FAULTS = {
     "cut short": ("FAIL", "pixels", r"1 can't be: .*0\.png.*truncated"),
     "deep": ("warn", "files", r"1 with more than 8 bits.*x\.png"),
     "turned": ("warn", "files", r"1 with a note to be rotated.*x\.jpg.*mogrify -auto-orient"),
-    "transparent": ("warn", "pixels", r"1 transparent in parts.*x\.png"),
-    "frames": ("warn", "files", r"1 with several frames.*x\.webp"),
     "flat": ("warn", "flat", r"1 of a single colour.*x\.png B"),
     "same": ("warn", "pairs", r"same image in 1 of 6 pairs \(.*x\.png"),
     "duplicate": ("warn", "copies", r"1 too many of equal files \(.*0\.png, .*x\.png\)"),
     "leak": ("warn", "leak", r"1 also in test \(.*x\.png\)"),
-    "narrow": ("warn", "pairs", r"1 of 6 files too narrow for two images \(.*x\.png\)"),
-    "odd": ("warn", "pairs", r"1 of an odd width"),
     "small for the crop": ("FAIL", "sizes", r"1 smaller than --crop_size 32 .*--crop_size 20"),
     "sizes in a batch": ("FAIL", "sizes", r"several sizes can't be one batch.*--batch_size 1"),
     "not square": ("warn", "sizes", r"all 5 images not square.*--preprocess scale_width_and_crop"),
-    "enlarged": ("warn", "sizes", r"32 is enlarged to 143.*--load_size 32 --crop_size 32"),
-    "heic": ("warn", "data", r"not read: 1 \.heic"),
     "single pictures": ("warn", "pairs", r"5 files look like one picture cut in two"),
     "grey": ("warn", "channels", r"images A: all 5 grey.*--input_nc 1"),
     "colour as grey": ("warn", "channels", r"images B: colour.*read as 1: --output_nc 3"),
@@ -339,7 +312,7 @@ def disk_used(folder):
 
 
 def on_meta(opt):
-    """Create a model that takes no memory."""
+    """Create a model that takes no networks."""
     changed = with_values(opt, device=torch.device("meta"), continue_train=False)
     with torch.device("meta"):
         model = create_model(changed)
@@ -393,10 +366,10 @@ def test_the_memory_forecast_is_what_the_tensors_of_a_step_take():
     words = "--model cycle_gan --netG resnet_6blocks --pool_size 0 --crop_size 64 --load_size 64 --batch_size 2"
     opt = TrainOptions(f"--dataroot x {TINY} {words}").parse(begin=False)
     batch = {"A": torch.rand(2, 3, 64, 64), "B": torch.rand(2, 3, 64, 64), "A_paths": ["a"] * 2, "B_paths": ["b"] * 2}
-    need = memory.measure_step(on_meta(opt), batch, training=True)
+    need = networks.measure_step(on_meta(opt), batch, training=True)
     model = create_model(opt)
     model.setup(opt)
-    with memory.TensorBytes() as seen:
+    with networks.TensorBytes() as seen:
         for _ in range(2):
             model.set_input(batch)
             model.optimize_parameters()
@@ -405,10 +378,10 @@ def test_the_memory_forecast_is_what_the_tensors_of_a_step_take():
 
 
 def test_too_little_memory_is_reported_with_a_batch_or_a_crop_that_fits():
-    need = memory.StepMemory(images=800, fixed=200)
+    need = networks.StepMemory(images=800, fixed=200)
 
     def compare(total, free, batch_size):
-        return memory.compare_memory(need, total, free, "the GPU", batch_size, 256)
+        return networks.compare_memory(need, total, free, "the GPU", batch_size, 256)
 
     assert need.likely == 200 + 1.6 * 800
     assert compare(2000, need.likely, 8).level == "ok"
@@ -452,17 +425,6 @@ def test_a_resumed_run_is_examined_with_the_epochs_that_are_left(ran):
 
 def test_faults_of_a_checkpoint_are_reported(ran):
     line = "--continue_train --n_epochs 9"
-    unfinished = ran.folder / "latest_net_D.pth.new"
-    unfinished.write_bytes(b"x")
-    seen = ran(line)
-    assert (seen.status, len(seen.of("warn", "checkpoint"))) == (0, 1)
-    unfinished.unlink()
-    holder = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, 2); print(1, flush=True); input()"
-    command = [sys.executable, "-c", holder, str(ran.folder / ".lock")]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        process.stdout.readline()
-        assert "another run is training" in ran(line).of("FAIL", "checkpoint")[0]
-        process.stdin.close()
     (ran.folder / "latest_net_D.pth").unlink()
     assert ran(line).of("FAIL", "checkpoint")
     (ran.folder / "latest_net_D.pth").write_bytes(b"x")
@@ -474,7 +436,6 @@ def test_a_test_is_examined_with_test_pys_arguments(ran, examine, pairs):
     assert seen.status == 0
     assert "the first 3 are translated (--num_test inf: all)" in seen.of("ok", "data")[0]
     assert seen.of("ok", "files")[0].startswith("all 3 files")
-    assert seen.of("ok", "disk")[0].startswith("3 results need")
     assert seen.of("ok", "memory")
     assert seen.of("ok", "epochs") == []
     assert "\n  python test.py --dataroot" in seen.text
@@ -583,14 +544,3 @@ def test_the_command_line_is_as_users_know_it(pairs, tmp_path):
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
     assert "python scripts/doctor.py test.py" in done.stdout
     assert "torch" not in done.stderr  # which would take seconds
-
-
-def test_colours_are_for_terminals(monkeypatch, capsys):
-    for terminal, output in (
-        (False, "FAIL  data        text: fix\n"),
-        (True, "\033[1;31mFAIL\033[0m  data        text: fix\n"),
-    ):
-        monkeypatch.delenv("NO_COLOR", raising=False)
-        monkeypatch.setattr(sys.stdout, "isatty", lambda terminal=terminal: terminal)
-        Report().show([Finding("FAIL", "data", "text.", "fix")])
-        assert capsys.readouterr().out == output
