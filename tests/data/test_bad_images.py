@@ -10,31 +10,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_aligned, make_image, make_unaligned
+from conftest import make_aligned, make_image
 from data_options import data_options
-from faults.images import Outcome, encoded, mutants, picture, read_all, seeds, with_checksums
+from experiments import trained_copy
+from faults.images import Outcome, encoded, picture, read_all, with_checksums
 from PIL import Image, features
-from terminal import TINY, copy_tree, shown_rows, type_fast, type_well
+from terminal import TINY, copy_tree, shown_rows, type_fast
 
 import data
 from data.formats import pillow
 from util.errors import UserError
 
 RGB = picture()  # 24x16
-PNG, JPEG, GIF = encoded(RGB, "PNG"), encoded(RGB, "JPEG"), encoded(RGB, "GIF")
-GOOD = {
-    "png": PNG,
-    "jpg": JPEG,
-    "bmp": encoded(RGB, "BMP"),
-    "tif": encoded(RGB, "TIFF", compression="tiff_lzw"),
-    "webp": encoded(RGB, "WEBP"),
-    "ppm": encoded(RGB, "PPM"),
-    "gif": GIF,
-}
-DAMAGED, LARGE = (
-    "it is damaged, or none of JPEG, PNG,",
-    r"megapixels, and at most \d+.* are read. Make it",
-)
+PNG, JPEG = encoded(RGB, "PNG"), encoded(RGB, "JPEG")
+KINDS = {"png": "PNG", "jpg": "JPEG", "bmp": "BMP", "tif": "TIFF", "webp": "WEBP", "ppm": "PPM", "gif": "GIF"}
+GOOD = {suffix: encoded(RGB, kind) for suffix, kind in KINDS.items()}
+DAMAGED = "it is damaged, or none of JPEG, PNG,"
+LARGE = r"megapixels, and at most \d+.* are read. Make it"
 CUT = "truncated|is damaged|cut short|data end before|"
 CUT += "decoder error|not enough|could not create decoder|failed to read|Truncated File Read|broken data stream"
 
@@ -65,12 +57,6 @@ def bmp(width, height, compression=0, data=b""):
     return b"BM" + struct.pack("<IHHI", 58 + len(data), 0, 0, 58) + header + b"\1\2\3\0" + data
 
 
-def gif(width, height, frame=None):
-    """A GIF with a screen of `width` x `height`, and a frame of the same size or another."""
-    start = b"GIF89a" + struct.pack("<HHBBB", width, height, 0x80, 0, 0) + b"\1\2\3\4\5\6"
-    return start + b"," + struct.pack("<HHHHB", 0, 0, *(frame or (width, height)), 0) + b"\2\2\x44\1\0;"
-
-
 def webp(width, height):
     """An animated WebP whose canvas is `width` x `height`, with one small frame."""
     sides = b"".join(struct.pack("<I", side)[:3] for side in (width - 1, height - 1))
@@ -93,22 +79,15 @@ def scans(count):
     return good[:-2] + good[good.rindex(b"\xff\xda") : -2] * count + good[-2:]
 
 
-def turned(orientation, kind="JPEG"):
+def turned(orientation):
     """The picture with a rotation noted in EXIF."""
     exif = Image.Exif()
     exif[0x0112] = orientation
-    return encoded(RGB, kind, exif=exif)
+    return encoded(RGB, "JPEG", exif=exif)
 
 
-def deep(values, dtype=np.float32):
-    return encoded(Image.fromarray(np.array(values, dtype)), "TIFF")
-
-
-def ycck():
-    """A CMYK JPEG that says that its colours are YCCK."""
-    good = bytearray(encoded(RGB.convert("CMYK"), "JPEG"))
-    good[good.index(b"Adobe") + 11] = 2
-    return bytes(good)
+def deep(values):
+    return encoded(Image.fromarray(np.array(values, np.float32)), "TIFF")
 
 
 def premultiplied():
@@ -153,14 +132,12 @@ for orientation in range(1, 9):
 FILES |= {
     # What says that it is huge.
     "bomb_30000.png": (png(30000, 30000, idat(99)), LARGE),
-    "bomb_beyond_2_31.png": (png(2**32 - 1, 5, idat(99)), ".+"),
     "bomb.jpg": (jpeg(65500, 65500), LARGE),
     "bomb_progressive.jpg": (
         encoded(RGB, "JPEG", progressive=True).replace(struct.pack(">HH", 16, 24), struct.pack(">HH", 9500, 9500)),
         "it has 90 megapixels, and at most 89 of progressive JPEG, RGB are read",
     ),
     "bomb_scans.jpg": (scans(1_000), r"it is a JPEG of 10\d\d scans, and at most 100 are read"),
-    "bomb.gif": (gif(65535, 65535), LARGE),
     "bomb.bmp": (bmp(30000, 30000), LARGE),
     "bomb_within_the_limit.bmp": (bmp(12000, 12000), "its header says 12000x12000 pixels, but its data end before"),
     "bomb.tif": (tiff(30000, 30000), LARGE),
@@ -174,10 +151,6 @@ FILES |= {
         png(1, 1, (b"zTXt", b"k\0\0" + zlib.compress(bytes(2 * 10**7))), idat(4)),
         "unpacks to more than a megabyte",
     ),
-    "swelling_profile.png": (
-        png(1, 1, (b"iCCP", b"k\0\0" + zlib.compress(bytes(2 * 10**7))), idat(4)),
-        "unpacks to more than a megabyte",
-    ),
     "large_but_legal.png": (png(8000, 5000, idat(1001 * 5000), depth=1, colour=0), r"RGB 8000x5000 \(0, 0, 0\)"),
     "chunk_of_4_gb.png": (png(1, 1)[:33] + b"\xff\xff\xff\xffIDAT123", CUT),
     # Animations: the first frame.
@@ -185,30 +158,20 @@ FILES |= {
     "animated.webp": (encoded(STILL, "WEBP", **FRAMES), RED),
     "two_views.jpg": (encoded(STILL, "MPO", **FRAMES), RED),
     # Colours and depths.
-    "palette.png": (encoded(STILL.convert("P"), "PNG"), RED),
     "palette_transparent.png": (encoded(STILL.convert("P"), "PNG", transparency=bytes(range(256))), RED),
-    "grey.png": (encoded(RGB.convert("L"), "PNG"), THROUGHOUT),
     "alpha.png": (encoded(ALPHA, "PNG"), r"RGB 24x16 \({}, {}, {}\)".format(*ALPHA.getpixel((0, 0)))),
     "alpha_multiplied.tif": (premultiplied(), r"RGB 1x1 \((199|200), (99|100), 0\)"),
-    "one_bit.png": (encoded(RGB.convert("1"), "PNG"), THROUGHOUT),
     "cmyk.jpg": (encoded(STILL.convert("CMYK"), "JPEG"), RED),
-    "ycck.jpg": (ycck(), THROUGHOUT),
     "16_bit.png": (encoded(Image.fromarray(np.full((2, 3), 32896, np.uint16)), "PNG"), r"RGB 3x2 \(128, 128, 128\)"),
     "16_bit_colour.png": (rgb16(), r"RGB 1x1 \(255, 128, 1\)"),
     "float.tif": (deep([[0.5, 1]]), r"RGB 2x1 \(128, 128, 128\)"),
     "not_a_number.tif": (deep([[0.5, np.nan]]), "its values run from nan to nan"),
-    "negative.tif": (deep([[-0.5, 0]]), "its values run from -0.5 to 0"),
     # Odd shapes.
     "one_pixel.png": (encoded(RGB.crop((0, 0, 1, 1)), "PNG"), "RGB 1x1"),
-    "no_width.png": (png(0, 5, idat(9)), ".+"),
     # Broken notes beside sound pixels.
-    "broken_exif.jpg": (
-        turned(6).replace(b"Exif\0\0MM\0*", b"Exif\0\0ZZZZ"),
-        THROUGHOUT,
-    ),
+    "broken_exif.jpg": (turned(6).replace(b"Exif\0\0MM\0*", b"Exif\0\0ZZZZ"), THROUGHOUT),
     # What is no image, but has the name of one.
     "text.png": (b"just a text\n" * 9, DAMAGED),
-    "random.png": (bytes(np.random.default_rng(0).integers(0, 256, 999, dtype=np.uint8)), DAMAGED),
     "page.jpg": (b"\n<!DOCTYPE html><html><body>404 not found</body></html>", "it is a web page, not an image"),
     "drawing.png": (b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>', "it is an SVG drawing"),
     "pointer.png": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "type git lfs pull"),
@@ -219,7 +182,6 @@ FILES |= {
     "missing.png": (lambda path: None, "No such file or directory"),
     "folder.png": (Path.mkdir, "it is not a file"),
     "pipe.png": (os.mkfifo, "it is not a file"),
-    "device.png": (lambda path: path.symlink_to("/dev/zero"), "it is not a file"),
     "linked.png": (lambda path: path.symlink_to("good.png"), THROUGHOUT),
     "n" * 251 + ".png": (PNG, THROUGHOUT),
     "n" * 252 + ".png": (lambda path: None, "File name too long"),
@@ -256,19 +218,11 @@ def test_an_image_is_read_or_refused_with_its_name_and_the_reason(outcomes, name
     assert not outcome.violates(path), outcome
 
 
-def test_there_are_enough_of_them_and_a_notice_comes_once(outcomes):
-    assert len(FILES) >= 90
+def test_a_notice_comes_once(outcomes):
     noise = "".join(outcome.noise for _, outcome in outcomes.values()).splitlines()
     assert len(noise) == 2
     assert re.search(r"turned_2.jpg notes a rotation \(EXIF\).*read as stored, 24x16. \(said once\)", noise[0])
     assert "16_bit.png has more than 8 bits" in noise[1]
-
-
-def test_damaged_files_are_an_image_or_an_error_that_names_them(tmp_path):
-    paths = mutants(8 * len(seeds()), tmp_path, seed=1)
-    assert [
-        (path.name, outcome) for path, outcome in zip(paths, read_all(paths), strict=True) if outcome.violates(path)
-    ] == []
 
 
 def test_a_plug_in_can_add_a_format(tmp_path, monkeypatch):
@@ -280,43 +234,31 @@ def test_a_plug_in_can_add_a_format(tmp_path, monkeypatch):
 # ---- in the middle of a run ----
 
 
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory):
-    """The program with pairs, unpaired images and photos, one of each damaged."""
-    tree = copy_tree(tmp_path_factory.mktemp("tree"))
+def test_a_bad_image_ends_training_with_one_message_that_names_it(tmp_path):
+    tree = copy_tree(tmp_path)
     (make_aligned(tree / "pairs") / "train/02.png").write_bytes(PNG[:200])
-    (make_unaligned(tree / "two") / "trainA/a02.png").write_bytes(b"<html>")
-    for i in range(4):
-        make_image(tree / f"photos/{i}.png", 32, 32)
-    (tree / "photos/2.png").write_bytes(png(30000, 30000))
-    return tree
-
-
-BAD_RUNS = {
-    "train.py --dataroot pairs --name a --model pix2pix --serial_batches": "pairs/train/02.png: image file is trunc",
-    "train.py --dataroot two --name b --model cycle_gan --netG resnet_6blocks": "two/trainA/a02.png: it is a web page",
-}
-
-
-@pytest.mark.parametrize(("command", "workers"), zip(BAD_RUNS, (2, 0), strict=True))
-def test_a_bad_image_ends_training_with_one_message_that_names_it(tree, command, workers):
-    done = type_fast(f"{command} {TINY} --n_epochs 1 --n_epochs_decay 0 --print_freq 1 --num_threads {workers}", tree)
+    options = f"{TINY} --n_epochs 1 --n_epochs_decay 0 --serial_batches --num_threads 1"
+    done = type_fast(f"train.py --dataroot pairs --name a --model pix2pix {options}", tree)
     assert done.returncode == 1, done.stderr
     assert done.stderr.count("error: ") == 1
-    assert done.stderr.splitlines()[-1].startswith(f"error: cannot read {BAD_RUNS[command]}")
+    assert done.stderr.splitlines()[-1].startswith("error: cannot read pairs/train/02.png: image file is trunc")
     assert "Traceback" not in done.stdout + done.stderr
 
 
-def test_a_bad_image_ends_testing_and_the_page_holds_those_before_it(tree):
-    short = f"{TINY} --max_dataset_size 2 --n_epochs 1 --n_epochs_decay 0"
-    type_well(f"train.py --dataroot pairs --name a --model pix2pix {short}", tree)
-    done = type_fast("test.py --dataroot photos --name a --model test --gpu_ids -1", tree)
+def test_a_bad_image_ends_testing_and_the_page_holds_those_before_it(tmp_path):
+    tree = copy_tree(tmp_path)
+    trained_copy("pix2pix", tree / "trained")
+    for i in range(4):
+        make_image(tree / f"photos/{i}.png", 32, 32)
+    (tree / "photos/2.png").write_bytes(png(30000, 30000))
+    place = "--name toy --checkpoints_dir trained/checkpoints"
+    done = type_fast(f"test.py --dataroot photos {place} --model test --gpu_ids -1", tree)
     assert done.returncode == 1
     assert done.stderr == (
         "error: cannot read photos/2.png: it has 900 megapixels, and at most 179 are read. "
         "Make it smaller, or cut it into tiles.\n"
     )
-    page = tree / "results/a/test_latest"
+    page = tree / "results/toy/test_latest"
     names = sorted(path.name for path in (page / "images").iterdir())
     assert names == ["0_fake.png", "0_real.png", "1_fake.png", "1_real.png"]
     assert [name for name, _ in shown_rows(page)] == ["0.png", "1.png"]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_aligned, make_image, make_unaligned
-from data_options import data_options
+from data_options import data_options, to_floats
 from PIL import Image
 from torch.nn import functional as F
 
@@ -31,13 +31,6 @@ def dataset(dataroot, mode="aligned", **changes):
 
 def pixels(path):
     return np.asarray(Image.open(path).convert("RGB"))
-
-
-def to_floats(array):
-    """(H, W[, C]) bytes to (C, H, W) in [-1, 1]."""
-    array = np.asarray(array)
-    array = array[:, :, None] if array.ndim == 2 else array
-    return torch.from_numpy((array.astype(np.float32).transpose(2, 0, 1) / 255 - 0.5) / 0.5)
 
 
 def grey(array):
@@ -67,7 +60,7 @@ def test_aligned_halves_share_one_crop_and_flip(tmp_path):
     assert (paired.root, paired.input_nc, paired.output_nc) == (str(tmp_path), 3, 3)
 
 
-def test_an_odd_width_loses_its_last_column_and_a_notice_says_so_once(tmp_path, capsys):
+def test_an_odd_width_loses_its_last_column_unless_resized_and_a_notice_comes_once(tmp_path, capsys):
     path = make_image(tmp_path / "train/a.png", 41, 17)
     paired = dataset(tmp_path, preprocess="none", no_flip=True)
     for _ in range(2):
@@ -76,15 +69,9 @@ def test_an_odd_width_loses_its_last_column_and_a_notice_says_so_once(tmp_path, 
         assert torch.equal(item["B"], to_floats(pixels(path)[:, 20:40]))
     out = capsys.readouterr().out
     assert out == f"{path} is 41 pixels wide, an odd number: the last column is dropped. (said once)\n"
-
-
-def test_an_odd_width_is_kept_where_both_halves_are_resized(tmp_path, capsys):
-    path = make_image(tmp_path / "train/a.png", 41, 17)
-    item = dataset(tmp_path, preprocess="resize", load_size=24, no_flip=True)[0]
-    for key, half in (("A", pixels(path)[:, :20]), ("B", pixels(path)[:, 20:41])):
-        resized = np.asarray(Image.fromarray(half).resize((24, 24), Image.Resampling.BICUBIC))
-        assert torch.equal(item[key], to_floats(resized))
-    assert "odd" not in capsys.readouterr().out
+    item = dataset(tmp_path, preprocess="resize", load_size=24, no_flip=True)[0]  # makes both halves equal
+    wide = Image.fromarray(pixels(path)[:, 20:]).resize((24, 24), Image.Resampling.BICUBIC)
+    assert torch.equal(item["B"], to_floats(wide))
 
 
 def test_two_folders_are_matched_by_name_and_the_rest_is_listed(tmp_path, capsys):
@@ -106,16 +93,11 @@ def test_two_folders_are_matched_by_name_and_the_rest_is_listed(tmp_path, capsys
     assert len(dataset(tmp_path, max_dataset_size=2)) == 2
 
 
-def test_two_sizes_in_a_pair_are_an_error_that_names_both(tmp_path):
-    A = make_image(tmp_path / "trainA/a.png", 21, 13)
-    B = make_image(tmp_path / "trainB/a.png", 21, 14)
+def test_files_that_make_no_pair_are_an_error_that_names_both(tmp_path):
+    A, B = (make_image(tmp_path / f"train{side}/a.png", 21, 13 + (side == "B")) for side in "AB")
     with pytest.raises(UserError, match=f"must have one size: {A} is 21x13, {B} is 21x14"):
         dataset(tmp_path)[0]
-
-
-def test_two_files_of_one_name_are_an_error_that_names_both(tmp_path):
-    for name in ("trainA/a.png", "trainA/a.jpg", "trainB/a.png"):
-        make_image(tmp_path / name)
+    make_image(tmp_path / "trainA/a.jpg")
     with pytest.raises(UserError, match=r"trainA/a.jpg and .*trainA/a.png have one name"):
         dataset(tmp_path)
 
@@ -143,7 +125,6 @@ def test_a_subclass_may_fill_the_attributes_itself(tmp_path):
     [
         ("AtoB", 1, 3, (1, 3)),
         ("BtoA", 1, 3, (3, 1)),
-        ("BtoA", 1, 1, (1, 1)),
     ],
 )
 def test_the_models_input_and_output_are_grey_where_they_have_one_channel(
@@ -224,9 +205,7 @@ def test_single_reads_the_folder_itself_for_the_networks_input(tmp_path):
     ("colour", "L", "ab"),
     [
         ((255, 0, 0), 0.06481, (0.72811, 0.61093)),
-        ((0, 255, 0), 0.75470, (-0.78348, 0.75618)),
         ((0, 0, 255), -0.35409, (0.71987, -0.98052)),
-        ((255, 255, 255), 1, (0, 0)),
         ((128, 128, 128), 0.07170, (0, 0)),
     ],
 )

@@ -23,16 +23,13 @@ def _notices_start_anew(monkeypatch):
     monkeypatch.setattr(pillow, "_said", bytearray(1024))
 
 
-def test_image_files_are_found_by_suffix_in_any_case():
+def test_image_files_are_found_by_suffix_in_any_case_and_plug_ins_add_suffixes(monkeypatch):
     for suffix in ("jpg", "jpeg", "png", "ppm", "bmp", "tif", "tiff", "webp"):
         for name in (f"a.{suffix}", f"a.{suffix.upper()}", f"a.b.{suffix.title()}"):
             assert is_image_file(name)
         assert {f".{suffix}", f".{suffix.upper()}"} <= set(IMG_EXTENSIONS)
     for name in ("a.txt", "png", "a.png.txt", "a.npy"):
         assert not is_image_file(name)
-
-
-def test_a_plug_in_can_append_its_own_suffix(monkeypatch):
     monkeypatch.setattr("data.image_folder.IMG_EXTENSIONS", [*IMG_EXTENSIONS, ".NPY"])
     assert is_image_file("a.npy")
 
@@ -88,12 +85,10 @@ def test_image_folder_gives_images_and_paths(tmp_path):
     ("name", "values", "expected", "top"),
     [
         ("a.png", np.array([[0, 128, 129, 257, 32896, 65535]], np.uint16), [0, 0, 1, 1, 128, 255], 65535),
-        ("a.tif", np.array([[0, 257, 65535]], np.uint16), [0, 1, 255], 65535),
         ("a.tif", np.array([[0, 257, 65535]], ">u2"), [0, 1, 255], 65535),
         ("a.tif", np.array([[0, 257, 65535]], np.int32), [0, 1, 255], 65535),
         ("a.tif", np.array([[0, 0.25, 1]], np.float32), [0, 64, 255], 1),
         ("a.tif", np.array([[0, 0.25, 200]], np.float32), [0, 0, 200], 255),
-        ("a.tif", np.array([[0, 257, 65535]], np.float32), [0, 1, 255], 65535),
     ],
 )
 def test_deep_grey_is_scaled_to_eight_bits_and_a_notice_says_so_once(tmp_path, capsys, name, values, expected, top):
@@ -120,8 +115,6 @@ def test_deep_grey_is_scaled_to_eight_bits_and_a_notice_says_so_once(tmp_path, c
             "ROOT holds: test/ (1 images), train/ (1 images). ROOT/train looks like paired data: type --model pix2pix",
         ),
         (["trainA/a.png"], "", "unaligned", "ROOT/trainB is not there"),
-        (["trainA/a.png", "trainB/x.txt"], "", "unaligned", "ROOT/trainB has no images"),
-        (["trainA/a.png"], "", "aligned", "ROOT holds: trainA/ (1 images)."),
         (["train/a.png"], "train", "aligned", " Type --dataroot ROOT: train is added to it."),
         (
             ["photos/a.png"],

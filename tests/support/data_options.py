@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from argparse import Namespace
 
+import numpy as np
 import torch
 
 from data import create_dataset
@@ -36,9 +37,19 @@ def data_options(dataroot, dataset_mode="aligned", **changes) -> Namespace:
 
 def epochs(opt, count=2):
     """Return the batches of the first epochs."""
-    loader = create_dataset(opt)
+    return load(create_dataset(opt), count)
+
+
+def load(loader, count=2):
+    """Return the batches of a loader's first epochs."""
     batches = []
     for epoch in range(count):
         loader.set_epoch(epoch)
         batches += list(loader)
     return batches
+
+
+def to_floats(pixels) -> torch.Tensor:
+    """Turn bytes (H, W[, C]) into (C, H, W) in [-1, 1]."""
+    pixels = np.atleast_3d(np.asarray(pixels)).astype(np.float32)
+    return torch.from_numpy((pixels.transpose(2, 0, 1) / 255 - 0.5) / 0.5)
