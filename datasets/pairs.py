@@ -53,12 +53,6 @@ def write(image: Image.Image, path: Path, **options) -> None:
         image.save(new, format=Image.registered_extensions()[path.suffix.lower()], **options)
 
 
-def progress(done: int, total: int, what: str) -> None:
-    """Print a line at each tenth of `total`, and at the end."""
-    if done * 10 // total > (done - 1) * 10 // total:
-        print(f"{what}: {done} of {total} pairs", flush=True)
-
-
 def enumerate_names(names: Iterable[str], most: int = 20) -> str:
     """List the first `most` names for a message."""
     names = list(names)

