@@ -1,10 +1,8 @@
-"""Train an image-to-image translation model.
+"""Train an image-to-image translation model; docs/options.md describes every option.
 
     python train.py --dataroot ./datasets/facades --name facades_pix2pix --model pix2pix --direction BtoA
     python train.py --dataroot ./datasets/maps --name maps_cyclegan --model cycle_gan
     torchrun --nproc_per_node 2 train.py --dataroot ... (two GPUs)
-
-`--continue_train` resumes from the last checkpoint. docs/options.md describes every option.
 """
 
 import time
@@ -71,14 +69,7 @@ def train_epoch(opt, dataset, model, visualizer, save, interrupts):
         model.optimize_parameters()
         if not part.last:
             continue
-        if progress.passed(opt.display_freq):
-            model.compute_visuals()
-            visuals, save_result = model.get_current_visuals(), progress.passed(opt.update_html_freq)
-            visualizer.display_current_results(visuals, progress.epoch, progress.total_iters, save_result)
-        if progress.passed(opt.print_freq):
-            losses = model.get_current_losses()
-            visualizer.print_current_losses(progress.epoch, progress.epoch_iter, losses, *visualizer.timing())
-            visualizer.plot_current_losses(progress.total_iters, losses)
+        visualizer.report_step(model)
         if progress.passed(opt.save_latest_freq):
             visualizer.say(f"saving the latest model (epoch {progress.epoch}, total_iters {progress.total_iters})")
             save(f"iter_{progress.total_iters}" if opt.save_by_iter else "latest")

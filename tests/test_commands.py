@@ -83,10 +83,6 @@ def test_readmes_cyclegan_training_leaves_networks_log_options_and_page(tree, ho
     folder = tree / "checkpoints/horse2zebra"
     nets = {f"{prefix}_net_{net}.pth" for prefix in ("1", "latest") for net in ("G_A", "G_B", "D_A", "D_B")}
     assert {name for name in names(folder) if "_net_" in name} == nets
-    for name in nets:
-        state = torch.load(folder / name, weights_only=True)
-        assert not any(key.startswith("module.") for key in state)
-        assert all(value.device.type == "cpu" for value in state.values())
     assert weights(folder)["G_A.model.18.conv_block.5.weight"].shape == (16, 16, 3, 3)  # the last of 9 blocks
 
     header, *lines = (folder / "loss_log.txt").read_text().splitlines()
@@ -98,10 +94,6 @@ def test_readmes_cyclegan_training_leaves_networks_log_options_and_page(tree, ho
     assert all(re.fullmatch(pattern, line) for line in lines)
     assert all(line in horse2zebra.splitlines() for line in lines)
 
-    options = (folder / "train_opt.txt").read_text().splitlines()
-    assert options[0] == "-" * 17 + " Options " + "-" * 15
-    assert options[-1] == "-" * 17 + " End " + "-" * 19
-    assert f"{'ngf':>25}: {'4':<30}\t[default: 64]" in options
     labels = ("real_A", "fake_B", "rec_A", "idt_B", "real_B", "fake_A", "rec_B", "idt_A")
     assert {f"epoch001_{label}.png" for label in labels} <= names(folder / "web/images")
     assert (folder / "web/index.html").is_file()
@@ -174,18 +166,6 @@ def test_a_generator_saved_before_pytorch_0_4_translates_exactly_as_the_network_
     assert expected.std() > 5
 
 
-def test_readmes_pretrained_command_runs_as_written(tree):
-    path = tree / "checkpoints/horse2zebra_pretrained/latest_net_G.pth"
-    path.parent.mkdir(parents=True)
-    torch.save(generator(ngf=64).state_dict(), path, _use_new_zipfile_serialization=False)
-    command = "test.py --dataroot datasets/horse2zebra/testA --name horse2zebra_pretrained --model test --no_dropout"
-    out = type_well(command, tree)
-    assert "[Network G] Total number of parameters : 11.378 M" in out
-    folder = tree / "results/horse2zebra_pretrained/test_latest/images"
-    assert names(folder) == {f"{stem}_{kind}.png" for stem in ("horse", "n02381460_1010") for kind in ("real", "fake")}
-    assert pixels(folder / "n02381460_1010_fake.png").shape == (256, 256, 3)
-
-
 def test_a_pretrained_pix2pix_translates_labels_to_photos(tree):
     path = tree / "checkpoints/facades_label2photo_pretrained/latest_net_G.pth"
     path.parent.mkdir(parents=True)
@@ -214,23 +194,6 @@ def test_colorization_trains_and_colours(tree):
     assert np.abs(pixels(folder / "photo_real_B_rgb.png").astype(int) - np.asarray(small).astype(int)).max() <= 1
 
 
-# ---- sizes ----
-
-
-def test_large_images_train_on_crops_and_translate_whole(tree):
-    photos = tree / "datasets/large"
-    for i in range(2):
-        for side in ("trainA", "trainB", "testA", "testB"):
-            make_image(photos / side / f"{i}.png", 90, 70, seed=i)
-    name = "--dataroot ./datasets/large --name large --model cycle_gan --netG resnet_6blocks"
-    train = f"train.py {name} {TINY} --n_epochs 1 --n_epochs_decay 0 --preprocess scale_width_and_crop"
-    type_well(f"{train} --load_size 64 --crop_size 36", tree)
-    type_well(f"test.py {name} --ngf 4 --preprocess scale_width --load_size 64", tree)
-    folder = tree / "results/large/test_latest/images"
-    for label in ("real_A", "fake_B", "rec_A"):
-        assert pixels(folder / f"1_{label}.png").shape == (49, 64, 3)  # int(64 * 70 / 90)
-
-
 # ---- scripts ----
 
 FACADES = {"dataroot": "./datasets/facades", "name": "facades_pix2pix", "model": "pix2pix", "netG": "unet_256"}
@@ -242,14 +205,12 @@ SINGLE = {"dataroot": "./datasets/facades/testB/", "model": "test", "dataset_mod
 
 def commands_of(script, tree, extra=()):
     """Run a script with a `python` that only notes down its words; return each command's words."""
-    bin_ = tree / "bin"
-    bin_.mkdir(exist_ok=True)
-    python, note = bin_ / "python", tree / "note"
-    python.write_text(f'#!/bin/sh\npwd >>{note}\nfor word in "$@"; do printf "%s\\n" "$word"; done >>{note}\n')
+    python, note = tree / "bin/python", tree / "note"
+    python.parent.mkdir(exist_ok=True)
+    python.write_text(f'#!/bin/sh\nprintf "%s\\n" "$PWD" "$@" >{note}\n')
     python.chmod(0o755)
-    note.unlink(missing_ok=True)
     env = {key: value for key, value in os.environ.items() if key != "PYTHON"}
-    env["PATH"] = f"{bin_}{os.pathsep}{env['PATH']}"
+    env["PATH"] = f"{python.parent}{os.pathsep}{env['PATH']}"
     subprocess.run(["bash", f"scripts/{script}", *extra], cwd=tree, env=env, check=True, capture_output=True)
     folder, *words = note.read_text().splitlines()
     assert folder == str(tree.resolve())

@@ -32,39 +32,32 @@ def folders(tmp_path_factory):
     return folder
 
 
-class Train:
-    """Type a training command in this process; `stop` raises in the n-th step, as a kill would."""
-
-    def __init__(self, folders, tmp_path, monkeypatch):
-        self.folders, self.tmp_path, self.monkeypatch = folders, tmp_path, monkeypatch
-
-    def __call__(self, name, model="pix2pix", more="", stop=None):
-        data = self.folders / ("unaligned" if model == "cycle_gan" else "aligned")
-        line = f"--dataroot {data} --name {name} --model {model} --checkpoints_dir {self.tmp_path} {TINY} {more}"
-        self.monkeypatch.setattr("sys.argv", ["train.py", *line.split()])
-        opt = TrainOptions(line).parse()
-        with self.monkeypatch.context() as patch:
-            if stop:
-                seen = []
-                original = Progress.advance
-
-                def advance(progress, images, begins):
-                    seen.append(images)
-                    if len(seen) > stop:
-                        raise KeyboardInterrupt
-                    original(progress, images, begins)
-
-                patch.setattr(Progress, "advance", advance)
-                with pytest.raises(KeyboardInterrupt):
-                    program.train(opt)
-            else:
-                program.train(opt)
-        return self.tmp_path / name
-
-
 @pytest.fixture
 def train(folders, tmp_path, monkeypatch):
-    return Train(folders, tmp_path, monkeypatch)
+    """`train("x", ...)`: train in this process, in a folder x; `stop` raises in the n-th step, as a kill would."""
+
+    def run(name, model="pix2pix", more="", stop=0, data=folders):
+        data /= "unaligned" if model == "cycle_gan" else "aligned"
+        line = f"--dataroot {data} --name {name} --model {model} --checkpoints_dir {tmp_path} {TINY} {more}"
+        monkeypatch.setattr("sys.argv", ["train.py", *line.split()])
+        opt = TrainOptions(line).parse()
+        if not stop:
+            program.train(opt)
+            return tmp_path / name
+        steps, advance = iter(range(stop)), Progress.advance
+
+        def advance_or_stop(*args, **kwargs):
+            if next(steps, None) is None:
+                raise KeyboardInterrupt
+            advance(*args, **kwargs)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Progress, "advance", advance_or_stop)
+            with pytest.raises(KeyboardInterrupt):
+                program.train(opt)
+        return tmp_path / name
+
+    return run
 
 
 def log_lines(folder):
@@ -89,7 +82,7 @@ def test_going_on_needs_no_epoch_count_and_appends_to_the_log(train):
     assert (folder / "loss_log.txt").read_text().count("Training Loss") == 2
 
 
-def test_epochs_that_are_done_are_refused_with_a_command_that_works(train):
+def test_epochs_that_are_done_are_refused_with_a_command_that_works(train, tmp_path):
     more = "--n_epochs 1 --n_epochs_decay 1"
     train("x", more=more)
     with pytest.raises(
@@ -97,7 +90,7 @@ def test_epochs_that_are_done_are_refused_with_a_command_that_works(train):
     ):
         train("x", more=more + " --continue_train")
     train("x", more=more.replace("--n_epochs 1 ", "--n_epochs 3 ") + " --continue_train")
-    assert (train.tmp_path / "x/4_net_G.pth").is_file()
+    assert (tmp_path / "x/4_net_G.pth").is_file()
 
 
 def test_networks_without_state_ask_for_the_epoch_and_then_go_on(train, capsys):
@@ -145,9 +138,8 @@ def test_a_missing_checkpoint_is_refused_and_says_what_is_there(train):
 )
 def test_the_learning_rate_follows_its_policy(train, capsys, policy, rates):
     train("x", more=f"--lr_policy {policy} --max_dataset_size 1")
-    printed = [
-        float(line.split()[2]) for line in capsys.readouterr().out.splitlines() if line.startswith("learning rate")
-    ]
+    lines = capsys.readouterr().out.splitlines()
+    printed = [float(line.split()[2]) for line in lines if line.startswith("learning rate")]
     assert printed == pytest.approx([rate * 1e-4 for rate in rates[:-1]], abs=6e-8)
     assert len(printed) == len(rates) - 1
 
@@ -156,12 +148,6 @@ def test_no_batch_size_skips_a_frequency(train):
     folder = train("x", more="--batch_size 3 --n_epochs 4 --n_epochs_decay 0 --print_freq 4")
     # 5 images in steps of 3 and 2, each counted as 3: after 6, 9, 12, ... of 24 images a multiple of 4 was passed
     assert [int(row["total_iters"]) for row in metrics(folder)] == [6, 9, 12, 18, 21, 24]
-    progress = Progress()
-    passed = []
-    for _ in range(100):
-        progress.advance(3)
-        passed.append(progress.passed(100))
-    assert sum(passed) == 3
     assert not Progress(total_iters=5, step=1).passed(0)
 
 
@@ -184,16 +170,6 @@ def test_iteration_checkpoints_have_the_reference_s_names(train):
     assert torch.load(folder / "latest_state.pth", weights_only=True)["progress"] == [3, 0, 10]
 
 
-def test_a_checkpoint_holds_bare_state_dicts_on_the_cpu(train):
-    folder = train("x", "cycle_gan", "--n_epochs 1 --n_epochs_decay 0 --norm none")
-    names = {path.name for path in folder.glob("latest_*.pth")}
-    assert names == {f"latest_net_{n}.pth" for n in ("G_A", "G_B", "D_A", "D_B")} | {"latest_state.pth"}
-    state = torch.load(folder / "latest_net_G_A.pth", weights_only=True)
-    assert next(iter(state)) == "model.model.0.weight"
-    assert all(value.device.type == "cpu" for value in state.values())
-    assert not list(folder.glob("*.new"))
-
-
 def test_a_damaged_or_replaced_network_is_noticed(train):
     folder = train("x", more="--n_epochs 1 --n_epochs_decay 0")
     path = folder / "latest_net_G.pth"
@@ -205,9 +181,6 @@ def test_a_damaged_or_replaced_network_is_noticed(train):
     (folder / "latest_state.pth").unlink()
     path.write_bytes(content[: len(content) // 2])
     with pytest.raises(UserError, match=r"latest_net_G.pth can't be loaded .*damaged, cut short"):
-        train("x", more="--continue_train --n_epochs 2 --epoch_count 2")
-    path.unlink()
-    with pytest.raises(UserError, match=r"latest_net_G.pth does not exist"):
         train("x", more="--continue_train --n_epochs 2 --epoch_count 2")
 
 
@@ -230,36 +203,37 @@ def full_disk(monkeypatch, failing):
     monkeypatch.setattr(Checkpointer, "_commit", commit)
 
 
-def test_a_save_that_fails_is_told_and_training_goes_on(train, monkeypatch, capsys):
-    whole = weights(train("whole", more="--n_epochs 1 --n_epochs_decay 0 --save_latest_freq 2"))
+def test_a_save_that_fails_is_printed_and_training_continues(train, monkeypatch, capsys):
+    more = "--n_epochs 1 --n_epochs_decay 0 --save_latest_freq 2"
+    whole = weights(train("whole", more=more))
     full_disk(monkeypatch, {1})  # after 2 images; the saves after 4, and of the epoch, succeed
-    folder = train("x", more="--n_epochs 1 --n_epochs_decay 0 --save_latest_freq 2")
-    assert "latest can't be saved" in (message := capsys.readouterr().err)
+    folder = train("x", more=more)
+    message = capsys.readouterr().err
+    assert "latest can't be saved" in message
     assert "No space left on device. The earlier checkpoint is intact. Training continues" in message
     assert equal(weights(folder), whole)
 
 
-def test_a_last_save_that_fails_is_an_error_and_the_one_before_stands(train, monkeypatch):
+def test_a_last_save_that_fails_is_an_error_and_the_one_before_stands(train, tmp_path, monkeypatch):
     full_disk(monkeypatch, {2, 3})  # the epoch's end: 1, and latest
     with pytest.raises(UserError, match=r"latest can't be saved in .*No space left.*checkpoint is intact"):
         train("x", more="--n_epochs 1 --n_epochs_decay 0 --save_latest_freq 3")
-    state = torch.load(train.tmp_path / "x" / "latest_state.pth", weights_only=True)
+    state = torch.load(tmp_path / "x" / "latest_state.pth", weights_only=True)
     assert state["progress"] == [1, 3, 3]
 
 
-def test_an_unreadable_image_stops_training_after_saving_it(train, capsys):
-    train.folders = train.tmp_path
-    pairs = make_aligned(train.tmp_path / "aligned", phases=("train",), count=6)
+def test_an_unreadable_image_stops_training_after_saving_it(train, tmp_path, capsys):
+    pairs = make_aligned(tmp_path / "aligned", phases=("train",), count=6)
     more = "--n_epochs 2 --n_epochs_decay 0 --num_threads 2"
-    whole = weights(train("whole", more=more))
+    whole = weights(train("whole", more=more, data=tmp_path))
     image = pairs / "train" / "03.png"
     content = image.read_bytes()
     image.write_bytes(content[:200])
     with pytest.raises(UserError, match=r"cannot read .*03\.png"):
-        train("x", more=more)
+        train("x", more=more, data=tmp_path)
     assert "training was saved; fix the data" in capsys.readouterr().err
     image.write_bytes(content)
-    folder = train("x", more=more + " --continue_train")
+    folder = train("x", more=more + " --continue_train", data=tmp_path)
     assert equal(weights(folder), whole)
     assert torch.load(folder / "latest_state.pth", weights_only=True)["progress"] == [3, 0, 12]
 

@@ -140,6 +140,18 @@ class Visualizer:
                     self._log_guard(draw_first_batch, batch, self.folder, self.say)
             yield batch
 
+    def report_step(self, model) -> None:
+        """Show the images and print the losses where a step has passed --display_freq or --print_freq."""
+        progress = model.progress
+        if progress.passed(self.opt.display_freq):
+            model.compute_visuals()
+            visuals, save_result = model.get_current_visuals(), progress.passed(self.opt.update_html_freq)
+            self.display_current_results(visuals, progress.epoch, progress.total_iters, save_result)
+        if progress.passed(self.opt.print_freq):
+            losses = model.get_current_losses()
+            self.print_current_losses(progress.epoch, progress.epoch_iter, losses, *self.timing())
+            self.plot_current_losses(progress.total_iters, losses)
+
     def timing(self) -> tuple[float, float]:
         """Return seconds per image since the last call: training, and waiting for data."""
         return self.meter.timing(self.progress.total_iters if self.progress else 0)

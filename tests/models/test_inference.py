@@ -9,8 +9,8 @@ import torch
 from conftest import ROOT
 from experiments import trained_copy
 from PIL import Image
-from state_dicts import golden_state_dicts, with_old_statistics
-from terminal import type_well, weights
+from state_dicts import with_old_statistics
+from terminal import equal, type_well
 
 from models import create_model, networks
 from models.architecture import explain_misfit, infer_D, infer_G
@@ -46,37 +46,22 @@ def asked(netG, norm, channels, ngf, dropout):
 @pytest.mark.parametrize("norm", networks.NORMS)
 @pytest.mark.parametrize("netG", networks.GENERATORS)
 def test_a_generator_is_known_by_its_state_dict(netG, norm):
+    random_state = torch.get_rng_state()
     for channels, ngf, dropout in (((1, 3), 4, False), ((3, 2), 8, True)):
         state = generator(netG, norm, channels, ngf, dropout).state_dict()
         assert infer_G(state) == asked(netG, norm, channels, ngf, dropout)
         assert infer_D(state) is None
+    assert torch.equal(torch.get_rng_state(), random_state)
 
 
 @pytest.mark.parametrize("norm", networks.NORMS)
-@pytest.mark.parametrize("netD", networks.DISCRIMINATORS)
-def test_a_discriminator_is_known_by_its_state_dict(netD, norm):
-    for channels, ndf, layers in ((1, 4, 1), (2, 8, 2), (3, 4, 3), (6, 8, 4), (3, 8, 5)):
-        state = discriminator(netD, norm, channels, ndf, layers).state_dict()
-        expected = {"netD": netD, "norm": norm.removeprefix("sync"), "input_nc": channels, "ndf": ndf}
-        if netD == "basic" or (netD == "n_layers" and layers == 3):
-            expected |= {"netD": "basic", "n_layers_D": 3}
-        elif netD == "n_layers":
-            expected["n_layers_D"] = layers
-        assert infer_D(state) == expected
+def test_a_discriminator_is_known_by_its_state_dict(norm):
+    for netD, layers in [("pixel", 3), *(("n_layers", n) for n in (1, 2, 4, 5)), ("basic", 3)]:
+        state = discriminator(netD, norm, 6, 8, layers).state_dict()
+        expected = {"netD": netD, "norm": norm.removeprefix("sync"), "input_nc": 6, "ndf": 8}
+        assert infer_D(state) == expected | ({} if netD == "pixel" else {"n_layers_D": layers})
         assert infer_G(state) is None
-
-
-@pytest.mark.parametrize(("title", "entries"), golden_state_dicts())
-def test_the_reference_s_files_are_known(title, entries):
-    state = {key: torch.empty(shape, device="meta") for key, shape in entries}
-    found = infer_D(state) if title.startswith("D ") else infer_G(state)
-    assert found["norm"] == ("instance" if "instance" in title else "batch")
-    if title.startswith("D "):
-        assert found["ndf"] == 64
-        assert found["netD"] == ("pixel" if "pixel" in title else "basic" if found["n_layers_D"] == 3 else "n_layers")
-    else:
-        assert (found["netG"], found["ngf"]) == (title.split(",")[0], 64)
-        assert found.get("no_dropout") == ("no dropout" in title if "resnet" in title else None)
+    assert infer_D(discriminator("n_layers").state_dict())["netD"] == "basic"
 
 
 def aged(net):
@@ -88,8 +73,7 @@ def aged(net):
         yield {prefix + key: value for key, value in net.state_dict().items()}
 
 
-@pytest.mark.parametrize("norm", networks.NORMS)
-@pytest.mark.parametrize("netG", ["resnet_6blocks", "unet_32"])
+@pytest.mark.parametrize(("netG", "norm"), [("resnet_6blocks", "instance"), ("unet_32", "batch")])
 def test_files_of_any_age_are_known_and_load(netG, norm):
     torch.manual_seed(1)
     net = generator(netG, norm, (1, 2), 2, dropout=True, device="cpu")
@@ -123,9 +107,8 @@ def test_one_missing_added_or_misshapen_entry_makes_a_network_foreign():
 
 
 @pytest.mark.parametrize("state", [
-    None, {}, "unet_256", {1: torch.ones(1)}, {"model.1.weight": None, "model.17.bias": torch.ones(3)},
-    {"model.model.0.weight": torch.ones(4, 3, 4, 4), "model.model.3.weight": torch.tensor(1.0)},
-    {"net.0.weight": torch.ones(4)}, {"net.0.weight": torch.ones(0, 0, 1, 1)}, {"module." * 3000: torch.ones(1)},
+    None, "unet_256", {1: torch.ones(1)}, {"model.1.weight": None, "model.17.bias": torch.ones(3)},
+    {"net.0.weight": torch.ones(0, 0, 1, 1)}, {"module." * 3000: torch.ones(1)},
     {"model.1.weight": torch.nn.parameter.UninitializedParameter()},
     {"model.1.weight": torch.ones(1, 1, 1, 1).expand(2**40, 3, 7, 7), "model.17.bias": torch.ones(3)},
 ])  # fmt: skip
@@ -137,17 +120,10 @@ def test_other_contents_are_no_network(state):
             load_weights(torch.nn.Linear(1, 1), state, "x.pth")
 
 
-def test_inferring_draws_nothing_at_random():
-    before = torch.get_rng_state()
-    assert infer_G(generator("unet_256", "batch").state_dict())
-    assert torch.equal(torch.get_rng_state(), before)
-
-
 def test_a_network_that_does_not_fit_names_the_options_that_would():
     for here, there, says in (
         ({"norm": "batch"}, {"norm": "instance"}, "it was trained with --norm instance: type that"),
         ({"netG": "unet_32"}, {"netG": "encdec_128", "ngf": 8}, "--netG encdec_128 --ngf 8"),
-        ({"channels": (3, 3)}, {"channels": (1, 2)}, "--input_nc 1 --output_nc 2"),
         ({}, {"dropout": True}, "it was trained with dropout (no --no_dropout): type that"),
         ({"dropout": True}, {"ngf": 2}, "--ngf 2 --no_dropout"),
     ):
@@ -155,13 +131,12 @@ def test_a_network_that_does_not_fit_names_the_options_that_would():
     backwards = explain_misfit(generator(), generator(channels=(1, 2)).state_dict(), backwards=True)
     assert "--input_nc 2 --output_nc 1" in backwards
     net = discriminator("n_layers", layers=2)
-    for here, there, says in (
-        (net, discriminator(ndf=8), "it was trained with --netD basic --ndf 8 --n_layers_D 3: type that"),
-        (discriminator(), discriminator(channels=6), "it takes 6 channels, this run's discriminator 3"),
-        (net, generator(), "it holds a generator"),
-        (generator(), net, "it holds a discriminator"),
+    for there, says in (
+        ({"ndf": 8}, "--netD basic --ndf 8 --n_layers_D 3: type that"),
+        ({"channels": 6}, "6 channels"),
     ):
-        assert says in explain_misfit(here, there.state_dict())
+        assert says in explain_misfit(net, discriminator(**there).state_dict())
+    assert explain_misfit(net, generator().state_dict()) == "it holds a generator"
     assert explain_misfit(net, {"weight": torch.ones(1)}) is None
 
 
@@ -177,11 +152,10 @@ def away(tmp_path, monkeypatch):
 
 def put(folder, **nets):
     """Save networks as `latest_net_X.pth` into an experiment's folder, as a download lies there."""
-    path = folder if folder.is_absolute() else folder.resolve()
-    path.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for name, net in nets.items():
-        torch.save(net.state_dict(), path / f"latest_net_{name}.pth")
-    return path
+        torch.save(net.state_dict(), folder / f"latest_net_{name}.pth")
+    return folder
 
 
 def parse_test(line):
@@ -200,22 +174,22 @@ def refused(capsys, parse, line):
     return capsys.readouterr().err
 
 
-@pytest.mark.parametrize("norm", ["batch", "instance", "none"])
-@pytest.mark.parametrize("netG", ["resnet_6blocks", "unet_128", "encdec_64"])
-def test_a_bare_file_loads_by_its_name_alone(away, capsys, netG, norm):
-    for dropout, channels in ((False, (1, 3)), (True, (3, 2))):
-        net = generator(netG, norm, channels, 2, dropout, device="cpu")
-        folder = put(away / "checkpoints/bare", G=net)
-        opt = parse_test("--name bare")
-        assert opt.model == "test"
-        assert opt.no_dropout == ("resnet" in netG and not dropout)
-        model = create_model(opt)
-        model.setup(opt)
-        assert all(torch.equal(value, net.state_dict()[key]) for key, value in model.netG.state_dict().items())
-        said = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("inferred"))
-        assert f"{folder.relative_to(away)}/latest_net_G.pth: --netG {netG} --norm {norm}" in said
-        assert said.endswith("no dropout" if opt.no_dropout else "dropout" if "resnet" in netG else "do not show)")
-    if "resnet" not in netG:
+@pytest.mark.parametrize(
+    ("netG", "norm", "dropout"),
+    [("resnet_6blocks", "instance", False), ("resnet_6blocks", "batch", True), ("unet_128", "none", True)],
+)
+def test_a_bare_file_loads_by_its_name_alone(away, capsys, netG, norm, dropout):
+    net = generator(netG, norm, (1, 3), 2, dropout, device="cpu")
+    put(away / "checkpoints/bare", G=net)
+    opt = parse_test("--name bare")
+    assert (opt.model, opt.no_dropout) == ("test", not dropout)
+    model = create_model(opt)
+    model.setup(opt)
+    assert equal(model.netG.state_dict(), net.state_dict())
+    said = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("inferred"))
+    assert f"checkpoints/bare/latest_net_G.pth: --netG {netG} --norm {norm}" in said
+    assert said.endswith("(which keys do not show)" if netG == "unet_128" else "dropout" if dropout else "no dropout")
+    if netG == "unet_128":
         assert parse_test("--name bare --no_dropout").no_dropout
 
 
@@ -224,24 +198,12 @@ def test_a_bare_file_of_pix2pix_and_bare_files_of_cyclegan_are_known_too(away):
     opt = parse_test("--name p2p --model pix2pix")
     assert (opt.netG, opt.norm, opt.ngf, opt.input_nc, opt.output_nc) == ("encdec_128", "none", 2, 1, 2)
     assert (opt.no_dropout, opt.dataset_mode) == (False, "aligned")
-    nets = {"G_A": (1, 3), "G_B": (3, 1)}
-    nets = {n: generator("resnet_6blocks", "batch", c, 2, dropout=True, device="cpu") for n, c in nets.items()}
-    put(away / "checkpoints/cyc", **nets)
+    two = {"norm": "batch", "ngf": 2, "dropout": True, "device": "cpu"}
+    put(away / "checkpoints/cyc", G_A=generator(channels=(1, 3), **two), G_B=generator(channels=(3, 1), **two))
     opt = parse_test("--name cyc --model cycle_gan")
     assert (opt.netG, opt.norm, opt.input_nc, opt.output_nc) == ("resnet_6blocks", "batch", 1, 3)
     assert opt.no_dropout is False  # CycleGANs of 2017 may have it
     create_model(opt).setup(opt)
-
-
-def test_what_cannot_be_inferred_leaves_the_defaults_to_the_user(away, capsys):
-    folder = away / "checkpoints/x"
-    folder.mkdir(parents=True)
-    for content in (b"", b"<html>", b"PK\x03\x04"):
-        (folder / "latest_net_G.pth").write_bytes(content)
-        assert parse_test("--name x --norm batch").norm == "batch"
-    torch.save({"fc.weight": torch.ones(1)}, folder / "latest_net_G.pth")
-    assert parse_test("--name x").netG == "resnet_9blocks"
-    assert "inferred" not in capsys.readouterr().out
 
 
 # ---- one side of a CycleGAN ----
@@ -249,13 +211,12 @@ def test_what_cannot_be_inferred_leaves_the_defaults_to_the_user(away, capsys):
 
 @pytest.mark.parametrize("trained", ["AtoB", "BtoA", None])
 def test_direction_takes_one_side_of_a_cyclegan(away, capsys, trained):
-    nets = {"G_A": (1, 3), "G_B": (3, 1)}  # from the training's input domain, and back
-    put(away / "checkpoints/x", **{n: generator("resnet_6blocks", "none", c, 2, device="cpu") for n, c in nets.items()})
+    two = {"norm": "none", "ngf": 2, "device": "cpu"}  # from the training's input domain, and back
+    folder = put(away / "checkpoints/x", G_A=generator(channels=(1, 3), **two), G_B=generator(channels=(3, 1), **two))
     if trained:
         saved = {"model": "cycle_gan", "direction": trained, "input_nc": 1, "output_nc": 3, "ngf": 2, "norm": "none"}
-        (away / "checkpoints/x/train_opt.json").write_text(
-            json.dumps({**saved, "netG": "resnet_6blocks", "no_dropout": True})
-        )
+        text = json.dumps({**saved, "netG": "resnet_6blocks", "no_dropout": True})
+        (folder / "train_opt.json").write_text(text)
     for typed in ("AtoB", "BtoA", None):
         opt = parse_test("--name x --model test" + f" --direction {typed}" * bool(typed))
         forwards = typed in (trained or "AtoB", None)
@@ -268,7 +229,7 @@ def test_direction_takes_one_side_of_a_cyclegan(away, capsys, trained):
         assert "wins over" not in out
     opt = parse_test("--name x --model test --model_suffix _B --direction " + (trained or "AtoB"))
     assert (opt.model_suffix, opt.input_nc, opt.output_nc) == ("_B", 3, 1)
-    put(away / "checkpoints/x", G=generator(channels=(3, 3), device="cpu"))
+    put(folder, G=generator(device="cpu"))
     assert parse_test("--name x --model test").model_suffix == ""
 
 
@@ -312,10 +273,7 @@ def test_an_option_that_contradicts_the_file_is_refused_with_the_value_that_fits
     if saved:  # by someone who changed it
         edited = {"model": "pix2pix", "netG": "unet_64", "norm": "instance", "ngf": 64, "input_nc": 3, "output_nc": 1}
         (path.parent / "train_opt.json").write_text(json.dumps(edited))
-    for name, typed, right in (
-        *(("netG", "unet_64", "unet_32"), ("norm", "instance", "batch"), ("ngf", 64, 4)),
-        *(("input_nc", 3, 1), ("output_nc", 1, 3)),
-    ):
+    for name, typed, right in (("netG", "unet_64", "unet_32"), ("norm", "instance", "batch"), ("output_nc", 1, 3)):
         expected = f"error: --{name} {typed} does not fit {path}, which was trained with --{name} {right}: leave "
         expected += f"--{name} out, or type --{name} {right}\n"
         for model in ("pix2pix", "test"):
@@ -324,8 +282,7 @@ def test_an_option_that_contradicts_the_file_is_refused_with_the_value_that_fits
     assert (opt.netG, opt.norm, opt.ngf, opt.input_nc, opt.output_nc) == ("unet_32", "batch", 4, 1, 3)
     assert (f"{path} wins over train_opt.json" in capsys.readouterr().out) == saved
     both = refused(capsys, parse_test, "--name x --model pix2pix --ngf 64 --norm none")
-    assert "--ngf 64 does not fit" in both
-    assert "--norm none does not fit" in both
+    assert both.count(" does not fit ") == 2
 
 
 def test_flags_of_equal_networks_fit(away, capsys):
@@ -342,17 +299,16 @@ def test_flags_of_equal_networks_fit(away, capsys):
         ("--unconditional_D", "leave --unconditional_D out"),
     ):
         error = refused(capsys, parse_train, f"{go_on} {typed}")
-        assert f"does not fit checkpoints/x/latest_net_{'D'}.pth, which was trained with" in error
+        assert "does not fit checkpoints/x/latest_net_D.pth, which was trained with" in error
         assert right in error
 
 
 def test_the_discriminator_of_a_bare_checkpoint_is_known_when_training_goes_on(away):
-    nets = {"D": discriminator("n_layers", "none", 3, 8, 2), "G": generator("unet_64", "none")}
-    put(away / "checkpoints/x", **{name: net.to_empty(device="cpu") for name, net in nets.items()})
+    D, G = discriminator("n_layers", "none", 3, 8, 2), generator("unet_64", "none")
+    put(away / "checkpoints/x", D=D.to_empty(device="cpu"), G=G.to_empty(device="cpu"))
     opt = parse_train("--name x --model pix2pix --continue_train --epoch_count 2")
     assert (opt.netD, opt.n_layers_D, opt.ndf, opt.unconditional_D, opt.norm) == ("n_layers", 2, 8, True, "none")
-    nets = {f"{name}_{side}": net for name, net in nets.items() for side in "AB"}
-    put(away / "checkpoints/y", **{name: net.to_empty(device="cpu") for name, net in nets.items()})
+    put(away / "checkpoints/y", D_A=D, D_B=D, G_A=G, G_B=G)
     opt = parse_train("--name y --continue_train --epoch_count 2")
     assert (opt.model, opt.netG, opt.netD, opt.ndf) == ("cycle_gan", "unet_64", "n_layers", 8)
 
@@ -360,9 +316,7 @@ def test_the_discriminator_of_a_bare_checkpoint_is_known_when_training_goes_on(a
 def test_dropout_that_does_not_fit_is_refused(away, capsys):
     put(away / "checkpoints/x", G=generator(dropout=True, device="cpu"))
     assert parse_test("--name x").no_dropout is False
-    assert "--no_dropout does not fit checkpoints/x/latest_net_G.pth, which was trained without it: leave --no_dr" in (
-        refused(capsys, parse_test, "--name x --no_dropout")
-    )
+    assert "which was trained without it: leave --no_dr" in refused(capsys, parse_test, "--name x --no_dropout")
 
 
 def test_a_generator_that_a_plugin_adds_with_the_keys_of_ours_stays_what_it_is(away, monkeypatch, capsys):
@@ -389,9 +343,8 @@ def test_a_training_begins_with_the_architecture_of_its_source(away, capsys):
     assert "inferred from checkpoints/old/latest_net_G.pth: --netG unet_32" in capsys.readouterr().out
     opt = parse_train("--name new --model cycle_gan --init_from checkpoints/old/latest_net_G.pth")
     assert (opt.netG, opt.ngf, opt.netD, opt.ndf) == ("unet_32", 4, "basic", 64)
-    (away / "checkpoints/old/train_opt.json").write_text(
-        json.dumps({"model": "pix2pix", "no_dropout": True, "n_epochs": 7, "direction": "BtoA"})
-    )
+    saved = {"model": "pix2pix", "no_dropout": True, "n_epochs": 7, "direction": "BtoA"}
+    (away / "checkpoints/old/train_opt.json").write_text(json.dumps(saved))
     opt = parse_train("--name new --model pix2pix --init_from ./checkpoints/old --epoch latest")
     assert (opt.no_dropout, opt.n_epochs, opt.direction) == (True, 100, "AtoB")
     for typed in ("--ngf 8", "--netD basic"):
@@ -414,20 +367,15 @@ def test_a_source_that_is_not_there_is_refused_with_what_is(away, capsys):
 # ---- whole runs ----
 
 
-def pictures(folder):
-    return {path.name: Image.open(path) for path in (folder / "test_latest/images").iterdir()}
-
-
 def test_one_side_of_an_experiment_is_chosen_by_direction(away):
     trained_copy("cycle_gan", away, results=True)  # from A to B
-    whole = pictures(away / "results/toy")
+    whole = away / "results/toy/test_latest/images"
     for direction, side, domain, label in (("AtoB", "_A", "A", "fake_B"), ("BtoA", "_B", "B", "fake_A")):
         words = f"--dataroot {away}/data/test{domain} --checkpoints_dir {away}/checkpoints --results_dir {away}/mine"
         out = type_well(f"test.py --name toy --model test {words} --direction {direction} --gpu_ids -1", ROOT)
         assert f"loading the model from {away}/checkpoints/toy/latest_net_G{side}.pth" in out
-        assert (
-            pictures(away / "mine/toy")[f"{domain.lower()}00_fake.png"].tobytes() == whole[f"a00_{label}.png"].tobytes()
-        )
+        fake = away / f"mine/toy/test_latest/images/{domain.lower()}00_fake.png"
+        assert Image.open(fake).tobytes() == Image.open(whole / f"a00_{label}.png").tobytes()
 
 
 def test_a_file_that_does_not_fit_is_explained_when_it_loads(away):
@@ -437,15 +385,3 @@ def test_a_file_that_does_not_fit_is_explained_when_it_loads(away):
     model = create_model(opt)
     with pytest.raises(UserError, match="does not fit: it was trained with --norm batch --ngf 4: type that"):
         model.setup(opt)
-
-
-def test_a_new_run_starts_with_the_weights_of_another_experiment(away):
-    trained_copy("pix2pix", away)
-    opt = parse_train("--name new --model pix2pix --init_from toy")
-    model = create_model(opt)
-    model.setup(opt)
-    old = weights(away / "checkpoints/toy")
-    assert {name.partition(".")[0] for name in old} == {"G", "D"}
-    for name in ("G", "D"):
-        for key, value in getattr(model, f"net{name}").state_dict().items():
-            assert torch.equal(old[f"{name}.{key}"], value)
