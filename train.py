@@ -1,8 +1,10 @@
-"""Train an image-to-image translation model; docs/options.md describes every option.
+"""Train an image-to-image translation model.
 
     python train.py --dataroot ./datasets/facades --name facades_pix2pix --model pix2pix --direction BtoA
     python train.py --dataroot ./datasets/maps --name maps_cyclegan --model cycle_gan
     torchrun --nproc_per_node 2 train.py --dataroot ... (two GPUs)
+
+docs/options.md describes every option; `--continue_train` resumes from the last checkpoint.
 """
 
 import time
@@ -30,8 +32,7 @@ def train(opt):
     progress, last_epoch = model.progress, opt.n_epochs + opt.n_epochs_decay
     if progress.epoch > last_epoch:
         raise UserError(nothing_left(progress.epoch, opt))
-    val_set = create_dataset(in_validation(opt), shared=False) if opt.val_freq else None
-    validate = Validation(opt, model, val_set)
+    validate = Validation(opt, model, create_dataset(in_validation(opt), shared=False) if opt.val_freq else None)
     check_disk(opt, model, len(dataset))
     record(opt)  # now that the networks fit them
     with closing(Visualizer(opt)) as visualizer, Interrupts() as interrupts, Saver(model, visualizer.flush) as save:
