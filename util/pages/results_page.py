@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import re
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -24,7 +22,6 @@ from util.pages.document import HTML, address, command_spans, relative_address, 
 from util.runtime.run_facts import run_facts
 
 THUMB = 128  # pixels, the height of thumbnails
-IMAGE_FILE = re.compile(r"(.+)_((?:real|fake|rec|idt)(?:_\w+)?)\.png")  # a row's name, a label
 
 
 class Row(NamedTuple):
@@ -147,23 +144,21 @@ def runs_to_compare(web_dir: Path, folders: Iterable[str]) -> dict:
     if web_dir in found:
         raise UserError(f"--compare {printable(web_dir)}: these are the results that would be replaced")
     label, *labels = short_labels([web_dir, *found])
-    runs = []
-    for number, (folder, other) in enumerate(zip(found, labels, strict=True), 1):
-        runs.append({"label": valid_utf8(other), "path": f"{relative_address(folder, web_dir)}/"})
-        if not (folder / "data.js").is_file():
-            runs[-1]["data"] = list_pictures(folder / "images", web_dir / f"other-{number}")
+    runs = [
+        {"label": valid_utf8(other), "path": f"{relative_address(folder, web_dir)}/"}
+        for folder, other in zip(found, labels, strict=True)
+    ]
     return {"label": valid_utf8(label), "runs": runs}
 
 
 def find_results(folder: str | Path) -> Path:
     """Return a folder that test.py has written; raise UserError if it is another one."""
     folder = Path(folder)
-    images = (folder / "images").glob("*.png")
-    if (folder / "data.js").is_file() or any(IMAGE_FILE.fullmatch(path.name) for path in images):
+    if (folder / "data.js").is_file():
         return folder
-    inner = sorted(path.parent for path in folder.glob("*/images") if path.is_dir())
+    inner = sorted(path.parent for path in folder.glob("*/data.js"))
     hint = f". Did you mean {printable(inner[-1])}?" if inner else ": test.py writes such as results/NAME/test_latest"
-    what = "has neither data.js nor images/*_fake_B.png" if folder.is_dir() else "is not there"
+    what = "has no data.js" if folder.is_dir() else "is not there"
     raise UserError(f"--compare {printable(folder)}: {what}{hint}")
 
 
@@ -172,26 +167,6 @@ def short_labels(folders: list[Path]) -> list[str]:
     ways = [[folder.parent.name for folder in folders], [folder.name for folder in folders]]
     ways += [[f"{folder.parent.name}/{folder.name}" for folder in folders], list(map(str, folders))]
     return next((names for names in ways if len(set(names)) == len(names)), ways[-1])
-
-
-def list_pictures(folder: Path, target: Path) -> str:
-    """Write data.js for results of the reference project; return its address."""
-    rows: dict[str, dict[str, str]] = {}
-    for name in sorted(os.listdir(folder)):  # noqa: PTH208 - names alone
-        if match := IMAGE_FILE.fullmatch(name):
-            rows.setdefault(match[1], {})[match[2]] = name
-    lines, last = [], None
-    for name, files in rows.items():
-        if list(files) != last:
-            with Image.open(folder / next(iter(files.values()))) as image:
-                layout = {"images": [[label, label, *image.size] for label in files], "thumbs": None}
-            lines.append(as_line("layout", layout))
-            last = list(files)
-        lines.append(as_line("row", valid_utf8(name), address(name)))
-    data = PageData(target)
-    data.begin("")
-    data.append(*lines, as_line("done", True))
-    return f"{target.name}/data.js"
 
 
 # ---- the page of a run of test.py ----

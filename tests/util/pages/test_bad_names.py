@@ -10,7 +10,6 @@ from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
 import pytest
-from browser import Visitor
 from conftest import make_image
 from html_page import Page
 from terminal import TINY, copy_tree, loss_lines, shown_rows, type_fast
@@ -20,31 +19,13 @@ from util.errors import printable
 RUNS = "document.title=document.body.id='executed'"
 NAMES = [  # of image files, without what `Path` or the file system forbid: a slash, a zero byte, more than 255 bytes
     *("a b", " leads", "trails ", "ünï 東京", "e\u0301", "\u202egnp.exe", "\u200bzero width", "🦓\u200d♀️", "con"),
-    *(
-        'it\'s "quoted"',
-        "a & b &amp; c",
-        "50%25 100%",
-        "%2e%2e",
-        "#top?x=1",
-        "a,b;c",
-        "{{x}}",
-        "{0}",
-        "%s",
-        "*?[a]",
-        "~",
-    ),
-    *(
-        f"<img src=x onerror={RUNS}>",
-        f"<script>{RUNS}<_script>",
-        f'" onload="{RUNS}',
-        f"javascript:{RUNS}",
-        "<!--rows-->",
-    ),
+    *('it\'s "quoted"', "a & b &amp; c", "50%25 100%", "#top?x=1", "a,b;c", "{{x}}", "{0}", "%s", "*?[a]", "~"),
+    *(f"<img src=x onerror={RUNS}>", f"<script>{RUNS}<_script>", f'" onload="{RUNS}', "<!--rows-->"),
     *("line\nbreak", "tab\there", "return\rhome", "\x1b[31mred", "bell\a", "\x7f", "a\u2028b", "]]>", "--name", "-rf"),
     *("back\\slash", "$HOME`id`$(id)", "data.js", "..a", "a..", "n" * 245, "é" * 122, os.fsdecode(b"\xff\xfe\x80")),
 ]
 NAMES = [name.lstrip(".") for name in NAMES]  # hidden files are no data
-EXPERIMENTS = ["../beside/b c", "-x\nbreak", os.fsdecode(b"\xff\xfe\x80"), "n" * 240]
+EXPERIMENTS = ["../beside/b c", "-x\nbreak" + os.fsdecode(b"\xff\xfe\x80")]
 HOSTILE = f"<img src=x onerror={RUNS}>"  # the name of an experiment
 SHORT = f"{TINY} --netG resnet_6blocks --n_epochs 1 --n_epochs_decay 0 --print_freq 1"
 
@@ -130,10 +111,6 @@ def test_names_in_messages_take_one_line_and_cannot_command_the_terminal(tree):
     assert last == f"error: cannot read broken/train/{ascii(name)[1:-1]}.png: it is empty."
 
 
-def test_names_are_made_printable():
-    assert printable("a\nb\x1b[2J\u202eé東🦓\udcff 'x'") == "a\\nb\\x1b[2J\\u202eé東🦓\\udcff 'x'"
-
-
 def test_an_ascii_terminal_stops_nothing(tree, trained):
     (tree / "narrow.py").write_text(
         "import io, runpy, sys\n"
@@ -142,34 +119,3 @@ def test_an_ascii_terminal_stops_nothing(tree, trained):
     )
     words = f"--dataroot pairs --name {shlex.quote(HOSTILE)} --results_dir ünï --gpu_ids -1 --num_test 1"
     assert r"\xfcn\xef" in type_cleanly(f"narrow.py {words}", tree)
-
-
-def test_in_a_browser_all_names_are_shown_and_none_runs(tree, trained):
-    visitor, widths = Visitor().open(tree / "results" / HOSTILE / "test_latest", "", "main.rows.length > 0"), {}
-
-    def seen(selector, count):
-        """Collect the images that are loaded, and whether there are as many as that."""
-        found = visitor.all(selector, "[one.src, one.naturalWidth]")
-        widths.update({address: width for address, width in found if width})
-        return len(widths) == count
-
-    for _ in range(200):  # only the rows that are seen are in the document
-        visitor.until("[...document.images].every((one) => one.hidden || one.naturalWidth)")
-        if seen("img", 3 * len(NAMES)):
-            break
-        visitor.driver.execute_script("scrollBy(0, 900); draw()")
-        visitor.js("new Promise((done) => setTimeout(done, 200))")
-    assert list(widths.values()) == [32] * 3 * len(NAMES)
-    assert visitor.driver.title == f"Experiment = {HOSTILE}, Phase = test, Epoch = latest"
-    assert visitor.find("h1").text.startswith(HOSTILE)
-    assert visitor.js("document.body.id + document.scripts.length") == "2"
-    visitor.open(tree / "checkpoints" / HOSTILE / "web", "", "loaded")
-    widths.clear()
-    for k in range(len(NAMES) // 10):
-        visitor.driver.execute_script("scrubTo(arguments[0])", k)
-        visitor.until("[...document.images].every((one) => one.naturalWidth)")
-        seen(".viewer img", 0)
-    assert list(widths.values()) == [32] * 3 * (len(NAMES) // 10)
-    assert visitor.driver.title.startswith("100% <")
-    assert visitor.find("h1").text == f"{HOSTILE} training"
-    assert visitor.js("document.body.id + document.scripts.length") == "2"

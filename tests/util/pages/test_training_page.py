@@ -131,9 +131,7 @@ def test_a_curve_goes_through_its_numbers_on_every_axis_smoothed_or_not(browser,
     page.flush()
     opened(browser, page, "#log=0")
     near(lines(browser, "rate")[0], [(k / 2, 1e-3 / k) for k in range(1, 8)])
-    for axis, scale in (("hours", 1 / 60), ("images", 50), ("epochs", 1 / 2)):
-        js(browser, "$('axis').value = arguments[0]; $('axis').onchange()", axis)
-        near(lines(browser)[0], [(scale * k, value) for k, value in finite], 0.02)
+    near(lines(browser)[0], [(k / 2, value) for k, value in finite])
     assert (text(browser, "prints"), lines(browser, kind="raw")) == ("off", [])
     js(browser, "$('smooth').value = 0.5; $('smooth').oninput()")
     assert text(browser, "prints") == "3 prints"
@@ -155,7 +153,7 @@ def test_values_are_read_off_by_keys_and_pointer_in_all_charts(browser, tmp_path
     opened(browser, page)
     svg = browser.find_element("css selector", "#plot svg")
     svg.send_keys(LEFT, LEFT)
-    assert (text(browser, "where"), text(browser, "legend")) == ("epoch 1 · 100 images · 2 min", "G6")
+    assert (text(browser, "where"), text(browser, "legend")) == ("epoch 1 · 100 images", "G6")
     assert caption(browser) == "psnr 20.5epoch 1"
     assert len(each(browser, ".mark line", "1")) == 3
     svg.send_keys(HOME)
@@ -217,9 +215,8 @@ def test_the_scrubber_changes_fixed_and_random_images_and_keeps_mode_and_zoom(br
     until(lambda: all(each(browser, ".viewer img", "one.naturalWidth")))
     browser.find_element("tag name", "body").send_keys(".")
     assert sources(browser)[0] == "validation002_fake_B"
-    browser.find_elements("css selector", "#strip button")[-1].click()
+    browser.find_element("id", "newest").click()
     assert sources(browser)[0] == "validation003_fake_B"
-    assert js(browser, "return document.getElementById('newest').getAttribute('aria-pressed')") == "true"
     assert complaints(browser) == []
 
 
@@ -282,10 +279,9 @@ def test_a_resumed_run_replaces_what_it_does_again(browser, tmp_path, clock):
     expected = [(0.5, 1.0), (1.0, 2.0), (1.5, 3.0), (2.0, 4.0), (2.5, 9.0), (3.0, 8.0)]
     near(lines(browser)[0], expected)
     assert js(browser, "return window.same")
-    assert "Resumed" in text(browser, "run")
-    assert text(browser, "where").endswith("7 min")  # six of the first start, one of the second: no pause counts
     opened(browser, again, "#log=0")
     near(lines(browser)[0], expected)
+    assert "Resumed" in text(browser, "run")
     js(browser, "window.same = true")
     train(run(tmp_path), [7.0], clock)  # another run in the same folder
     until(lambda: text(browser, "legend") == "G7")

@@ -4,7 +4,7 @@
    scripts/evaluate.py, calls metrics(). With --compare the files of other runs are loaded too. Only visible rows are in the document. */
 const GAP = 8, NAME = 36, CAPTION = 26, END = 20; // pixels, as in page.css
 const main = { path: "", rows: [], base: 0, file: 0 }, runs = [main];
-const state = { q: "", sort: "", up: false, range: null, size: 0, row: null }; // size 0: as there is room
+const state = { q: "", sort: "", up: false, size: 0, row: null }; // size 0: as there is room
 const WAYS = { "": ["as tested", "reversed"], name: ["A to Z", "Z to A"], metric: ["worst first", "best first"] };
 const seen = new Map(); // rows in the document -> their elements and viewers
 let reading = main, order = [], tops = [0], open = null, hash = null, place = 0;
@@ -53,7 +53,7 @@ async function read(one) {
   reading = one;
   do {
     one.more = false;
-    const file = one.data || `${one.path}data${one.file ? `-${String(one.file).padStart(3, "0")}` : ""}.js`;
+    const file = `${one.path}data${one.file ? `-${String(one.file).padStart(3, "0")}` : ""}.js`;
     one.lost = !(await run(file)) && !one.rows.length;
     if (one.more) Object.assign(one, { base: one.rows.length, file: one.file + 1 });
   } while (one.more);
@@ -76,21 +76,18 @@ const idOf = (one) => {
   }
 };
 
-function metricOf(sort) { // psnr: of these results; psnr@RUN: of another run; psnr-RUN: the difference from it
-  const [, name, sign, label] = sort.match(/^(\w+(?: \w+)?)([@-])(.*)$/s) || [0, sort, "", ""];
-  const other = sign && runs.find((one) => one.label === label), run = sign === "@" ? other : main;
-  const has = (one) => one && one.metrics && one.metrics.order.includes(name);
-  return has(run) && (sign !== "-" || has(other)) ? { run, name, lower: run.metrics.lower[name], less: sign === "-" && other } : null;
+function metricOf(sort) { // psnr: of these results; psnr@RUN: of another run
+  const [name, label] = sort.split(/@(.*)/s), run = label ? runs.find((one) => one.label === label) : main;
+  return run && run.metrics && run.metrics.order.includes(name) ? { run, name, lower: run.metrics.lower[name] } : null;
 }
 
 function twin(run, one) { // the same image in another run
   return run === main ? one : run.known && (run.known.get(one.name) || run.known.get(one.file));
 }
 
-function valueOf(one, { run, name, less }) {
+function valueOf(one, { run, name }) {
   const other = twin(run, one), values = other && run.metrics.values[idOf(other)];
-  const value = values && Number.isFinite(values[name]) ? values[name] : null, base = less && value !== null ? valueOf(one, { run: less, name }) : 0;
-  return base === null ? null : value === null ? null : value - base;
+  return values && Number.isFinite(values[name]) ? values[name] : null;
 }
 
 const fourDigits = (value) => (value === null ? "–" : String(+value.toPrecision(4)));
@@ -137,10 +134,8 @@ function update() {
   if (!view.chosen) view.set({ pair: usualPair(labels, main.about.paired) });
   const sorts = [["", "in order"], ["name", "by name"]], several = runs.length > 1;
   for (const one of runs) {
-    const { label, metrics = { order: [] } } = one, own = one === main;
-    for (const name of metrics.order) {
-      sorts.push([own ? name : `${name}@${label}`, `${name}${several ? ` of ${label}` : ""}`]);
-      if (metricOf(`${name}-${label}`) && !own) sorts.push([`${name}-${label}`, `${name}, ${main.label} less ${label}`]);
+    for (const name of one.metrics ? one.metrics.order : []) {
+      sorts.push(one === main ? [name, several ? `${name} of ${one.label}` : name] : [`${name}@${one.label}`, `${name} of ${one.label}`]);
     }
   }
   if (main.metrics && !$("evaluation")) $("shown").after(make("a", null, { id: "evaluation", href: "evaluation.html" }, "Evaluation"));
@@ -153,13 +148,10 @@ const problems = () => runs.filter((one) => one.lost).map((one) => `${one.path}d
 
 function arrange() {
   const words = state.q.toLowerCase().split(/\s+/).filter(Boolean), metric = metricOf(state.sort);
-  let rows = main.rows.filter((one) => words.every((word) => one.found.includes(word)));
-  const keys = new Map(metric ? rows.map((one) => [one, valueOf(one, metric)]) : []);
-  const most = histogram(metric, [...keys.values()].filter((value) => value !== null)), [low, high] = state.range || [];
-  const within = (value) => value !== null && value >= low && (value < high || value === high && high === most);
-  if (state.range) rows = rows.filter((one) => within(keys.get(one)));
+  const rows = main.rows.filter((one) => words.every((word) => one.found.includes(word)));
   if (metric) {
-    const sign = (metric.lower ? -1 : 1) * (state.up ? -1 : 1), last = (value) => (value === null ? Infinity : sign * value);
+    const sign = (metric.lower ? -1 : 1) * (state.up ? -1 : 1);
+    const keys = new Map(rows.map((one) => [one, valueOf(one, metric)])), last = (value) => (value === null ? Infinity : sign * value);
     rows.sort((a, b) => (last(keys.get(a)) - last(keys.get(b)) || a.at - b.at) || 0);
   } else {
     if (state.sort === "name") rows.sort((a, b) => compare(a.name, b.name));
@@ -271,19 +263,14 @@ function build(one) {
   const element = make("article", null, { tabIndex: 0, "aria-label": one.name }), header = make("header", element);
   header.append(make("h2", null, {}, link(one)), valuesOf(one));
   const viewer = new Viewer(make("div", element), view, { open: () => show(one), alone: narrow() });
-  element.onkeydown = (event) => {
-    if (event.key === "Enter" && event.target === element) show(one);
-  };
+  element.addEventListener("keydown", (event) => event.key === "Enter" && event.target === element && show(one));
   viewer.resize(one.width, one.columns);
   viewer.show(itemsOf(one));
   return { element, viewer };
 }
 
 function rebuild() { // the rows in the document
-  for (const { element, viewer } of seen.values()) {
-    viewer.remove();
-    element.remove();
-  }
+  for (const { element, viewer } of seen.values()) viewer.remove(), element.remove();
   seen.clear();
   arrange();
 }
@@ -351,36 +338,10 @@ function go(by) {
   seen.get(to).element.focus({ preventScroll: true });
 }
 
-// ---- the distribution of a metric ----
-
-function histogram(metric, values) { // returns the highest value, which belongs to the last bar
-  const box = $("distribution");
-  box.hidden = values.length < 2;
-  if (box.hidden) return (state.range = null);
-  const low = values.reduce((a, b) => Math.min(a, b)), high = values.reduce((a, b) => Math.max(a, b)), n = clamp(Math.ceil(Math.sqrt(values.length)), 6, 40);
-  const step = (high - low) / n || 1, bins = Array(n).fill(0), sorted = Float64Array.from(values).sort(), most = () => Math.max(...bins);
-  for (const value of values) bins[Math.min(n - 1, Math.floor((value - low) / step))]++;
-  const chosen = (k) => state.range && low + k * step >= state.range[0] - step / 2 && low + k * step < state.range[1] - step / 2;
-  const bars = make("div", null, { className: "bars", role: "group", "aria-label": `Distribution of ${metric.name}` });
-  bins.forEach((count, k) => {
-    const [from, to] = [low + k * step, k === n - 1 ? high : low + (k + 1) * step], text = `${fourDigits(from)} to ${fourDigits(to)}: ${count}`;
-    const bar = make("button", bars, { title: text, "aria-label": text, "aria-pressed": Boolean(chosen(k)) }, make("i"));
-    bar.firstChild.style.height = `${(100 * count) / most()}%`;
-    bar.onclick = () => change({ range: chosen(k) ? null : [from, to] });
-  });
-  const at = [...box.querySelectorAll("button")].indexOf(document.activeElement), mean = values.reduce((a, b) => a + b) / values.length;
-  const facts = [["worst", metric.lower ? high : low], ["median", (sorted[(values.length - 1) >> 1] + sorted[values.length >> 1]) / 2], ["mean", mean], ["best", metric.lower ? low : high]];
-  const told = make("p", null, {}, ...facts.flatMap(([name, value]) => [`${name} `, make("b", null, {}, fourDigits(value)), " "]));
-  if (state.range) make("button", told, { onclick: () => change({ range: null }) }, `${state.range.map(fourDigits).join(" to ")} ✕`);
-  box.replaceChildren(make("span", null, {}, fourDigits(low)), bars, make("span", null, {}, fourDigits(high)), told);
-  if (at >= 0 && bars.children[at]) bars.children[at].focus();
-  return high;
-}
-
 // ---- the address ----
 
 function change(changes) {
-  if ("sort" in changes) Object.assign(state, { up: false, range: null });
+  if ("sort" in changes) state.up = false;
   Object.assign(state, changes);
   rebuild();
   if (!("size" in changes)) scrollToRow(0), draw();
@@ -391,7 +352,6 @@ function remember(back = false) { // back: the browser's Back undoes this step
   const params = new URLSearchParams();
   for (const key of ["q", "sort", "row", "size"]) if (state[key]) params.set(key, state[key]);
   if (state.up) params.set("up", 1);
-  if (state.range) params.set("range", state.range.join());
   view.params(params);
   clearTimeout(remember.timer);
   remember.back ||= back;
@@ -404,9 +364,8 @@ function remember(back = false) { // back: the browser's Back undoes this step
 
 function restore() {
   hash = location.hash;
-  const params = new URLSearchParams(hash.slice(1)), range = (params.get("range") || "").split(",").map(Number);
+  const params = new URLSearchParams(hash.slice(1));
   Object.assign(state, { q: params.get("q") || "", sort: params.get("sort") || "", up: params.has("up"), row: params.get("row") });
-  state.range = range.length === 2 && range.every(Number.isFinite) ? range : null;
   state.size = params.has("size") ? clamp(Number(params.get("size")) || 256, 48, 1024) : 0;
   view.restore(params);
 }
@@ -414,12 +373,6 @@ function restore() {
 // ---- buttons ----
 
 const soon = (act, frame = 0) => () => (cancelAnimationFrame(frame), (frame = requestAnimationFrame(act)));
-
-function download() {
-  const url = URL.createObjectURL(new Blob([order.map((one) => `${one.name}\n`).join("")], { type: "text/plain" }));
-  make("a", null, { href: url, download: "images.txt" }).click();
-  setTimeout(() => URL.revokeObjectURL(url), 1000);
-}
 
 const view = new View(() => {
   if (open) enlarge();
@@ -441,7 +394,6 @@ $("filter").oninput = () => change({ q: $("filter").value });
 $("sort").onchange = () => change({ sort: $("sort").value });
 $("up").onclick = () => change({ up: !state.up });
 $("size").oninput = () => change({ size: Number($("size").value) });
-$("list").onclick = download;
 addEventListener("scroll", soon(draw), { passive: true });
 addEventListener("resize", () => (open ? enlarge() : measure())); // before drawing changes `place`
 addEventListener("hashchange", () => {

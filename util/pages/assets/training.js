@@ -2,12 +2,11 @@
 /* The training page. Each line of data.js calls begin(), start(), losses(), images(), validation(), end() or next(). The page loads
    the newest file again every few seconds as a script, since a page from file:// may not fetch, and skips the lines it knows. */
 const COLOURS = ["#3b82f6", "#e5484d", "#12a594", "#d98c00", "#8e4ec6", "#d6409f", "#0894b3", "#7c8b1a", "#8d7b68"];
-const AXES = { epochs: "x", hours: "hours", images: "total_iters" };
 const points = new Map(), rows = new Map(), measured = new Map(), starts = new Set(), missed = new Set(); // lines, by what tells them apart
-const USUAL = { smooth: 0, axis: "epochs", log: "", off: "", at: "" }; // log empty: as fits; off: a line for each loss;
+const USUAL = { smooth: 0, log: "", off: "", at: "" }; // log empty: as fits; off: a line for each loss;
 const settings = { ...USUAL }, charts = new Map(), shown = { all: [], viewers: [] }; // at: images seen; empty: the newest
 const last = (list) => list[list.length - 1], all = (map) => [...map.values()];
-let run = null, about = {}, base = 0, ended = null, heard = 0, file = 0, more = false, fresh = false, loaded = false, cursor = null;
+let run = null, about = {}, ended = null, heard = 0, file = 0, more = false, fresh = false, loaded = false, cursor = null;
 
 // ---- the lines of data.js ----
 
@@ -26,18 +25,12 @@ function start(line) {
       if (one.total_iters > line.total_iters || (one.values && line.total_iters && one.x >= line.epoch)) map.delete(key);
     }
   }
-  if (loaded) { // the document has the earlier starts
-    make("dt", $("run"), {}, "Resumed");
-    make("dd", $("run"), {}, `${new Date(line.time * 1000).toLocaleString("sv").slice(0, 16)}, after ${line.total_iters} images`);
-  }
-  base = Math.max(0, ...newest("hours"));
   starts.add(line.time);
   [about, ended, fresh] = [line, null, true];
 }
 
 function take(map, key, line) {
   if (map.has(key)) return;
-  line.hours = base + (line.time - about.time) / 3600; // without pauses
   if (line.time) heard = loaded ? Date.now() / 1000 : line.time;
   map.set(key, line);
   [ended, fresh] = [null, true];
@@ -131,9 +124,9 @@ function smoothed(ys, prints) { // an exponential mean over about N prints, with
   return ys.map((y) => (sum = weight * sum + y) / (whole = weight * whole + 1));
 }
 
-function series(map, name, colour, value) { // the lines with this number, and their positions on the axis
-  const x = (line) => line[AXES[settings.axis] || "x"], lines = all(map).filter((line) => Number.isFinite(x(line)) && Number.isFinite(value(line)));
-  return { name, colour, lines, xs: lines.map(x), ys: lines.map(value) };
+function series(map, name, colour, value) { // the lines with this number
+  const lines = all(map).filter((line) => Number.isFinite(value(line)));
+  return { name, colour, lines, xs: lines.map((line) => line.x), ys: lines.map(value) };
 }
 
 function readOff(x) { // in all charts
@@ -215,7 +208,7 @@ class Chart {
   }
 }
 
-const where = (line) => `epoch ${+(line.x ?? line.epoch).toFixed(2)} · ${line.total_iters} images${line.hours >= 0 ? ` · ${duration(line.hours * 3600)}` : ""}`;
+const where = (line) => `epoch ${+(line.x ?? line.epoch).toFixed(2)} · ${line.total_iters} images`;
 
 const names = (map, what) => [...new Set(all(map).flatMap((line) => Object.keys(line[what])))];
 
@@ -228,7 +221,7 @@ function drawLosses() {
   if (prints > 1) for (const line of seen) [line.raw, line.ys] = [line.ys, smoothed(line.ys, prints)];
   $("curves").hidden = !points.size;
   $("rate").hidden = $("lrs").hidden = !rate.xs.length;
-  [$("smooth").value, $("axis").value, $("log").checked] = [settings.smooth, settings.axis, log];
+  [$("smooth").value, $("log").checked] = [settings.smooth, log];
   $("prints").textContent = prints > 1 ? `${prints} prints` : "off";
   while (legend.children.length > lines.length) legend.lastChild.remove();
   lines.forEach(({ name, colour }, k) => {
@@ -299,23 +292,7 @@ function drawImages() {
     if (viewer.element.parentNode !== $(place)) $(place).append(viewer.element);
     viewer.show(item.map(([label, name, ratio]) => ({ label, ratio, src: address(name) })));
   });
-  strip(lines, lines.indexOf(line));
   fit();
-}
-
-function strip(lines, at) { // one output over the epochs, in as many steps as fit
-  const place = $("strip"), count = Math.min(lines.length, Math.max(2, Math.floor(place.clientWidth / 76)));
-  const ks = count > 1 ? Array.from({ length: count }, (_, i) => Math.round((i * (lines.length - 1)) / (count - 1))) : [];
-  while (place.children.length > count) place.lastChild.remove();
-  $("epoch").style.maxWidth = `${88 * count - 4}px`; // as wide as the strip
-  ks.forEach((k, i) => {
-    const button = place.children[i] || make("button", place, {}, make("img"), make("small")), [item] = lines[k].items;
-    const [label, name] = item.find(([label]) => label.startsWith("fake")) || item[0], epoch = lines[k].epoch || lines[k].x;
-    if (button.name !== name) Object.assign(button.firstChild, { src: address(name), alt: `${label}, epoch ${epoch}` });
-    Object.assign(button, { name, onclick: () => scrub(lines[k]) });
-    button.lastChild.textContent = epoch;
-    button.setAttribute("aria-pressed", k === ks.find((one) => one >= at));
-  });
 }
 
 function fit() { // as large as fits, up to 1.5 or 2 times --display_winsize
@@ -340,7 +317,6 @@ const scrubTo = (k) => scrub(shown.all[clamp(k, 0, shown.all.length - 1)]);
 function set(changes) {
   Object.assign(settings, changes);
   drawLosses();
-  drawMeasured();
   remember();
 }
 
@@ -367,7 +343,6 @@ charts.set("losses", new Chart($("plot"), 300, "Losses", showLosses));
 charts.set("rate", new Chart($("rate"), 90, "Learning rate", ([line], [k]) => ($("lr").textContent = line ? number(line.ys[k]) : "")));
 new ResizeObserver(() => shown.all.length && drawImages()).observe($("samples"));
 $("smooth").oninput = () => set({ smooth: $("smooth").value === "0" ? 0 : $("smooth").value });
-$("axis").onchange = () => set({ axis: $("axis").value });
 $("log").onchange = () => set({ log: String(Number($("log").checked)) });
 $("epoch").oninput = () => scrubTo(Number($("epoch").value));
 $("newest").onclick = () => scrub(null);

@@ -127,7 +127,6 @@ class Viewer {
     on("pointerdown", (event) => this.press(event));
     on("pointermove", (event) => this.move(event));
     for (const name of ["pointerup", "pointercancel"]) on(name, (event) => this.pointers.delete(event.pointerId));
-    on("pointerleave", () => this.point(null));
     on("wheel", (event) => this.scroll(event), false);
     on("dblclick", (event) => {
       if (!this.frameOf(event)) return;
@@ -200,8 +199,6 @@ class Viewer {
       const label = make("span", caption, { className: panel.length > 1 ? "ab"[k] : "" });
       this.layers.push({ frame, moved, thumb, image, missing, label });
     });
-    make("output", caption, { "aria-live": "off" });
-    make("i", frame, { className: "cross", "aria-hidden": "true" });
     if (mode !== "slider") return;
     make("i", frame, { className: "handle", "aria-hidden": "true" });
     const range = make("input", frame, { type: "range", min: 0, max: 1, step: 0.005, value: this.view.split });
@@ -265,27 +262,21 @@ class Viewer {
     if (!frame || event.button) return;
     const [px, py] = this.place(event, frame), { zoom, split } = this.view;
     const slides = frame.querySelector(".handle") && (zoom === 1 || Math.abs(px - split) * frame.clientWidth < 24);
-    const from = event.pointerType === "touch" && [event.clientX, event.clientY];
-    this.pointers.set(event.pointerId, { frame, px, py, slides, from });
+    this.pointers.set(event.pointerId, { frame, px, py, slides });
     frame.setPointerCapture(event.pointerId);
-    if (slides && event.pointerType !== "touch") this.view.set({ split: clamp(px, 0, 1) }); // a finger may scroll
+    if (slides) this.view.set({ split: clamp(px, 0, 1) });
   }
 
   move(event) {
-    const held = this.pointers.get(event.pointerId), frame = held ? held.frame : this.frameOf(event);
-    this.point(frame && event, frame);
+    const held = this.pointers.get(event.pointerId);
     if (!held) return;
-    const [px, py] = this.place(event, frame), others = [...this.pointers.values()].filter((other) => other !== held);
+    const [px, py] = this.place(event, held.frame), others = [...this.pointers.values()].filter((other) => other !== held);
     if (others.length) {
       const [other] = others, away = (x, y) => Math.hypot(x - other.px, y - other.py) || 1e-3;
       this.view.zoomAt(away(px, py) / away(held.px, held.py), (px + other.px) / 2, (py + other.py) / 2);
       this.view.pan((px - held.px) / 2, (py - held.py) / 2);
-    } else if (held.slides) {
-      const [dx, dy] = held.from ? [event.clientX - held.from[0], event.clientY - held.from[1]].map(Math.abs) : [Infinity, 0];
-      if (dx < 6 || dx < dy) return; // a finger that scrolls
-      held.from = null;
-      this.view.set({ split: clamp(px, 0, 1) });
-    } else if (this.view.zoom > 1) this.view.pan(px - held.px, py - held.py);
+    } else if (held.slides) this.view.set({ split: clamp(px, 0, 1) });
+    else if (this.view.zoom > 1) this.view.pan(px - held.px, py - held.py);
     Object.assign(held, { px, py });
   }
 
@@ -293,21 +284,7 @@ class Viewer {
     const frame = this.frameOf(event);
     if (!frame || !(event.ctrlKey || event.metaKey || this.options.wheel)) return;
     event.preventDefault();
-    const lines = event.deltaY * (event.deltaMode ? 16 : 1);
-    this.view.zoomAt(clamp(2 ** (-lines / (event.ctrlKey && Math.abs(lines) < 50 ? 60 : 250)), 0.5, 2), ...this.place(event, frame));
-  }
-
-  point(event, frame) { // marks the place in all images, and shows its coordinates
-    this.element.classList.toggle("pointing", Boolean(event));
-    const [px, py] = event ? this.place(event, frame) : [0, 0], { zoom } = this.view;
-    const x = this.view.x + (px - 0.5) / zoom, y = this.view.y + (py - 0.5) / zoom;
-    this.element.style.setProperty("--px", px);
-    this.element.style.setProperty("--py", py);
-    for (const { item, image, moved } of this.layers) {
-      const width = image.naturalWidth || item.width, height = image.naturalHeight || width / (item.ratio || 1);
-      const inside = event && x >= 0 && y >= 0 && x < 1 && y < 1 && width;
-      moved.closest("figure").querySelector("output").textContent = inside ? `${Math.floor(x * width)}, ${Math.floor(y * height)}` : "";
-    }
+    this.view.zoomAt(clamp(2 ** (-event.deltaY * (event.deltaMode ? 0.06 : 0.004)), 0.5, 2), ...this.place(event, frame));
   }
 }
 
@@ -333,7 +310,6 @@ class Toolbar {
       select.onchange = () => this.choose(k, select.value);
       return select;
     });
-    this.selects[0].after(make("button", null, { title: "swap (x)", "aria-label": "Swap", onclick: () => this.swap() }, "⇄"));
     const amount = make("label", this.pair);
     this.amountName = make("span", amount);
     this.amount = make("input", amount, { type: "range" });
@@ -352,17 +328,12 @@ class Toolbar {
     this.follow();
   }
 
-  choose(k, label) { // the other image gives way
+  choose(k, label) { // the other image gives way: choosing it swaps both
     const pair = [...(this.view.pair || this.names)].slice(0, 2);
     if (pair[1 - k] === label) pair[1 - k] = pair[k];
     pair[k] = label;
     this.view.chosen = true;
     this.view.set({ pair });
-  }
-
-  swap() {
-    this.view.chosen = true;
-    this.view.set({ pair: [...this.view.pair].reverse() });
   }
 
   follow() {
@@ -393,7 +364,6 @@ class Toolbar {
     this.keys = [
       ...modes,
       ["[ ]", "less, more: position, mix, seconds, amplification", (key) => this.step(key === "[" ? -1 : 1)],
-      ["x", "swap the two images", () => this.swap()],
       ["Space", "blink: stop and switch by hand; b continues", () => view.mode === "blink" && (view.still || view.pause(), view.flip())],
       ["b", "", () => view.pause()],
       ["+ - 0", "zoom in, out, whole image", (key) => (key === "0" ? view.set({ zoom: 1 }) : view.zoomAt(key === "-" ? 0.5 : 2))],
@@ -415,13 +385,8 @@ class Toolbar {
   }
 
   explain() {
-    this.dialog ||= this.explanation();
-    if (this.dialog.open) this.dialog.close();
-    else this.dialog.showModal();
-  }
-
-  explanation() {
-    const dialog = make("dialog", document.body, { className: "keys", "aria-label": "Keys" }), list = make("dl", dialog);
+    if (this.dialog) return this.dialog.open ? this.dialog.close() : this.dialog.showModal();
+    const dialog = (this.dialog = make("dialog", document.body, { className: "keys", "aria-label": "Keys" })), list = make("dl", dialog);
     const shown = { 1: "1 … 5", ArrowLeft: "← →", Space: "Space b" };
     for (const [keys, text] of this.keys) {
       if (!text) continue;
@@ -431,6 +396,6 @@ class Toolbar {
     make("p", dialog, {}, "On images: Ctrl and the wheel, or two fingers, zoom; dragging moves; a double click goes back to the whole image.");
     make("button", dialog, { autofocus: true, onclick: () => dialog.close() }, "Close");
     dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
-    return dialog;
+    dialog.showModal();
   }
 }
