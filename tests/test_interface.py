@@ -143,66 +143,51 @@ def test_a_name_is_importable_with_its_parameters_in_order(module, signature):
     inspect.signature(found).bind(*wanted.args)  # all of them by position, and no other is required
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("interface")
-    make_aligned(folder / "pairs", count=1)
-    make_unaligned(folder / "domains", count_A=1, count_B=1)
-    return folder
-
-
+NET = "--netG unet_32 --ngf 2 --ndf 2"
+# The attributes that plug-ins use, by the options of the model or the dataset.
 MODELS = {
-    "pix2pix": "opt isTrain gpu_ids device save_dir loss_names model_names visual_names optimizers image_paths metric "
-    "schedulers netG netD criterionGAN criterionL1 optimizer_G optimizer_D",
-    "cycle_gan": "netG_A netG_B netD_A netD_B fake_A_pool fake_B_pool criterionGAN criterionCycle criterionIdt "
-    "optimizer_G optimizer_D",
+    f"--dataroot pairs --model pix2pix {NET}": "opt isTrain gpu_ids device save_dir loss_names model_names "
+    "visual_names optimizers image_paths metric schedulers netG netD criterionGAN criterionL1 optimizer_G optimizer_D",
+    f"--dataroot domains --model cycle_gan {NET}": "netG_A netG_B netD_A netD_B fake_A_pool fake_B_pool criterionGAN "
+    "criterionCycle criterionIdt optimizer_G optimizer_D",
 }
-
-
-@pytest.mark.parametrize("model", MODELS)
-def test_a_model_has_the_attributes_that_plug_ins_use(folder, model):
-    data = folder / ("domains" if model == "cycle_gan" else "pairs")
-    net = "--netG unet_32 --ngf 2 --ndf 2 --gpu_ids -1"
-    opt = TrainOptions(f"--dataroot {data} --name x --model {model} --checkpoints_dir {folder} {net}").parse()
-    made = create_model(opt)
-    made.setup(opt)
-    assert [name for name in MODELS[model].split() if not hasattr(made, name)] == []
-    assert Path(made.save_dir) == folder / "x"
-
-
 DATASETS = {
-    "aligned": ("pairs", "opt root dir_AB AB_paths input_nc output_nc"),
-    "unaligned": ("domains", "dir_A dir_B A_paths B_paths A_size B_size transform_A transform_B"),
-    "single": ("pairs/train", "A_paths transform"),
-    "colorization": ("pairs", "dir AB_paths transform"),
-    "template": ("pairs", "image_paths transform"),
+    "--dataroot pairs --dataset_mode aligned": "opt root dir_AB AB_paths input_nc output_nc",
+    "--dataroot domains --dataset_mode unaligned": "dir_A dir_B A_paths B_paths A_size B_size transform_A transform_B",
+    "--dataroot pairs/train --dataset_mode single --model template": "A_paths transform",
+    "--dataroot pairs --dataset_mode colorization --model colorization": "dir AB_paths transform",
+    "--dataroot pairs --dataset_mode template --model template": "image_paths transform",
 }
 
 
-@pytest.mark.parametrize("mode", DATASETS)
-def test_a_dataset_and_its_loader_have_the_attributes_that_plug_ins_use(folder, mode):
-    data, names = DATASETS[mode]
-    model = "colorization" if mode == "colorization" else "pix2pix"
-    words = f"--dataroot {folder / data} --name y --checkpoints_dir {folder} --model {model} --dataset_mode {mode}"
-    if mode in ("single", "template"):
-        words += " --model template"
-    loader = create_dataset(TrainOptions(f"{words} --gpu_ids -1 --num_threads 0").parse())
-    assert [name for name in "opt dataset dataloader sampler".split() if not hasattr(loader, name)] == []
-    assert [name for name in names.split() if not hasattr(loader.dataset, name)] == []
-    assert loader.load_data() is loader
+def parsed(words):
+    return TrainOptions(f"{words} --name x --checkpoints_dir runs --gpu_ids -1 --num_threads 0 --display_id -1").parse()
 
 
-def test_the_page_and_the_visualizer_have_the_attributes_that_scripts_use(folder):
-    page = HTML(folder / "web", "title")
-    assert [name for name in "title web_dir img_dir doc t".split() if not hasattr(page, name)] == []
-    words = f"--dataroot {folder / 'pairs'} --name z --checkpoints_dir {folder} --gpu_ids -1 --display_id -1"
-    made = Visualizer(TrainOptions(words).parse())
+def missing(made, names):
+    return [name for name in names.split() if not hasattr(made, name)]
+
+
+def test_models_datasets_page_and_visualizer_have_the_attributes_that_plug_ins_use(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_aligned(tmp_path / "pairs", count=1)
+    make_unaligned(tmp_path / "domains", count_A=1, count_B=1)
+    for words, names in MODELS.items():
+        model = create_model(opt := parsed(words))
+        model.setup(opt)
+        assert missing(model, names) == []
+        assert Path(model.save_dir) == Path("runs/x")
+    for words, names in DATASETS.items():
+        loader = create_dataset(parsed(words))
+        assert missing(loader, "opt dataset dataloader sampler") == missing(loader.dataset, names) == []
+        assert loader.load_data() is loader
+    assert missing(HTML("web", "title"), "title web_dir img_dir doc t") == []
+    made = Visualizer(parsed("--dataroot pairs"))
+    made.close()
     names = (
         "opt use_html win_size name saved use_wandb current_epoch web_dir img_dir log_name display_id port ncols vis"
     )
-    missing = [name for name in names.split() if not hasattr(made, name)]
-    made.close()
-    assert missing == []
+    assert missing(made, names) == []
 
 
 def test_the_image_extensions_are_listed():

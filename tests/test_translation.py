@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import errno
-import gc
 import importlib.util
-import itertools
 import os
 import re
-import shutil
 import signal
 import threading
 import time
-import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -32,10 +28,9 @@ from util.errors import UserError, explained_errors
 from util.loggers.visuals import three_channels, to_pictures
 from util.pages import results_writer
 from util.pages.document import HTML
-from util.pages.results_page import ResultsPage
 from util.pages.results_writer import Results
 from util.runtime import seeds
-from util.speed.batching import batch_size, in_batches, why_one_by_one
+from util.speed.batching import batch_size
 from util.util import tensor2im
 
 SIZES = [(32, 32)] * 3 + [(40, 32)] * 2 + [(32, 32), (40, 32)] + [(48, 36)] * 4  # with --preprocess none: 5 batches
@@ -58,10 +53,10 @@ def program():
     return module
 
 
-def put(away, name, netG="resnet_6blocks", norm="instance", dropout=False):
+def put(away, name, norm="instance", dropout=False):
     """Make an experiment of a generator whose weights are large enough to show what goes into it."""
     torch.manual_seed(1)
-    net = networks.define_G(3, 3, 4, netG, norm, dropout, "normal", 0.5)
+    net = networks.define_G(3, 3, 4, "resnet_6blocks", norm, dropout, "normal", 0.5)
     (away / "checkpoints" / name).mkdir(parents=True)
     torch.save(net.state_dict(), away / f"checkpoints/{name}/latest_net_G.pth")
 
@@ -130,21 +125,16 @@ def test_batches_give_what_one_by_one_gives_whatever_the_sizes(away, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("netG", "norm", "dropout", "reason"),
+    ("norm", "dropout", "reason"),
     [
-        ("resnet_6blocks", "batch", False, "batch norm takes its statistics over the batch (--eval uses training's)"),
-        (
-            "resnet_6blocks",
-            "instance",
-            True,
-            "dropout, drawn for each image by its number, would be drawn for the batch",
-        ),
+        ("batch", False, "batch norm takes its statistics over the batch (--eval uses training's)"),
+        ("instance", True, "dropout, drawn for each image by its number, would be drawn for the batch"),
     ],
 )
 def test_where_a_batch_would_change_the_result_it_is_said_and_not_done(
-    away, monkeypatch, capsys, netG, norm, dropout, reason
+    away, monkeypatch, capsys, norm, dropout, reason
 ):
-    put(away, "x", netG, norm, dropout)
+    put(away, "x", norm, dropout)
     expected = one_by_one("--name x")
     _, passes = translate("--name x --batch_size 4", monkeypatch)
     assert passes == [1] * 11
@@ -155,15 +145,6 @@ def test_where_a_batch_would_change_the_result_it_is_said_and_not_done(
     translate("--name x --eval", monkeypatch, "single")
     assert differ(written("x", "batches")[0], written("x", "single")[0]) <= 1
     assert "one by one" not in capsys.readouterr().out
-
-
-def test_a_generator_whose_images_influence_each_other_is_known():
-    for norm, dropout in itertools.product(networks.NORMS, (False, True)):
-        net = networks.define_G(3, 3, 2, "unet_64", norm, dropout)
-        assert bool(why_one_by_one([net])) == (dropout or "batch" in norm)
-        assert why_one_by_one([net.eval()]) == ""
-    assert "without running statistics" in why_one_by_one([torch.nn.BatchNorm2d(3, track_running_stats=False).eval()])
-    assert why_one_by_one([torch.nn.Dropout(0.0)]) == ""
 
 
 def test_a_model_that_shows_one_image_of_a_batch_gets_them_one_by_one(capsys):
@@ -182,19 +163,6 @@ def test_a_model_that_shows_one_image_of_a_batch_gets_them_one_by_one(capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_only_what_has_one_form_is_joined():
-    def item(i, size=4, **more):
-        return {"A": torch.full((1, 3, size, size), float(i)), "A_paths": [f"{i}.png"], **more}
-
-    loaded = [item(0), item(1), item(2), item(3, 5), item(4, 5, note="x"), item(5, 5, note="x"), "strange", item(7)]
-    found = list(in_batches(loaded, 2))
-    assert [first for first, _ in found] == [0, 2, 3, 4, 5, 6, 7]
-    assert found[0][1]["A_paths"] == ["0.png", "1.png"]
-    assert found[0][1]["A"][:, 0, 0, 0].tolist() == [0, 1]
-    assert [batch for _, batch in found[1:]] == loaded[2:]
-    assert all(batch is one for (_, batch), one in zip(in_batches(loaded, 1), loaded, strict=True))
-
-
 # ---- loading ----
 
 
@@ -203,11 +171,9 @@ def test_images_are_loaded_ahead_where_that_pays_and_by_as_many_processes_as_typ
     put(away, "x")
     for method, words, expected in (
         ("fork", "", 8),
-        ("fork", "--num_test 50", 6),
         ("fork", "--num_test 3", 0),
         ("fork", "--num_threads 0", 0),
         ("spawn", "--num_threads 3", 3),
-        ("spawn", "--num_test 50", 0),
         ("spawn", "--num_test 1000", 4),
     ):
         monkeypatch.setattr("multiprocessing.get_start_method", lambda allow_none, method=method: method)
@@ -216,15 +182,6 @@ def test_images_are_loaded_ahead_where_that_pays_and_by_as_many_processes_as_typ
         opt.device = torch.device("cuda")
         assert loading_processes(opt) == expected
         assert opt.num_threads == (expected if "num_threads" in words else 0)
-        opt.dataset_mode = "mine"
-        assert loading_processes(opt) == opt.num_threads
-    usage = shutil.disk_usage("/")
-    monkeypatch.setattr("shutil.disk_usage", lambda _: usage._replace(free=2**26))  # a container's
-    monkeypatch.setattr("multiprocessing.get_start_method", lambda allow_none: "fork")
-    for words, expected in (("--load_size 256 --crop_size 256", 8), ("--preprocess none", 0)):
-        opt = options(f"--name x {words}")
-        opt.device = torch.device("cuda")
-        assert loading_processes(opt) == expected
     assert (options("--name x --batch_size 7").batch_size, options("--name x").batch_size) == (7, 1)
 
 
@@ -279,23 +236,6 @@ def test_rows_follow_the_images_whichever_is_written_first(tmp_path, monkeypatch
     for i in range(12):
         found = np.asarray(Image.open(tmp_path / f"images/{i}_fake.png"))
         assert np.array_equal(found, to_pictures(image(i // 2 * 2, count=2))[i % 2])
-
-
-def test_the_page_is_that_of_save_images(tmp_path):
-    for how in ("threads", "one"):
-        page = HTML(tmp_path / how, "t")
-        with Results(page, aspect_ratio=2.0, width=77) as rows:
-            for i in range(3):
-                shown = {"a<b": image(i), "rgb": np.full((6, 8, 3), i, np.uint8)}
-                if how == "threads":
-                    rows.add(shown, f"{i}.png")
-                else:
-                    results_writer.save_images(page, shown, f"{i}.png", 2.0, 77)
-        page.save()
-    assert (tmp_path / "threads/index.html").read_bytes() == (tmp_path / "one/index.html").read_bytes()
-    files = [sorted((tmp_path / how / "images").iterdir()) for how in ("threads", "one")]
-    assert len(files[0]) == 6
-    assert [file.read_bytes() for file in files[0]] == [file.read_bytes() for file in files[1]]
 
 
 def rows_and_files(web):
@@ -370,40 +310,6 @@ def test_ctrl_c_gives_up_what_no_thread_has_begun(tmp_path, monkeypatch):
 
 
 # ---- memory ----
-
-
-def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
-    pictures = {"real": image(0, height=8), "fake": image(1, height=8)}
-    count = 1500
-
-    def used():
-        gc.collect()
-        outside = tracemalloc.Filter(False, "*pathlib.py")  # it enlarges Python's table of interned names now and then
-        return sum(trace.size for trace in tracemalloc.take_snapshot().filter_traces([outside]).traces)
-
-    def add(page, numbers):
-        for i in numbers:
-            with page.running():
-                pass
-            page.add(pictures, f"/data/photos/{i:08d}.png")
-
-    tracemalloc.start()
-    try:
-        with Results(ResultsPage(tmp_path, "t")) as page:
-            add(page, range(500))
-            while page.rows:
-                page._show(at_least_one=True)
-            before = used()
-            add(page, range(500, count))
-            while page.rows:
-                page._show(at_least_one=True)
-            grown = used() - before
-    finally:
-        tracemalloc.stop()
-    assert grown < 500 * (count - 500)  # bytes: a name and a path; 100,000 images take less than 50 MB
-    assert len(page.webpage._owners) == count
-    assert not page.spans
-    assert page.waiting == 0
 
 
 def test_what_waits_to_be_written_is_bounded(tmp_path, monkeypatch):

@@ -296,11 +296,8 @@ def strange_states() -> Iterator[Trial]:
     plateau = ("plateaus", 0, "state")
     refused = {
         ("format",): (99,),
-        ("progress",): (None, "abc", [1, 2], [0, 0, 0], [1, -1, 0], [1.5, 0, 0], three),
-        ("optimizers",): (5, [5], [{"state": []}], [None], three),
-        ("optimizers", 0, "state"): (None, [], {0: {}}),
-        ("optimizers", 1): (original["optimizers"][0],),
-        (*moments, 10**6): (state[first],),
+        ("progress",): (None, "abc", [1, 2], [1, -1, 0], three),
+        ("optimizers",): (5, [5], [{"state": []}], three),
         (*moments, "x"): (state[first],),
         (*moments, first): (None, {}, 5),
         (*moments, first, "step"): (None, three),
@@ -309,25 +306,18 @@ def strange_states() -> Iterator[Trial]:
         ("pools",): (5, [[]], [{"pool": 5}], [{"pool": {"images": 5}}]),
         images: (["x"], [three], [torch.ones(1, 3, 2, 2, dtype=torch.int8)]),
         ("plateaus",): (5, [{}], [{"lr": 5, "state": {}}]),
-        ("plateaus", 0, "lr"): ("x", ["x"], None),
         (*plateau, "best"): ("x", None, three),
-        ("metric",): ("abc", three),
         ("best",): ("abc", [], ["psnr", "x", 1], ["psnr", 1, -1]),
         ("networks",): (5, None, {"G": 5}),
-        ("slim",): ("x", None),
     }
     harmless = {
         ("format",): ("x", None),
         ("optimizers",): ([], None),
-        (*moments, first, "more"): (5,),
-        ("optimizers", 0, "param_groups"): (5, None),
         ("pools",): ([], None, [{"other": {"images": []}}]),
         images: ([torch.ones(1, 3, 32, 32)] * 20_000,),
         ("plateaus",): ([], None),
-        (*plateau, "optimizer"): (5,),
         ("metric",): (None, float("nan")),
         ("best",): (None, ["psnr", 20.5, 3]),
-        ("networks",): ({}, {1: "x"}),
         ("more",): ({"a": 1},),
     }
     said = {"networks": "no training state", "format": "newer version"}
@@ -335,23 +325,12 @@ def strange_states() -> Iterator[Trial]:
     cases += [(place, value, None) for place, values in harmless.items() for value in values]
     for place, value, expected in cases:
         changed = copy.deepcopy(original)
-        inner = functools.reduce(lambda outer, key: outer[key], place[:-1], changed)
-        if isinstance(inner, list):
-            inner.insert(place[-1], value)
-        else:
-            inner[place[-1]] = value
+        functools.reduce(lambda outer, key: outer[key], place[:-1], changed)[place[-1]] = value
         title = f"{'.'.join(map(str, place))} = {reprlib.repr(value):.60}"
         yield _with_state(changed, title, expected)
     for key in original:
         rest = {name: value for name, value in original.items() if name != key}
         yield _with_state(rest, f"no {key}", key if key == "progress" else None)
-    for value in ([], "x", None, 5, three, [original]):
-        yield _with_state(value, reprlib.repr(value)[:40], "no training state")
-    yield _with_state({**original, "networks": {"G": "x"}}, "another sum", "other content")._replace(culprit=NET)
-    stretched = torch.ones(1).expand(1, 3, 4096, 4096)
-    yield _with_state(
-        {**original, "pools": [{"pool": {"images": [stretched]}}]}, "a stretched image", "reaches outside"
-    )
 
 
 def _with_state(state, title: str, expected: str | None) -> Trial:
@@ -366,7 +345,6 @@ SETS = {
     "network alone": (NET, {}, "net", True),
     "network alone, legacy": (f"legacy {NET}", {}, "net", False),
     "state": (STATE, {NET: NET}, "net state", True),
-    "state, legacy": (f"legacy {STATE}", {NET: NET}, "net state", False),
 }
 
 

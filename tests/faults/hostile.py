@@ -12,13 +12,12 @@ import json
 import os
 import pickle
 import pickletools
-import socket
 import struct
 import tarfile
 import warnings
 import zipfile
 import zlib
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -190,17 +189,13 @@ def opcodes() -> Iterator[tuple[str, bytes, str]]:
         )
     shell = word(SHELL)
     by_stack = b"\x8c\x02os\x8c\x06system\x93"
-    items = b"}" + word("items") + number(1) + b"s" + word("keys") + number(1) + b"s"
     ways = {
         "STACK_GLOBAL": b"\x80\x04" + by_stack + row(shell) + b"R.",
         "INST": b"(" + shell + b"ios\nsystem\n.",
         "OBJ": b"(" + name("os.system") + shell + b"o.",
         "NEWOBJ": PROTO + name("subprocess.Popen") + row(shell) + b"\x81.",
         "BUILD of __setstate__": in_dict(b"}" + word("__setstate__") + name("os.system") + b"sb" + shell + b"b"),
-        "a dotted name": PROTO + b"ctorch._utils\n_rebuild_tensor_v2.__globals__\n)R.",
-        "BINPERSID of a module": PROTO + row(word("module"), name("torch.nn.Linear")) + b"Q.",
         "a class for a value": in_dict(name("collections.OrderedDict")),
-        "a storage for a value": in_dict(storage()),
     }
     for title, content in ways.items():
         yield title, archive(content), REFUSED.format("")
@@ -212,24 +207,14 @@ def opcodes() -> Iterator[tuple[str, bytes, str]]:
     strange = {
         "EXT1": (b"\x82\x01.", "its pickle has EXT1"),
         "PERSID": (b"P0\n.", "its pickle has PERSID"),
-        "BINPERSID of a number": (number(1) + b"Q.", cut),
         "a call of a word": (shell + row() + b"R.", "it calls touch executed"),
         "BUILD of a tensor": (in_dict(build)[2:], "it sets the insides"),
-        "BUILD of methods": (in_dict(tensor())[2:-1] + items + b"b.", OTHER),
-        "BINUNICODE of 4 GB": (b"X\xff\xff\xff\xffa.", cut),
         "BINUNICODE8 of 2^62 bytes": (b"\x8d" + struct.pack("<Q", 2**62) + b"a.", cut),
-        "FRAME of 2^62 bytes": (b"\x95" + struct.pack("<Q", 2**62) + b".", f"{cut}|its pickle has"),
-        "no STOP": (b"}", cut),
         "nothing": (b"", cut),
         "four million marks": (b"(" * 4_000_000 + b"t.", many),
         "200,000 lists in a tuple": (b"(" + b"]" * 200_000 + b"t.", "made to take endless time"),
         "lists in lists, 100,000 deep": (b"]" * 100_000 + b"a" * 99_999 + b".", "nested in each other"),
-        "a dictionary in itself": (in_dict(b"}q\x00" + word("self") + b"h\x00s")[2:], none),
         "a billion laughs": (b"]" + b"".join(b"q%c]" % i + laugh[i] + b"e" for i in range(40)) + b".", "a list"),
-        "a billion laughs for a key": (
-            in_dict(b"N", key=b")" + b"".join(b"q%c" % i + laugh[i] + b"t" for i in range(12)))[2:],
-            "made to take endless time",
-        ),
         "numbers of one hash": (b"}(" + b"".join(alike) + b"u.", r"number of \d+ bits"),
         "30,000 keys": (b"}(" + b"".join(keys) + b"u.", rf"{none} .*k0, k1, k2, k3, k4, \.\.\."),
     }
@@ -246,11 +231,8 @@ def tensors() -> Iterator[tuple[str, bytes, str]]:
     shapes = {
         "larger than its data": {"size": (2, 3)},
         "an offset past its data": {"offset": 1},
-        "an offset before its data": {"offset": -1},
         "a size of 2^63 elements": {"size": (2**31 - 1, 2**31 - 1, 4), "stride": (0, 0, 0)},
-        "a size whose product overflows to 0": {"size": (2**32, 2**32), "stride": (0, 0)},
         "one value stretched over terabytes": {"size": (2**20, 2**20), "stride": (0, 0)},
-        "with elements in one place": {"size": (3, 2), "stride": (1, 1)},
         "the old way": {"size": (9,), "stride": (9,), "rebuild": "_rebuild_tensor", "more": b""},
         "of another type than its data": {"rebuild": "_rebuild_tensor_v3", "more": b"\x89}" + name("torch.float64")},
     }
@@ -265,37 +247,19 @@ def tensors() -> Iterator[tuple[str, bytes, str]]:
 
     data = {
         "more data than there are": (storage(count=5), "fewer than its shape says"),
-        "fewer data than none": (storage(count=-4), "are invalid: storage of -4"),
         "data that are missing": (storage(key=word("7")), "data at 0.weight are missing"),
         "data outside of the archive": (storage(key=word("../../../../etc/passwd")), "are missing"),
-        "data of a type that is none": (storage("Storage"), REFUSED.format(r"torch\.Storage")),
         "a view outside of its data": (view(3, 2), "outside of the data that they are a part of"),
     }
     for title, (made, pattern) in data.items():
         yield title, archive(in_dict(tensor(made))), pattern
-    yield "2^40 data, legacy", legacy(in_dict(tensor(storage(count=2**40)))), "cut short: it should have 4,398,046,511,"
     yield "data that never come, legacy", legacy(in_dict(tensor()), data=bytes(24)), "the data at 0.weight are missing"
-
-    class Odd(torch.Tensor):
-        pass
-
-    Odd.__module__, Odd.__qualname__ = "somewhere", "Odd"
-    sparse = torch.eye(4).to_sparse()
-    kinds = {
-        "sparse": sparse,
-        "without data (meta)": torch.empty(4, device="meta"),
-    }
-    for title, value in kinds.items():
-        yield f"a tensor that is {title}", saved({"0.weight": value}), REFUSED.format(r"torch\.")
-    odd = name("torch._tensor._rebuild_from_type_v2") + row(name("somewhere.Odd"))
-    yield "a tensor of a foreign class", archive(in_dict(odd)), REFUSED.format(r"torch\._tensor")
 
 
 def state_dicts(state: dict) -> Iterator[tuple[str, bytes, str]]:
     """Save what users save by mistake, and what no network has."""
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
     optimizer = torch.optim.Adam(net.parameters())
-    other = "another architecture"
     none = "holds no state dict"
     values = {
         "a whole network": (net, REFUSED.format(r"torch\.nn\.modules\..*torch\.save\(net\.state_dict")),
@@ -303,19 +267,13 @@ def state_dicts(state: dict) -> Iterator[tuple[str, bytes, str]]:
             {"epoch": 3, "state_dict": state, "optimizer": optimizer.state_dict()},
             rf"{none}.*holds epoch, state_dict, optimizer\..*\['state_dict'\]",
         ),
-        "a checkpoint with its options": ({"model": state, "args": np.float64(3)}, REFUSED.format("numpy")),
         "nothing": ({}, f"{none}.*holds nothing"),
         "a list": ([torch.ones(2)], f"{none}.*holds a list"),
-        "None": (None, f"{none}.*holds a NoneType"),
-        "an array": ({"0.weight": np.ones(3)}, REFUSED.format("numpy")),
-        "bytes": ({"0.weight": b"1"}, REFUSED.format(r"_codecs\.encode")),
         "numbers for keys": ({1: torch.ones(2)}, none),
-        "a tuple for a key": ({(1, "a"): torch.ones(2)}, "for a name"),
         "keys that steer a terminal": ({"a\n\x1b[2Jb": torch.ones(2)}, r"a\\n\\x1b\[2Jb|does not fit"),
-        "a key of a megabyte": ({"k" * 2**20: torch.ones(2)}, r"k{60}\.\.\.|does not fit"),
-        "a key of endless prefixes": ({"module." * 100_000: torch.ones(2)}, rf"{other}|does not fit"),
-        "a number for a weight": ({**state, next(iter(state)): 3}, rf"{other}|weight|does not fit"),
-        "weights of other shapes": ({k: torch.ones(7) for k in state}, rf"{other}|does not fit"),
+        "a key of endless prefixes": ({"module." * 100_000: torch.ones(2)}, OTHER),
+        "a number for a weight": ({**state, next(iter(state)): 3}, rf"{OTHER}|weight"),
+        "weights of other shapes": ({k: torch.ones(7) for k in state}, OTHER),
     }  # fmt: skip
     for title, (value, pattern) in values.items():
         yield title, saved(value), pattern
@@ -329,16 +287,10 @@ def welcome(state: dict) -> Iterator[tuple[str, bytes, str]]:
     yield "of 2017 and Python 2", python2(state), ""
     yield "a plain dictionary", saved(dict(state)), ""
     yield "parameters", saved({k: nn.Parameter(v) if v.is_floating_point() else v for k, v in state.items()}), ""
-    for dtype in ("float16", "bfloat16", "float64", "complex64", "int8", "bool", "float8_e4m3fn", "uint16"):
+    for dtype in ("bfloat16", "float64", "complex64", "bool", "float8_e4m3fn"):
         yield dtype, saved({**state, first: torch.zeros_like(state[first], dtype=getattr(torch, dtype))}), ""
-    yield (
-        "views of one storage",
-        saved({k: torch.zeros(10**5)[: v.numel()].view(v.shape) for k, v in state.items()}),
-        "",
-    )
     yield "NaN", saved({**state, first: state[first] * float("nan")}), f"{first} has values that are not finite"
-    yield "infinity", saved({**state, first: state[first] + float("inf")}), f"{first} has values that are not finite"
-    for place in ("cuda:7", "mps", "meta", "xla:0", "privateuseone"):
+    for place in ("cuda:7", "mps", "privateuseone"):
         here, there = word("cpu"), word(place)
         yield f"of {place}", repickled(saved(state), lambda p, here=here, there=there: p.replace(here, there)), ""
         yield f"of {place}, legacy", saved(state, zipped=False).replace(here, there), ""
@@ -407,29 +359,13 @@ def archives() -> Iterator[tuple[str, bytes, str]]:
         change("data/0", compress_type=zipfile.ZIP_DEFLATED, file_size=10_000 * 2**20)(archive)
 
     yield "a zip bomb of 10 GB", archive(good, storage=bomb, tamper=ten_gigabytes), packed
-    yield (
-        "a zip bomb of 10 GB for an index",
-        archive(bomb, tamper=change("data.pkl", compress_type=zipfile.ZIP_DEFLATED, file_size=10_000 * 2**20)),
-        packed,
-    )
     yield "200 entries of one megabyte", archive(good, storage=bytes(2**20), tamper=again), larger
-    for size in (2**33, 2**63 - 1):
-        lies = {"file_size": size, "compress_size": size}
-        yield f"an entry said to be of {size} bytes", archive(good, tamper=change("data/0", **lies)), larger
-        yield f"an index said to be of {size} bytes", archive(good, tamper=change("data.pkl", **lies)), larger
-    yield (
-        "an entry said to be smaller",
-        archive(good, tamper=change("data/0", file_size=8, compress_size=8)),
-        "fewer than",
-    )
-    yield "an entry of two sizes", archive(good, tamper=change("data/0", file_size=8)), packed
-    for offset in (1, 2**40):
-        yield f"an entry at {offset}", archive(good, tamper=change("data/0", header_offset=offset)), "damaged"
-        yield f"an index at {offset}", archive(good, tamper=change("data.pkl", header_offset=offset)), "damaged"
+    lies = {"file_size": 2**63 - 1, "compress_size": 2**63 - 1}
+    yield "an entry said to be of 2^63 bytes", archive(good, tamper=change("data/0", **lies)), larger
+    yield "an index said to be of 2^63 bytes", archive(good, tamper=change("data.pkl", **lies)), larger
+    yield "an entry elsewhere", archive(good, tamper=change("data/0", header_offset=1)), "damaged"
     yield "data said to be a folder", archive(good, tamper=change("data/0", external_attr=0x10)), "folder for an entry"
     yield "an encrypted entry", archive(good, tamper=change("data/0", flag_bits=1)), packed
-    for kind in (zipfile.ZIP_DEFLATED, 99):
-        yield f"an entry packed by {kind}", archive(good, tamper=change("data/0", compress_type=kind)), packed
     yield "a wrong checksum of the data", archive(good, tamper=change("data/0", CRC=1)), "data at 0.weight are damaged"
     yield (
         "a wrong checksum of the index",
@@ -439,24 +375,11 @@ def archives() -> Iterator[tuple[str, bytes, str]]:
     evil = in_dict(call("os.system", SHELL))
     yield "two indices", archive(good, ("archive/data.pkl", evil)), "zip archive|twice"
     yield "two indices but for case", archive(good, ("archive/DATA.PKL", evil)), "twice"
-    yield (
-        "an index behind a NUL",
-        archive(good, ("archive/data.pkl\0", evil)),
-        "twice",
-    )
     yield "paths for entries", archive(good, ("../x", b"1"), ("/tmp/x", b"1")), "damaged, cut short"
     yield "data twice", archive(good, ("archive/data/0", bytes(16))), "twice"
-    yield "bytes in front", b"PK\x03\x04" + bytes(60) + archive(good), "damaged"
     yield "another archive in front", archive(evil) + archive(good), "damaged|another architecture|does not fit"
     yield "another archive behind", archive(good) + archive(evil), REFUSED.format(r"os\.system")
-    yield (
-        "an order of bytes that is none",
-        archive(good, ("archive/.format_version", b"9" * 99)),
-        "another|does not fit",
-    )
     yield "an empty archive", b"PK\x05\x06" + bytes(18), "zip archive"
-    many = _zipped({f"archive/data/{i}": b"" for i in range(20_000)} | {"archive/data.pkl": good})
-    yield "20,000 entries", many, "fewer than its shape says"
 
 
 def _zipped(entries: dict[str, bytes], method=zipfile.ZIP_STORED) -> bytes:
@@ -484,65 +407,27 @@ def other_kinds() -> Iterator[tuple[str, bytes, str]]:
     header = json.dumps({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
     array = io.BytesIO()
     np.save(array, np.ones(3))
-    objects = io.BytesIO()
-    np.save(objects, np.array([Calls()], dtype=object), allow_pickle=True)
-    arrays = io.BytesIO()
-    np.savez(arrays, a=np.ones(3))
     yield "nothing in it", b"", "it is empty"
     yield "a page of HTML", b"<!DOCTYPE html><html><title>404</title>", "web page.*download it again"
-    drive = (
-        b'\n\n <html><head><title>Google Drive - Virus scan warning</title></head><form action="/uc?export=download">'
-    )
-    yield "Google Drive's warning", drive, "web page.*download it again"
-    yield (
-        "an XML error of a bucket",
-        b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>',
-        "XML file.*download it again",
-    )
     pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 45575747\n"
     yield "a pointer of Git LFS", pointer, r"Git LFS.*git lfs pull"
     yield "gzip", gzip.compress(weights, mtime=0), "archive.*unpack it"
     yield "tar.gz", _tarred({"latest_net_G.pth": weights}, "w:gz"), "archive.*unpack it"
-    yield "tar", _tarred({"latest_net_G.pth": weights}), "archive.*unpack it"
     old = {"storages": pickle.dumps(0, 2) + pickle.dumps([], 2), "tensors": pickle.dumps(0, 2), "pickle": evil}
     yield "tar as PyTorch of 2016 wrote it", _tarred(old), "PyTorch of 2016"
     yield "zip of a network", _zipped({"latest_net_G.pth": weights}), "zip archive.*unpack it.*pth"
-    yield "zip of other things", _zipped({"photo.jpg": b"\xff\xd8"}), r"a zip archive \(of photo.jpg\)"
-    deflated = _zipped({"a/data.pkl": in_dict(tensor()), "a/data/0": bytes(16)}, zipfile.ZIP_DEFLATED)
-    yield "a network zipped again", deflated, "compressed or encrypted.*unpack and save it again"
-    yield "xz", b"\xfd7zXZ\0" + bytes(30), "archive.*unpack it"
     script = {"net/code/__torch__.py": PYTHON.encode(), "net/data.pkl": evil, "net/constants.pkl": evil}
     yield "TorchScript", _zipped(script), r"TorchScript program.*net.state_dict\(\)"
-    yield (
-        "Keras",
-        _zipped({"metadata.json": b"{}", "config.json": b"{}", "model.weights.h5": b"\x89HDF"}),
-        "a zip archive",
-    )
     yield "safetensors", struct.pack("<Q", len(header)) + header + bytes(4), "safetensors file"
-    yield "safetensors with an endless header", struct.pack("<Q", 2**63) + b"{", "damaged, cut short"
     yield "ONNX", b"\x08\x07\x12\x07pytorch\x1a\x052.1.0" + bytes(40), "ONNX file"
     yield "HDF5", b"\x89HDF\r\n\x1a\n" + bytes(40), "HDF5 file"
     yield "an array", array.getvalue(), "NumPy array"
     yield "a picture", b"\x89PNG\r\n\x1a\n" + bytes(40), "it is an image, not a network"
     yield "a pickle of plain values", pickle.dumps({"a": 1}, 2), "no file that torch.save wrote"
-    yield "a pickle of an object", pickle.dumps(OrderedDict(a=Calls()), 2), REFUSED.format(r"posix\.system")
-    yield "noise", np.random.default_rng(0).bytes(10_000), "damaged, cut short"
 
 
 def in_the_way() -> Iterator[tuple[str, Callable[[Path], object], str]]:
     """Put something at a path that is no file to read."""
-
-    def listen(path):
-        with socket.socket(socket.AF_UNIX) as server:
-            here = Path.cwd()
-            os.chdir(path.parent)  # a socket's path must be short
-            server.bind(path.name)
-            os.chdir(here)
-
-    def sparse(path, head=b""):
-        with path.open("wb") as file:
-            file.write(head)
-            file.truncate(10 * 2**30)
 
     def unreadable(path):
         path.write_bytes(b"1")
@@ -550,10 +435,7 @@ def in_the_way() -> Iterator[tuple[str, Callable[[Path], object], str]]:
 
     yield "a folder", Path.mkdir, "it is a folder"
     yield "a pipe", os.mkfifo, "no ordinary file"
-    yield "a socket", listen, "no ordinary file"
-    yield "a link to itself", lambda path: path.symlink_to(path), "symbolic links"
     yield "a link to an endless device", lambda path: path.symlink_to("/dev/zero"), "no ordinary file"
-    yield "ten gigabytes of nothing", sparse, "damaged, cut short"
     yield "unreadable", unreadable, "Permission denied|damaged"  # root reads all
 
 

@@ -27,7 +27,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import distributed_run
 import numpy as np
 import torch
 from conftest import make_aligned, make_unaligned
@@ -163,6 +162,18 @@ def watch(record: int, point: Kill | None, rank: int) -> None:
     models.create_model = create_model
 
 
+def compute_in_float64() -> None:
+    """Let this process compute in float64, so that runs on one and on several processes can be compared exactly."""
+    torch.set_default_dtype(torch.float64)
+    batches = data.CustomDatasetDataLoader.__iter__
+
+    def doubled(loader):
+        for batch in batches(loader):
+            yield {key: value.double() if torch.is_tensor(value) else value for key, value in batch.items()}
+
+    data.CustomDatasetDataLoader.__iter__ = doubled
+
+
 def start(words: str, out: Path, ranks: int = 1, kill: Kill | None = None, doubles: bool = False) -> list[int]:
     """Type `train.py words` in `ranks` forked processes, as torchrun would, and return their exit statuses.
 
@@ -190,7 +201,7 @@ def start(words: str, out: Path, ranks: int = 1, kill: Kill | None = None, doubl
                 torch.set_num_threads(1)
                 add_plugins()
                 if doubles:
-                    distributed_run.compute_in_float64()
+                    compute_in_float64()
                 watch(os.open(out / f"steps_{rank}.txt", append), kill, rank)
                 sys.argv = ["train.py", *f"{words} --checkpoints_dir {out} --name run".split()]
                 runpy.run_path(str(ROOT / "train.py"), run_name="__main__")

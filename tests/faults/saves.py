@@ -260,14 +260,14 @@ def kill_next(story: Story, mode: int, at: int, folder: Path, done: dict, steps:
     return True
 
 
-def kill_again(story: Story, first: int, then: Callable) -> bool:
-    """Kill a training, resume from the files it left, and spoil its next saves by `then(folder, done, steps)`."""
+def kill_again(story: Story, first: int, mode: int, at: int) -> bool:
+    """Kill a training, resume from the files it left, and kill it again in the n-th operation."""
     with scratch() as folder:
         done = begin(story, folder)
         shim.wait(shim.fork(lambda: act(story, Checkpointer(folder), story.steps), folder, mode=KILL_BEFORE, at=first))
         returned = shim.control.returned
         done = judge(story, folder, done | dict(story.steps[:returned]), story.steps[returned])
-        return then(folder, done, left_to_do(story, done))
+        return kill_next(story, mode, at, folder, done, left_to_do(story, done))
 
 
 def left_to_do(story: Story, done: dict[str, int]) -> Steps:
@@ -275,39 +275,39 @@ def left_to_do(story: Story, done: dict[str, int]) -> Steps:
     return tuple(step for step in story.steps if step[1] > done.get("latest", 0))[:3]
 
 
-def fail(story: Story, folder: Path, done: dict[str, int], steps: Steps, tidy: bool = True, **orders: int) -> bool:
+def fail(story: Story, tidy: bool = True, **orders: int) -> bool:
     """Make the n-th operation fail: one line of error, everything loads, and the same save succeeds afterwards.
 
     `tidy`: no staged file may be left even before that.
     """
-    if not steps:
-        return False
     answer, say = os.pipe()
 
     def attempt() -> None:
         with contextlib.suppress(BrokenPipeError):
             try:
-                endure(story, folder, done, steps, tidy)
+                endure(story, folder, done, tidy)
             except Broken as error:
                 os.write(say, str(error).encode())
             except Exception as error:
                 shim.control.pid = 0
                 os.write(say, f"{type(error).__name__} in place of a SaveError: {error}".encode())
 
-    pid = shim.fork(attempt, folder, **orders)
-    os.close(say)
-    with os.fdopen(answer, "rb") as file:
-        verdict = file.read().decode()
-    shim.wait(pid)
+    with scratch() as folder:
+        done = begin(story, folder)
+        pid = shim.fork(attempt, folder, **orders)
+        os.close(say)
+        with os.fdopen(answer, "rb") as file:
+            verdict = file.read().decode()
+        shim.wait(pid)
     if verdict:
         raise Broken(verdict)
     return shim.control.count >= orders["at"]
 
 
-def endure(story: Story, folder: Path, done: dict[str, int], steps: Steps, tidy: bool) -> None:
+def endure(story: Story, folder: Path, done: dict[str, int], tidy: bool) -> None:
     """Make saves. The shim spoils one; after its error judge the folder and save again."""
     now, checkpoints = dict(done), Checkpointer(folder)
-    for prefix, number in steps:
+    for prefix, number in story.steps:
         try:
             save(story, checkpoints, prefix, number)
         except SaveError as error:
@@ -323,18 +323,12 @@ def endure(story: Story, folder: Path, done: dict[str, int], steps: Steps, tidy:
     shim.control.pid = 0
     judge(story, folder, now)
     if not tidy:  # the next save removes what could not be removed before
-        save(story, checkpoints, *steps[-1])
+        save(story, checkpoints, *story.steps[-1])
     if left := leftovers(folder):
         raise Broken(f"staged files left: {left}")
 
 
-def fail_from_start(story: Story, tidy: bool = True, **orders: int) -> bool:
-    """Make the n-th operation of a training fail."""
-    with scratch() as folder:
-        return fail(story, folder, begin(story, folder), story.steps, tidy, **orders)
-
-
-def cut_power(story: Story, make=Checkpointer, first: int | None = None) -> list[Callable[[], bool]]:
+def cut_power(story: Story, first: int | None = None) -> list[Callable[[], bool]]:
     """Return a point for every folder that a power cut may leave during a training.
 
     `first`: the training is killed before this operation, and the power fails while the next one resumes.
@@ -345,7 +339,7 @@ def cut_power(story: Story, make=Checkpointer, first: int | None = None) -> list
         now, also = (done | dict(steps[:returned]), ()) if returned else (sure, begun)
         with scratch() as folder:
             power_cuts.lay_out(held, folder, half)
-            judge_and_resume(story, folder, now, steps[returned], make, *also)
+            judge_and_resume(story, folder, now, steps[returned], Checkpointer, *also)
         return True
 
     with scratch() as folder:
@@ -353,13 +347,13 @@ def cut_power(story: Story, make=Checkpointer, first: int | None = None) -> list
         steps, begun = story.steps, ()
         disk = power_cuts.Disk(folder)
         if first:
-            watched = shim.operations(lambda: act(story, make(folder), steps), folder)
+            watched = shim.operations(lambda: act(story, Checkpointer(folder), steps), folder)
             *_, op = disk.follow(itertools.islice(watched, first))
             watched.close()
             sure, begun = done | dict(steps[: op.returned]), (steps[op.returned],)
             done = judge(story, folder, sure, *begun)
             steps = left_to_do(story, done)
-        ops = shim.operations(lambda: act(story, make(folder), steps), folder)
+        ops = shim.operations(lambda: act(story, Checkpointer(folder), steps), folder)
         return [partial(point, *cut) for cut in power_cuts.after(ops, disk)]
 
 
@@ -374,15 +368,15 @@ def write_options(folder: Path) -> None:
         shim.control.returned += 1
 
 
-def judge_options(folder: Path, returned: int, oldest: int | None = None) -> None:
-    """Check that the options are whole, and no older than version `oldest`; raises Broken."""
+def judge_options(folder: Path, returned: int) -> None:
+    """Check that the options are whole, and that no finished write is lost; raises Broken."""
     path = folder / "train_opt.json"
     content = path.read_bytes() if path.exists() else b'{"version": 0}'
     try:
         version = json.loads(content)["version"]
     except ValueError as error:
         raise Broken(f"unloadable: train_opt.json, of {len(content)} bytes") from error
-    if not (returned if oldest is None else oldest) <= version <= returned + 1:
+    if not returned <= version <= returned + 1:
         raise Broken(f"lost: train_opt.json is of version {version} after {returned} writes")
 
 
@@ -411,21 +405,6 @@ def kill_writing(write: Callable, check: Callable, mode: int, at: int) -> bool:
         return True
 
 
-def cut_options() -> list[Callable[[], bool]]:
-    """Return a point for every folder that a power cut may leave while options are written; old ones may remain."""
-
-    def point(held: power_cuts.Folder, half: bool, returned: int) -> bool:
-        with scratch() as folder:
-            power_cuts.lay_out(held, folder, half)
-            judge_options(folder, returned, oldest=0)
-        return True
-
-    with scratch() as folder:
-        folder.mkdir()
-        ops = shim.operations(lambda: write_options(folder), folder)
-        return [partial(point, *cut) for cut in power_cuts.after(ops, power_cuts.Disk(folder))]
-
-
 # ---- the table ----
 
 NAIVE = "for comparison, files written in place"
@@ -444,28 +423,23 @@ def points_of(story: Story, most: int) -> Iterator[Points]:
     yield "killed before the n-th operation", [partial(kill, story, KILL_BEFORE, n) for n in every], None
     yield "killed halfway into it", [partial(kill, story, KILL_WITHIN, n) for n in every], None
     again = [
-        partial(kill_again, story, n, partial(kill_next, story, mode, m))
+        partial(kill_again, story, n, mode, m)
         for n, mode, m in itertools.product(others, (KILL_BEFORE, KILL_WITHIN), later)
     ]
     yield "killed, and killed again after resuming", again, 400
     names = ", ".join(errno.errorcode[error] for error in ERRORS)
-    once = [partial(fail_from_start, story, at=n, mode=FAIL, error=e) for n, e in itertools.product(every, ERRORS)]
+    once = [partial(fail, story, at=n, mode=FAIL, error=e) for n, e in itertools.product(every, ERRORS)]
     yield f"the n-th operation fails: {names}", once, None
     lasts = {"mode": FAIL, "forever": 1}
     lasting = [
-        partial(fail_from_start, story, e not in NO_REMOVING, at=n, error=e, kinds=shim.bits(kinds), **lasts)
+        partial(fail, story, e not in NO_REMOVING, at=n, error=e, kinds=shim.bits(kinds), **lasts)
         for n, (e, kinds) in itertools.product(every, ERRORS.items())
     ]
     yield f"all fail from the n-th on: {names}", lasting, None
-    done = [partial(fail_from_start, story, at=n, mode=FAIL_DONE, error=errno.EIO) for n in every]
+    done = [partial(fail, story, at=n, mode=FAIL_DONE, error=errno.EIO) for n in every]
     yield "the n-th is done and reports EIO", done, None
-    odd = [partial(fail_from_start, story, at=n, mode=mode) for n, mode in itertools.product(writes, (HALF, LOSE))]
+    odd = [partial(fail, story, at=n, mode=mode) for n, mode in itertools.product(writes, (HALF, LOSE))]
     yield "the n-th write does half, or loses 100 bytes and reports success", odd, None
-    mixed = [
-        partial(kill_again, story, n, partial(fail, story, tidy=False, at=m, mode=FAIL, error=e, forever=forever))
-        for n, e, forever, m in itertools.product(others, ERRORS, (0, 1), later)
-    ]
-    yield f"killed, then {names} after resuming", mixed, 400
     yield "power cut, model: any part of the unsynced data is lost", cut_power(story), None
     commits = [n for n in others if ops[n - 1].kind == "rename" and ops[n - 1].target.name.endswith("_state.pth")]
     wrecks = [n + step for n in commits[1:] for step in range(1, 7)]  # states that the next save has to complete
@@ -473,7 +447,6 @@ def points_of(story: Story, most: int) -> Iterator[Points]:
     yield "killed, then a power cut after resuming", [p for n in wrecks for p in cut_power(story, first=n)], 800
     naive = [partial(kill, story, mode, n, InPlace) for mode in (KILL_BEFORE, KILL_WITHIN) for n in every]
     yield f"{NAIVE}: killed before or halfway into the n-th operation", naive, 100
-    yield f"{NAIVE}: power cut, model", cut_power(story, InPlace), 100
 
 
 def other_points() -> Iterator[Points]:
@@ -482,7 +455,6 @@ def other_points() -> Iterator[Points]:
     kills = itertools.product(ways, (KILL_BEFORE, KILL_WITHIN), range(1, 60))
     points = [partial(kill_writing, *way, mode, n) for way, mode, n in kills]
     yield "train_opt.json and metrics.csv: killed before and halfway into the n-th operation", points, None
-    yield "train_opt.json: power cut, model", cut_options(), None
 
 
 def strike(point: Callable[[], bool]) -> tuple[int, str]:

@@ -15,7 +15,6 @@ import time
 
 import numpy as np
 import pytest
-import torch
 from conftest import ROOT
 from logged_run import image, logger_options, optimizer, progress
 from PIL import Image
@@ -95,18 +94,6 @@ def train(folder, epochs, start=None, until=None, **changes):
 # ---- the interface ----
 
 
-def test_attributes_that_scripts_read_are_there(tmp_path):
-    visualizer = Visualizer(options(tmp_path))
-    folder = tmp_path / "exp"
-    assert (visualizer.web_dir, visualizer.img_dir) == (str(folder / "web"), str(folder / "web" / "images"))
-    assert visualizer.log_name == str(folder / "loss_log.txt")
-    assert (visualizer.name, visualizer.win_size, visualizer.use_html) == ("exp", 200, True)
-    assert (visualizer.vis, visualizer.saved, visualizer.current_epoch, visualizer.display_id) == (None, False, 0, -1)
-    assert (visualizer.port, visualizer.ncols, visualizer.use_wandb) == (1, 4, False)
-    visualizer.create_visdom_connections()
-    assert visualizer.vis is None
-
-
 def test_older_calls_keep_their_meaning(tmp_path):
     visualizer = Visualizer(options(tmp_path))
     for epoch in (1, 2):
@@ -130,16 +117,6 @@ def test_other_processes_print_and_write_nothing(tmp_path, capsys, monkeypatch):
     train(tmp_path, 2, use_wandb=True, use_tensorboard=True, display_id=1)
     assert capsys.readouterr() == ("", "")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_testing_needs_no_training_options(tmp_path, capsys):
-    visualizer = Visualizer(argparse.Namespace(checkpoints_dir=str(tmp_path), name="exp", isTrain=False))
-    visualizer.reset()
-    visualizer.display_current_results({"fake": image(0)}, 1, 10, True)
-    visualizer.plot_current_losses(10, {"G": 1.0})
-    assert (visualizer.use_html, visualizer.vis) == (False, None)
-    assert list(tmp_path.iterdir()) == []
-    assert capsys.readouterr().out == ""
 
 
 def test_no_dashboard_package_is_needed(monkeypatch):
@@ -170,13 +147,8 @@ def test_metrics_csv_has_every_printed_step_and_a_column_for_each_loss(tmp_path)
         visualizer.print_current_losses(2, 100, losses, 0.0351, 0.0079)
     first, second, third = table(tmp_path)
     assert list(first) == ["epoch", "iters", "total_iters", "time", "data", *LOSSES, "feat, new"]
-    assert [first[k] for k in ("epoch", "iters", "total_iters", "G_L1", "feat, new")] == [
-        "2",
-        "100",
-        "500",
-        "39.28",
-        "",
-    ]
+    assert list(first.values())[:3] == ["2", "100", "500"]
+    assert (first["G_L1"], first["feat, new"]) == ("39.28", "")
     assert float(first["time"]) == 0.0351
     assert (second["G_GAN"], second["G_L1"], second["feat, new"]) == ("", "nan", "2")
     assert (third["total_iters"], third["G_L1"]) == ("700", "39.28")
@@ -200,15 +172,6 @@ def test_a_resumed_run_logs_the_same_as_an_unbroken_one(tmp_path):
     folders = [tmp_path / run / "exp/web/images" for run in ("whole", "broken")]
     files = [{file.name: file.read_bytes() for file in folder.iterdir()} for folder in folders]
     assert files[0] == files[1]
-
-
-def test_a_fresh_start_begins_table_and_page_again_but_keeps_the_log(tmp_path):
-    train(tmp_path, 2)
-    begin = [values for call, values in PageData(tmp_path / "exp/web").read() if call == "begin"]
-    train(tmp_path, 1)
-    assert [row["total_iters"] for row in table(tmp_path)] == ["2", "4", "6", "8"]
-    assert [values for call, values in PageData(tmp_path / "exp/web").read() if call == "begin"] != begin
-    assert len((tmp_path / "exp" / "loss_log.txt").read_text().splitlines()) == 2 + 8 + 4
 
 
 # ---- the page ----
@@ -237,18 +200,13 @@ def test_the_page_has_each_epoch_s_first_images_those_that_are_saved_and_all_los
 
 
 def test_a_page_update_costs_the_same_late_as_early(tmp_path):
-    visualizer, web, sizes = Visualizer(options(tmp_path)), tmp_path / "exp" / "web", []
-    document = (web / "index.html").read_bytes()
+    visualizer, file, sizes = Visualizer(options(tmp_path)), tmp_path / "exp/web/data.js", []
     for epoch in (1, 2, 3, 200):
-        before = (web / "data.js").stat().st_size
-        shutil.rmtree(web / "images")  # older images are not read
-        (web / "images").mkdir()
+        before = file.stat().st_size
         visualizer.display_current_results({"fake": image(0)}, epoch, epoch * 10, False)
         visualizer.flush()
-        sizes.append((web / "data.js").stat().st_size - before)
-        assert [f.name for f in (web / "images").iterdir()] == [f"epoch{epoch:03d}_fake.png"]
+        sizes.append(file.stat().st_size - before)
     assert max(sizes) - min(sizes) <= 4  # digits
-    assert (web / "index.html").read_bytes() == document
 
 
 def test_training_continues_while_images_are_written_and_their_row_follows_them(tmp_path, monkeypatch):
@@ -331,16 +289,6 @@ def test_the_first_batch_is_drawn_once_and_a_file_gets_plain_lines(tmp_path, cap
     ]
     assert "\r" not in out
     assert len(out.splitlines()) == 2 + 8  # the web folder, the first batch, eight times losses
-
-
-@pytest.mark.parametrize("channels", [1, 2, 5])
-def test_the_first_batch_is_drawn_with_any_number_of_channels(tmp_path, channels):
-    visualizer = Visualizer(options(tmp_path))
-    batch = {"A": torch.rand(12, channels, 64, 128), "mask": torch.ones(12), "A_paths": ["/d/ünï.png"] * 12}
-    assert list(visualizer.track(Batches([batch]), progress())) == [batch]
-    size = (2 if channels == 2 else 1) * 128 + 2 * 6, 8 * (64 + 14) + 9 * 6  # eight items, each under a line of text
-    assert Image.open(tmp_path / "exp" / "first_batch.png").size == size
-    assert list(visualizer.track(Batches([[1, 2]]), progress())) == [[1, 2]]  # no images: nothing to draw
 
 
 def test_times_are_means_per_image_since_the_last_call(tmp_path, monkeypatch):

@@ -20,7 +20,7 @@ def test_no_kill_no_error_and_no_power_cut_leaves_half_a_save_and_naive_saves_br
     rows = saves.campaign(most=3)
     naive = [row for row in rows if row[0].startswith(saves.NAIVE)]
     own = [row for row in rows if row not in naive]
-    assert len(own) == 12
+    assert len(own) == 10
     assert sum(points for _, points, _, _ in own) >= 30
     assert [row for row in own if row[2]] == []
     assert all(violations > 0.7 * points for _, points, violations, _ in naive)

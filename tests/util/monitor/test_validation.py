@@ -7,20 +7,19 @@ import csv
 import importlib.util
 import io
 import re
-import socket
 from types import SimpleNamespace
 
-import distributed_run
 import numpy as np
 import pytest
 import torch
 from conftest import ROOT, make_aligned, make_unaligned
+from faults import resume
 from PIL import Image
 from terminal import equal, weights
 
 import train as program
 from options.test_options import TestOptions
-from options.train_options import TrainOptions, in_validation
+from options.train_options import TrainOptions
 from util.errors import UserError
 from util.monitor import validation
 from util.monitor.validation import Validation
@@ -116,17 +115,6 @@ def test_log_page_and_console_report_the_same(trained):
         assert (folder / "web/images" / before).read_bytes() == (folder / "web/images" / file).read_bytes()
 
 
-def test_images_are_whole_in_order_and_alone(data, tmp_path):
-    for more, preprocess, load in (
-        ("", "resize_and_crop", 32),
-        ("--preprocess scale_width_and_crop", "scale_width", 36),
-        ("--preprocess crop", "none", 36),
-    ):
-        opt = in_validation(TrainOptions(words(data, tmp_path, f"{more} --batch_size 3 --max_dataset_size 2")).parse())
-        assert (opt.phase, opt.preprocess, opt.load_size, opt.batch_size) == ("val", preprocess, load, 1)
-        assert (opt.serial_batches, opt.no_flip, opt.max_dataset_size) == (True, True, float("inf"))
-
-
 def test_without_pairs_no_image_counts_twice_although_the_smaller_domain_repeats():
     counts = {"fake": 0, "real": 0}
 
@@ -142,15 +130,6 @@ def test_without_pairs_no_image_counts_twice_although_the_smaller_domain_repeats
     for k in range(7):
         validation.add_once(Counting(), (fakes[k], reals[k % 3]), seen)
     assert counts == {"fake": 7, "real": 3}
-
-
-def test_norms_keep_their_running_statistics():
-    norm = torch.nn.BatchNorm2d(2)
-    with validation.keep_statistics(SimpleNamespace(networks=lambda: {"G": norm})):
-        norm(torch.randn(3, 2, 4, 4) + 5)
-        assert norm.running_mean.abs().sum() > 0.1
-    assert norm.running_mean.abs().sum() == 0
-    assert norm.num_batches_tracked == 0
 
 
 # ---- decisions ----
@@ -288,13 +267,12 @@ def test_a_missing_split_raises_before_training(data, tmp_path):
 
 def test_two_processes_measure_the_same_and_stop_together(data, tmp_path):
     more = "--norm syncbatch --val_freq 1 --early_stop 1 --n_epochs 30 --lr 0"  # nothing is learned with a rate of 0
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    output = tmp_path / "output"
-    assert distributed_run.fork(2, port, output, words(data, tmp_path, more).split()) == [0, 0], output.read_text()
-    assert output.read_text().count("validation after epoch 1: ") == 1  # only the main process reports
-    assert "stopping early: the best psnr, " in output.read_text()
-    rows = table(tmp_path / "x")
+    statuses = resume.start(words(data, tmp_path, more), tmp_path, 2)
+    output = (tmp_path / "log.txt").read_text()
+    assert statuses == [0, 0], output
+    assert output.count("validation after epoch 1: ") == 1  # only the main process reports
+    assert "stopping early: the best psnr, " in output
+    rows = table(tmp_path / "run")
     assert len(rows) == 2
     assert rows[0]["psnr"] == rows[1]["psnr"]
-    assert state(tmp_path / "x", "latest")["progress"] == [3, 0, 8]
+    assert state(tmp_path / "run", "latest")["progress"] == [3, 0, 8]

@@ -11,14 +11,6 @@ from conftest import type_command
 from util.runtime.background import Background
 
 
-def test_jobs_are_done_in_order_and_all_of_them():
-    done, background = [], Background("test")
-    for k in range(100):
-        background(1, done.append, k)
-    background.finish()
-    assert done == list(range(100))
-
-
 def test_a_caller_waits_for_room_and_nothing_is_lost():
     done, go, background = [], threading.Event(), Background("test", room=10)
     background(9, go.wait)

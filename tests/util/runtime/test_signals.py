@@ -18,11 +18,10 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import make_aligned
-from faults.signals import SIGNALS, TINY, Terminal, check, plan, whole
+from faults.signals import TINY, Terminal, check, plan, whole
 from terminal import copy_tree, equal, type_fast, type_well, weights
 
-from util.runtime import lock, signals
-from util.runtime.signals import Interrupts
+from util.runtime import lock
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the helper inherits orphans, as only Linux does")
 
@@ -224,20 +223,6 @@ def test_a_closed_stdout_does_not_end_training_nor_testing(trainer):
     assert len(list((trainer.folder / "results/pipe/test_latest/images").glob("*_fake_B.png"))) == 6
 
 
-def test_a_stream_that_breaks_leads_nowhere_and_says_so_once(monkeypatch, capfd):
-    reader, writer = os.pipe()
-    monkeypatch.setattr(sys, "stdout", os.fdopen(writer, "w"))
-    signals.unbreakable_output()
-    signals.unbreakable_output()  # a second call changes nothing
-    print("heard", flush=True)
-    assert os.read(reader, 100) == b"heard\n"
-    os.close(reader)
-    for _ in range(3):
-        print("unheard" * 10_000, flush=True)
-    sys.stdout.close()
-    assert capfd.readouterr().err == "warning: stdout can't be written (Broken pipe); continuing without it\n"
-
-
 # ---- the lock ----
 
 
@@ -275,15 +260,6 @@ def test_all_processes_of_a_second_run_leave(trainer):
     assert [path.name for path in folder.iterdir()] == [".lock"]
 
 
-def test_one_process_may_claim_a_folder_twice_and_its_children_do_not_hold_it(tmp_path):
-    lock.claim(tmp_path / "run")
-    lock.claim(tmp_path / "run")
-    child = os.fork()
-    if not child:
-        os._exit(len(lock._held))
-    assert os.waitpid(child, 0)[1] == 0
-
-
 def test_a_file_system_without_locks_costs_a_warning(tmp_path, monkeypatch, capsys):
     number = errno.ENOLCK
 
@@ -296,22 +272,3 @@ def test_a_file_system_without_locks_costs_a_warning(tmp_path, monkeypatch, caps
 
 
 # ---- the handlers ----
-
-
-def test_handlers_are_only_there_while_training_and_not_in_forked_children():
-    before = [signal.getsignal(getattr(signal, name)) for name in SIGNALS[:4]]
-    with Interrupts() as interrupts:
-        assert not interrupts.requested()
-        assert [signal.getsignal(getattr(signal, name)) for name in SIGNALS[:4]] != before
-        child = os.fork()
-        if not child:
-            os._exit([signal.getsignal(getattr(signal, name)) for name in SIGNALS[:4]] != before)
-        assert os.waitpid(child, 0)[1] == 0
-        os.kill(os.getpid(), signal.SIGUSR1)
-        end = time.monotonic() + 5
-        while not interrupts.requested() and time.monotonic() < end:
-            time.sleep(0.01)
-        with pytest.raises(SystemExit) as stop:
-            interrupts.leave()
-        assert stop.value.code == 128 + signal.SIGUSR1
-    assert [signal.getsignal(getattr(signal, name)) for name in SIGNALS[:4]] == before

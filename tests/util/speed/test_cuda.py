@@ -77,20 +77,6 @@ def test_recordings_outlive_freed_memory_and_steps_beside_them(tmp_path):
         assert mine[-1] == pytest.approx(theirs[-1], rel=1e-2, abs=1e-3)
 
 
-@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
-def test_the_second_gpu_is_captured_too(tmp_path):
-    words = f"{SMALL} --model pix2pix --netG unet_64 --norm instance --name second".replace(
-        "--gpu_ids 0", "--gpu_ids 1"
-    )
-    model = make_model(words, tmp_path)
-    model.captured_step = cuda_graphs.make_captured_step(model)
-    train(model, [1] * 4)
-    before = next(model.netG.parameters()).detach().clone()
-    train(model, [1] * 2)
-    assert before.device.index == 1
-    assert not torch.equal(before, next(model.netG.parameters()))
-
-
 def test_a_bad_batch_of_a_captured_step_is_named_and_skipped(tmp_path):
     words = f"{SMALL} --model pix2pix --netG unet_64 --norm instance --batch_size 2 --name bad --fast"
     model = make_model(words, tmp_path)
