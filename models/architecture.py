@@ -16,6 +16,7 @@ from util.errors import UserError
 # The networks that the built-in models save, those of cycle_gan in its two directions.
 NETWORKS = {"test": ("G",), "template": ("G",), "cycle_gan": ("G_A", "G_B", "D_A", "D_B")}
 PIX2PIX = ("G", "D")
+BUILT_IN_G = frozenset(GENERATORS)  # plug-ins may add to the table
 
 
 # ---- one state dict ----
@@ -96,15 +97,6 @@ def _has_shapes(shapes: dict, make, *args, **kwargs) -> bool:
         return False
 
 
-def _have_same_keys(netG: str, other: str) -> bool:
-    """Whether two entries of GENERATORS make networks of the same keys and shapes."""
-    if netG not in GENERATORS or other not in GENERATORS:
-        return False
-    with torch.device("meta"):
-        shapes = _shapes(GENERATORS[other](3, 3, ngf=2, norm_layer=nn.BatchNorm2d).state_dict())
-    return _has_shapes(shapes, GENERATORS[netG], 3, 3, ngf=2, norm_layer=nn.BatchNorm2d)
-
-
 def as_words(options: dict) -> str:
     """Write options as a user would type them."""
     words = [f"--{name} {value}" for name, value in options.items() if not isinstance(value, bool)]
@@ -116,18 +108,14 @@ def explain_misfit(net: nn.Module, state, backwards: bool = False) -> str | None
 
     `backwards` is for CycleGAN's G_B, which maps --output_nc to --input_nc.
     """
-    (here_G, here_D), (there_G, there_D) = ((infer_G(s), infer_D(s)) for s in (net.state_dict(), state))
-    if (here_G and there_D) or (here_D and there_G):
-        return f"it holds a {'discriminator' if there_D else 'generator'}"
-    here, there = here_G or here_D, there_G or there_D
-    other = {name: value for name, value in there.items() if here.get(name) != value} if here and there else {}
+    here, there = (infer_G(s) or infer_D(s) or {} for s in (net.state_dict(), state))
+    other = {name: value for name, value in there.items() if here and here.get(name) != value}
     if not other:
         return None
-    if there_D and "input_nc" in other:  # channels of A and B, or of B alone
-        return (
-            f"it takes {there['input_nc']} channels, this run's discriminator {here['input_nc']}: --input_nc, "
-            "--output_nc or --unconditional_D differ"
-        )
+    if ("netD" in here) != ("netD" in there):
+        return f"it holds a {'discriminator' if 'netD' in there else 'generator'}"
+    if "netD" in there and "input_nc" in other:  # channels of A and B, or of B alone
+        return f"it takes {there['input_nc']} channels, not {here['input_nc']}: see --input_nc and --unconditional_D"
     if backwards:
         swapped = {"input_nc": "output_nc", "output_nc": "input_nc"}
         other = dict(sorted((swapped.get(name, name), value) for name, value in other.items()))
@@ -176,9 +164,8 @@ def contradictions(options: dict, found: dict) -> list[str]:
     """Return the names in `found` for which `options` describe another network."""
     here, there = _normalised(options), _normalised(found)
     wrong = [name for name in there if here.get(name) != there[name]]
-    if "netG" in wrong and _have_same_keys(here.get("netG"), there["netG"]):  # one that a plug-in added to the table
-        wrong.remove("netG")
-    return wrong
+    added = here.get("netG") in GENERATORS.keys() - BUILT_IN_G  # may have the keys of a built-in one
+    return [name for name in wrong if not (added and name == "netG")]
 
 
 def _normalised(options: dict) -> dict:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-import shlex
 
 import models
 from models.architecture import NETWORKS, PIX2PIX, Architecture, read_architecture
 from models.networks import GAN_MODES, POLICIES
 from options.base_options import BaseOptions
-from options.parser import without
 from options.saved import choose_saved
 from options.test_options import WHOLE
 from util.checkpoint.checkpointer import prefix_of
@@ -18,7 +16,7 @@ from util.errors import UserError
 from util.metrics.table import METRICS
 from util.monitor.validation import is_paired
 from util.runtime import processes
-from util.runtime.run_facts import run_facts, with_values
+from util.runtime.run_facts import with_values
 from util.speed import plan
 
 
@@ -126,7 +124,7 @@ class TrainOptions(BaseOptions):
         if opt.precision == "fp16" and (obstacle := plan.why_not_fp16(opt)):
             self.parser.error(f"--precision fp16: {obstacle}; bf16 needs no scale")
         if opt.epoch_count > opt.n_epochs + opt.n_epochs_decay:
-            self.parser.error(nothing_left(opt.epoch_count, opt))
+            self.parser.error(f"--epoch_count {opt.epoch_count}: {nothing_left(opt.epoch_count, opt)}")
 
     def _check_validation(self, opt) -> None:
         """End with a message if an option needs a measurement that is not made."""
@@ -156,13 +154,9 @@ def in_validation(opt):
 
 
 def nothing_left(epoch: int, opt) -> str:
-    """Return the message that no epoch is left to train, with the command that trains more."""
-    more, facts = max(epoch - opt.n_epochs_decay, opt.n_epochs + 1), run_facts(opt)
-    words = without(facts.words, "--n_epochs", "--epoch_count", "--continue_train")
-    words += ["--continue_train"] * opt.continue_train + ["--n_epochs", str(more)]
-    words += ["--epoch_count", str(opt.epoch_count)] * ("epoch_count" in facts.typed)
+    """Return the message that no epoch is left to train, with the option that trains more."""
     return (
         f"nothing is left to train: epoch {epoch} comes after the last one, {opt.n_epochs} + {opt.n_epochs_decay} = "
-        f"{opt.n_epochs + opt.n_epochs_decay} (--n_epochs + --n_epochs_decay). To train longer, raise the number:\n"
-        f"  python train.py {shlex.join(words)}"
+        f"{opt.n_epochs + opt.n_epochs_decay} (--n_epochs + --n_epochs_decay). To train longer, type the same command "
+        f"with --n_epochs {max(epoch - opt.n_epochs_decay, opt.n_epochs + 1)}"
     )

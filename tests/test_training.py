@@ -85,9 +85,7 @@ def test_going_on_needs_no_epoch_count_and_appends_to_the_log(train):
 def test_epochs_that_are_done_are_refused_with_a_command_that_works(train, tmp_path):
     more = "--n_epochs 1 --n_epochs_decay 1"
     train("x", more=more)
-    with pytest.raises(
-        UserError, match=r"nothing is left to train: epoch 3 .*\n  python train.py .*--continue_train --n_epochs 2$"
-    ):
+    with pytest.raises(UserError, match=r"nothing is left to train: epoch 3 .* the same command with --n_epochs 2$"):
         train("x", more=more + " --continue_train")
     train("x", more=more.replace("--n_epochs 1 ", "--n_epochs 3 ") + " --continue_train")
     assert (tmp_path / "x/4_net_G.pth").is_file()

@@ -92,8 +92,8 @@ def run(tmp_path_factory):
 
 # ---- sensible and silly values of every option ----
 
-WHOLE = ["0", "1", "2", "5", "-1", str(2**31), str(2**63), "9" * 30, "", "nan", "1.5", "1e3", "x", "٣", "1_0", " 4"]
-REAL = ["0", "1", "0.5", "2", "-1", "1e-30", "1e30", "nan", "inf", "-inf", "1e999", "", "x", "1,5", "٣"]
+WHOLE = ["0", "1", "2", "5", "-1", str(2**31), str(2**63), "9" * 30, "", "nan", "1.5", "x", "٣", " 4"]
+REAL = ["0", "1", "0.5", "2", "-1", "1e-30", "1e30", "nan", "inf", "-inf", "1e999", "", "x", "1,5"]
 SIZE = ["1", "3", "inf", "Infinity", "0", "-1", "nan", "1e9", "", "9" * 30]
 TEXT = ["", " ", "x", "ünï", "a b", "../out", ".", "-1", "--", "{", "{0}", "{name:{lr}}", "{netG}", "%s%n", "a\nb", "'"]
 TEXT += ["n" * 300, "pairs", "two", "trained", "pix2pix", "aligned", "latest", "/dev/null", "\udcff"]

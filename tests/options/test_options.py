@@ -112,10 +112,9 @@ def test_the_whole_count_of_options_stays_below_95():
 
 
 def test_the_command_line_wins_over_the_dataset_s_default_over_the_model_s():
-    assert train("--model pix2pix").norm == "batch"
-    assert train("--model pix2pix --norm instance").norm == "instance"
-    assert train("--model pix2pix --dataset_mode template").max_dataset_size == 10
-    assert train("--model pix2pix --dataset_mode template --max_dataset_size inf").max_dataset_size == math.inf
+    for line, norm, size in (("", "batch", 10), ("--norm instance --max_dataset_size inf", "instance", math.inf)):
+        opt = train(f"--model pix2pix --dataset_mode template {line}")
+        assert (opt.norm, opt.max_dataset_size) == (norm, size)
 
 
 def test_prefixes_mean_the_reference_s_options_first():
@@ -155,7 +154,6 @@ def test_help_lists_the_chosen_model_s_and_dataset_s_options(capsys):
     for title, option in (("model pix2pix:", "--lambda_L1"), ("dataset_mode template:", "--new_dataset_option")):
         assert option in text.split(title)[1].split("\n\n")[0]
     assert "--lambda_identity" not in text
-    assert "batchSize" not in text
 
 
 # ---- refusals ----
@@ -166,18 +164,12 @@ def test_help_lists_the_chosen_model_s_and_dataset_s_options(capsys):
     [
         ("--netG resnet_9block", "Did you mean 'resnet_9blocks'"),
         ("--netD baisc", "--netD baisc: allowed: basic, n_layers, pixel. Did you mean 'basic'"),
-        ("--norm bach", "Did you mean 'batch'"),
-        ("--init_type norml", "Did you mean 'normal'"),
         ("--gan_mode wgan", "Did you mean 'wgangp'"),
         ("--direction AToB", "Did you mean 'AtoB'"),
-        ("--preprocess resize_and_crp", "Did you mean 'resize_and_crop'"),
-        ("--lr_policy liner", "Did you mean 'linear'"),
         ("--n_e 3", "--n_e"),  # ambiguous
-        ("--lambda 3", "--lambda"),
         ("--frobnicate", "--frobnicate"),
-        ("--epoch_count 201", "python train.py --dataroot D --n_epochs 101 --epoch_count 201"),
+        ("--epoch_count 201", "To train longer, type the same command with --n_epochs 101"),
         ("--lr -1", "--lr -1.0: must be at least 0"),
-        ("--beta1 2", "--beta1 2.0: must be at least 0 and below 1"),
         ("--display_port 0", "--display_port 0: must be at least 1 and at most 65535"),
         ("--lr_policy plateau", "add --val_freq 1"),
         ("--gpu_ids a", "--gpu_ids a: a GPU's number"),
@@ -196,16 +188,16 @@ def test_a_message_names_the_option_and_a_value_that_works(line, says, capsys):
 def test_options_are_saved_as_text_in_the_reference_s_format_and_as_json(tmp_path):
     opt = train("--name x --suffix {model}_{netG} --ngf 8 --seed 3")
     assert opt.name == "x_cycle_gan_resnet_9blocks"
-    lines = (tmp_path / "checkpoints" / opt.name / "train_opt.txt").read_text().splitlines()
+    folder = tmp_path / "checkpoints" / opt.name
+    lines = (folder / "train_opt.txt").read_text().splitlines()
     assert lines[0] == "-" * 17 + " Options " + "-" * 15
     assert lines[-1] == "-" * 17 + " End " + "-" * 19
     assert f"{'ngf':>25}: {'8':<30}\t[default: 64]" in lines
-    assert f"{'ndf':>25}: {'64':<30}" in lines
     assert f"{'dataroot':>25}: {'D':<30}\t[default: None]" in lines
     assert f"{'gpu_ids':>25}: {'0':<30}" in lines
     names = [line.split(":")[0].strip() for line in lines[1:-1]]
     assert names == sorted(names)
-    saved = json.loads((tmp_path / "checkpoints" / opt.name / "train_opt.json").read_text())
+    saved = json.loads((folder / "train_opt.json").read_text())
     assert (saved["ngf"], saved["max_dataset_size"], saved["seed"], saved["isTrain"]) == (8, None, 3, True)
     assert saved["speed"] == "fp32"
     assert names == sorted(saved)
@@ -283,10 +275,11 @@ def test_testing_prints_the_options_of_plug_ins_that_it_takes_from_training(caps
 
 def test_testing_on_the_training_split_keeps_the_training_s_options_file(tmp_path):
     train("--name x --ngf 8")
-    before = (tmp_path / "checkpoints/x/train_opt.txt").read_text()
+    folder = tmp_path / "checkpoints/x"
+    before = (folder / "train_opt.txt").read_text()
     parse_test("--name x --phase train")
-    assert (tmp_path / "checkpoints/x/train_opt.txt").read_text() == before
-    assert "phase: train" in (tmp_path / "checkpoints/x/test_train_opt.txt").read_text()
+    assert (folder / "train_opt.txt").read_text() == before
+    assert "phase: train" in (folder / "test_train_opt.txt").read_text()
 
 
 def test_testing_finds_an_experiment_by_its_suffix():
