@@ -119,12 +119,11 @@ def count_pixels(results: list, protocol: Protocol, segmenter) -> tuple[dict[str
 
 def scores_of(matrices: np.ndarray, protocol: Protocol) -> dict:
     """Return the scores of images' confusion matrices (N, K, K): means with intervals, classes, and the matrix."""
-    matrix, classes = matrices.sum(0), {}
-    for name, (accuracy, iou), pixels in zip(
-        protocol.names, segmentation.scores_by_class(matrix).T.tolist(), matrix.sum(1).tolist(), strict=True
-    ):
-        known = {"accuracy": accuracy, "iou": iou} if pixels else {"accuracy": None, "iou": None}
-        classes[name] = {**known, "pixels": pixels}
+    matrix = matrices.sum(0)
+    values = segmentation.scores_by_class(matrix)
+    columns = (*np.where(np.isnan(values), None, values).tolist(), matrix.sum(1).tolist())
+    rows = zip(protocol.names, *columns, strict=True)
+    classes = {name: {"accuracy": accuracy, "iou": iou, "pixels": pixels} for name, accuracy, iou, pixels in rows}
     return {**segmentation.scores_with_intervals(matrices), "classes": classes, "matrix": matrix.tolist()}
 
 

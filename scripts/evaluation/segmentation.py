@@ -104,8 +104,6 @@ class Protocol:
             labels.append(np.where(far[-1], self.ignore_label, self._by_colour[distance.argmin(1)]))
         return np.concatenate(labels).reshape(image.shape[:2]), np.concatenate(far).reshape(image.shape[:2])
 
-    # ---- images ----
-
     def prepare(self, photo: Image.Image, size: tuple[int, int]) -> torch.Tensor:
         """Return the network's input (1, 3, H, W) for a photo that is scored at `size` (width, height).
 

@@ -15,10 +15,6 @@ from util.checkpoint.atomic_files import sha256
 from util.checkpoint.weights import load_weights
 from util.errors import UserError, did_you_mean, printable
 
-KINDS = (
-    "a network that --train_fcn saved (.pth), a Python file with `network(classes)`, or a torchvision network's name"
-)
-
 
 class Segmenter:
     """A network with `classes` classes. It takes one image at a time, so no score depends on a batch."""
@@ -46,7 +42,7 @@ class Segmenter:
 
 
 def load_segmenter(name: str, weights: Path | None, classes: int, device: torch.device) -> Segmenter:
-    """Load one of KINDS with its weights, which must fit exactly. A Python file is a program: loading it runs it.
+    """Load a network with its weights, which must fit exactly. A Python file is a program: loading it runs it.
 
     Raises UserError for a file of another kind, for weights that do not fit, and for an unknown name.
     """
@@ -62,7 +58,8 @@ def load_segmenter(name: str, weights: Path | None, classes: int, device: torch.
         net = module.network(classes)
     elif path.suffix or len(path.parts) > 1:
         problem = "is of another kind" if path.is_file() else "does not exist"
-        raise UserError(f"--segmenter {printable(name)} {problem}. It takes {KINDS}")
+        kinds = "a .pth that --train_fcn saved, a Python file with network(classes), or a torchvision network's name"
+        raise UserError(f"--segmenter {printable(name)} {problem}. It takes {kinds}")
     else:
         net = _from_torchvision(name, weights, classes)
     facts = {"name": name, "weights": str(weights), "sha256": sha256(weights) if weights else sha256(path)}

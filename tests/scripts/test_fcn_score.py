@@ -29,7 +29,6 @@ VOID = (0, 0, 0)
 PAINT = np.eye(4, 3, dtype=np.uint8) * 255  # red, green, blue, black: photos whose colour is the prediction
 # Rows are the truth. 20 pixels; class 3 is predicted once and is in no truth.
 MATRIX = [[5, 1, 0, 0], [2, 6, 1, 1], [0, 0, 4, 0], [0, 0, 0, 0]]
-ACCURACY, IOU = [5 / 6, 6 / 10, 4 / 4], [5 / 8, 6 / 11, 4 / 5]
 
 
 @pytest.fixture(autouse=True)
@@ -73,18 +72,14 @@ def write_network(path, answer="lambda logits: logits"):
 
 @pytest.fixture
 def case(tmp_path):
-    """Two results that make up MATRIX with four ignored pixels, the network that reads them, a configuration."""
+    """A result that makes up MATRIX with four ignored pixels, the network that reads it, a configuration."""
     true = [i for i in range(4) for j in range(4) for _ in range(MATRIX[i][j])]
     said = [j for i in range(4) for j in range(4) for _ in range(MATRIX[i][j])]
-    true, said = np.array([*true, -1, -1, -1, -1]), np.array([*said, 0, 1, 2, 3])
+    true, said = (np.reshape([*row, *more], (4, 6)) for row, more in ((true, [-1] * 4), (said, [0, 1, 2, 3])))
     palette = np.array([*COLOURS, VOID], np.uint8)  # void is the last, -1
-    for name, part in (("a", slice(0, 12)), ("b", slice(12, 24))):
-        t, s = true[part].reshape(3, 4), said[part].reshape(3, 4)
-        folder = tmp_path / "results/images"
-        write(folder / f"{name}_real_A.png", palette[t])
-        write(folder / f"{name}_fake_B.png", PAINT[s])
-        write(folder / f"{name}_real_B.png", PAINT[t])
-        write(tmp_path / f"labels/{name}.png", t + 1)
+    for label, image in (("real_A", palette[true]), ("fake_B", PAINT[said]), ("real_B", PAINT[true])):
+        write(tmp_path / f"results/images/a_{label}.png", image)
+    write(tmp_path / "labels/a.png", true + 1)
     write_network(tmp_path / "net.py")
     write_config(tmp_path / "config.json")
     return tmp_path
@@ -105,7 +100,8 @@ def test_the_command_prints_these_scores_and_leaves_ignored_pixels_out(case, cap
     report = run_here(case)
     results, real = report["scores"]["results"], report["scores"]["real"]
     assert results["matrix"] == MATRIX
-    assert [results[name]["value"] for name in SCORES] == pytest.approx([0.75, sum(ACCURACY) / 3, sum(IOU) / 3])
+    expected = [15 / 20, (5 / 6 + 6 / 10 + 4 / 4) / 3, (5 / 8 + 6 / 11 + 4 / 5) / 3]
+    assert [results[name]["value"] for name in SCORES] == pytest.approx(expected)
     assert results["classes"]["tree"] == {"accuracy": 1.0, "iou": 0.8, "pixels": 4}
     assert results["classes"]["man"] == {"accuracy": None, "iou": None, "pixels": 0}
     assert [real[name]["value"] for name in SCORES] == [1, 1, 1]
@@ -253,24 +249,21 @@ def test_other_files_and_unknown_names_are_errors(tmp_path):
     torch.save({"weight": torch.ones(2)}, tmp_path / "other.pth")
     (tmp_path / "page.pth").write_text("<html>")
     (tmp_path / "none.py").write_text("")
-    for name, weights, expected in (
-        ("other.pth", None, r"was not saved by --train_fcn. .*: --segmenter fcn_resnet50 --weights .*other.pth"),
-        ("page.pth", None, "it is a web page"),
-        ("none.py", None, r"has no function network\(classes\)"),
-        ("none.pt", None, "none.pt does not exist. It takes a network that --train_fcn saved"),
+    for name, expected in (
+        ("other.pth", r"was not saved by --train_fcn. .*: --segmenter fcn_resnet50 --weights .*other.pth"),
+        ("page.pth", "it is a web page"),
+        ("none.py", r"has no function network\(classes\)"),
+        ("none.pt", "none.pt does not exist. It takes a .pth that --train_fcn saved"),
     ):
         with pytest.raises(UserError, match=expected):
-            load_segmenter(str(tmp_path / name), weights, 4, CPU)
+            load_segmenter(str(tmp_path / name), None, 4, CPU)
     with pytest.raises(UserError, match="Did you mean 'fcn_resnet50'"):
         load_segmenter("fcn_resnet5", tmp_path / "other.pth", 4, CPU)
-    with pytest.raises(UserError, match="fcn_resnet50 needs --weights FILE, its state dict for 4 classes"):
-        load_segmenter("fcn_resnet50", None, 4, CPU)
 
 
 def test_a_torchvision_name_with_weights_predicts_what_that_network_predicts(tmp_path):
     from torchvision.models import get_model
 
-    torch.manual_seed(0)
     net = get_model("lraspp_mobilenet_v3_large", weights=None, weights_backbone=None, num_classes=4).eval()
     torch.save(net.state_dict(), tmp_path / "w.pth")
     x = torch.rand(1, 3, 64, 96)
