@@ -44,8 +44,8 @@ class AlignedDataset(BaseDataset):
     def __getitem__(self, index):
         """Return A and B (C, H, W) in [-1, 1] and their paths, which are equal for a side-by-side file."""
         A_path, B_path = self.paths(index)
-        (A, B), size = self._load(A_path, B_path)
-        params = get_params(self.opt, size)
+        A, B = self._load(A_path, B_path)
+        params = get_params(self.opt, A.size)
         with naming(A_path):
             A = get_transform(self.opt, params, grayscale=self.input_nc == 1)(A)
             B = get_transform(self.opt, params, grayscale=self.output_nc == 1)(B)
@@ -54,8 +54,8 @@ class AlignedDataset(BaseDataset):
     def byte_item(self, index, reader) -> dict:
         """Return the item as bytes, see ByteReader."""
         A_path, B_path = self.paths(index)
-        load = partial(self._load, A_path, B_path, reader.towards)
         greys = (self.input_nc == 1, self.output_nc == 1)
+        load = partial(self._load, A_path, B_path)
         (A, B), size = reader.read((2 * index, 2 * index + 1), A_path, load, greys)
         params = get_params(self.opt, size)
         with naming(A_path):
@@ -67,18 +67,17 @@ class AlignedDataset(BaseDataset):
         A_path = self.AB_paths[index]
         return A_path, self.B_paths[index] if self.B_paths else A_path
 
-    def _load(self, A_path: str, B_path: str, towards=None):
-        """Read a pair; also return the (width, height) of each. Shrinking a side-by-side file would mix A and B."""
+    def _load(self, A_path: str, B_path: str) -> tuple[Image.Image, Image.Image]:
+        A = pillow.load(A_path)
         if self.B_paths is None:
-            A, B = split(pillow.load(A_path), A_path, resized="resize" in self.opt.preprocess)
-            return (A, B), A.size
-        (A, size), (B, B_size) = (pillow.load_shrunk(path, towards) for path in (A_path, B_path))
-        if size != B_size:
+            return split(A, A_path, resized="resize" in self.opt.preprocess)
+        B = pillow.load(B_path)
+        if A.size != B.size:
             raise UserError(
-                f"the images of a pair must have one size: {printable(A_path)} is {size[0]}x{size[1]}, "
-                f"{printable(B_path)} is {B_size[0]}x{B_size[1]}."
+                f"the images of a pair must have one size: {printable(A_path)} is {A.width}x{A.height}, "
+                f"{printable(B_path)} is {B.width}x{B.height}."
             )
-        return (A, B), size
+        return A, B
 
     def __len__(self):
         return len(self.AB_paths)

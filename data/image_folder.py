@@ -66,22 +66,16 @@ def what_is_there(folder: str | Path, most: int = 8) -> str:
     folder = Path(folder)
     there = next(f for f in (folder, *folder.parents) if f.is_dir())
     entries = sorted(entry for entry in there.iterdir() if not entry.name.startswith("."))
-    texts = [_describe(entry) for entry in entries[:most]]
+    texts = [
+        printable(entry.name) + (f"/ ({len(make_dataset(entry))} images)" if entry.is_dir() else "")
+        for entry in entries[:most]
+    ]
     if len(entries) > most:
         texts.append(f"{len(entries) - most} more")
     # The first part that is missing: `facade` of datasets/facade/train, where only datasets/ is.
     missing = (folder.parts[len(there.parts) :] or [""])[0]
     guess = did_you_mean(missing, [entry.name for entry in entries if entry.is_dir()])
     return f"{printable(there)} holds: {', '.join(texts) or 'nothing'}.{guess}"
-
-
-def _describe(entry: Path) -> str:
-    if not entry.is_dir():
-        return printable(entry.name)
-    try:
-        return f"{printable(entry.name)}/ ({len(make_dataset(entry))} images)"
-    except UserError:
-        return f"{printable(entry.name)}/ (cannot be listed)"
 
 
 def fitting_options(dataroot: Path, phase: str) -> str:

@@ -32,9 +32,6 @@ MOST_BYTES = 2**30  # while one image is read; Pillow itself refuses more than 1
 FORMAT_BYTES = {"WEBP": 17, "AVIF": 17, "progressive JPEG": 12}
 MODE_BYTES, OTHER_BYTES = {"RGB": 4, "L": 5, "P": 5, "1": 5}, 9
 MOST_SCANS = 100  # of a progressive JPEG, usually 10: a scan of a few bytes decodes the whole image again
-# A shrunk JPEG has at least ENOUGH times the wanted sides, so that bicubic resizing gives the same bytes within 3:
-# tried with 1/f noise, white noise and hard edges in all colours. With 6, edges differ by 8, with 3 by 15.
-ENOUGH = 12
 DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")  # grey with more than 8 bits
 ORIENTATION = 0x0112  # EXIF's tag; 1 is upright
 # Advice for files of other kinds that are found under images' names.
@@ -64,38 +61,25 @@ def load(path: str | Path) -> Image.Image:
     An animation gives its first frame. Grey with more than 8 bits is scaled down, transparency is dropped.
     UserError, with path and reason, for a file that is none of FORMATS, damaged or too large.
     """
-    return load_shrunk(path, None)[0]
-
-
-def load_shrunk(path: str | Path, towards: tuple[int, int] | None) -> tuple[Image.Image, tuple[int, int]]:
-    """Read an image file as `load` does; also return its (width, height).
-
-    The caller will resize it to `towards` (width, height). A JPEG many times larger is decoded at a half, a quarter or
-    an eighth of its size, which takes less time.
-    """
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - a pipe would block, a device has no end
             raise UserError("it is not a file.")
-        image, size = _decode(path, towards)
+        image = _decode(path)
         if image.mode in DEEP_MODES:
             image = to_8_bits(image, path)
         if image.mode == "RGBa":  # colours multiplied by their transparency, in some TIFFs
             image = image.convert("RGBA")
-        return (image if image.mode == "RGB" else image.convert("RGB")), size
+        return image if image.mode == "RGB" else image.convert("RGB")
     except UserError as error:
         raise UserError(f"cannot read {printable(path)}: {error}") from None
     except Exception as error:  # on broken files decoders raise OSError, SyntaxError, zlib.error, ...
         raise UserError(f"cannot read {printable(path)}: {_reason(error, path).rstrip('.')}.") from error
 
 
-def _decode(path: str | Path, towards: tuple[int, int] | None) -> tuple[Image.Image, tuple[int, int]]:
-    """Return an image in the file's mode, and its size; UserError if it would take too much memory or time."""
+def _decode(path: str | Path) -> Image.Image:
+    """Return an image in the file's mode; UserError if it would take too much memory or time."""
     with Image.open(path, formats=FORMATS) as image:
         _check_size(image, path)
-        width, height = image.size
-        shrink = _shrink(image.size, towards) if towards and image.format == "JPEG" else 1
-        if shrink > 1:
-            image.draft(None, (width // shrink, height // shrink))
         with _libtiff_silenced() if image.format == "TIFF" else contextlib.nullcontext():
             image.load()
         with contextlib.suppress(Exception):  # broken EXIF is no reason to reject the pixels
@@ -103,30 +87,17 @@ def _decode(path: str | Path, towards: tuple[int, int] | None) -> tuple[Image.Im
                 say_once(
                     "rotation",
                     path,
-                    f"notes a rotation (EXIF), which viewers apply and training does not: "
-                    f"it is read as stored, {width}x{height}.",
+                    "notes a rotation (EXIF), which viewers apply and training does not: "
+                    f"it is read as stored, {image.width}x{image.height}.",
                 )
-        return image, (width, height)
-
-
-def _shrink(size: tuple[int, int], towards: tuple[int, int]) -> int:
-    """Return the factor by which a JPEG's decoder may shrink an image of `size`: 1, 2, 4 or 8."""
-    for shrink in (8, 4, 2):
-        # If a side cannot be divided, its last pixel would be a fraction, and all others would shift.
-        if all(side % shrink == 0 and side >= ENOUGH * shrink * to for side, to in zip(size, towards, strict=True)):
-            return shrink
-    return 1
+        return image
 
 
 @contextlib.contextmanager
 def _libtiff_silenced():
     """Drop the output to stderr of the body: libtiff writes warnings there, which name no file."""
     sys.stderr.flush()
-    try:
-        stderr = os.dup(2)
-    except OSError:  # it is closed
-        yield
-        return
+    stderr = os.dup(2)
     try:
         with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
             os.dup2(nowhere.fileno(), 2)

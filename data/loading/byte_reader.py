@@ -6,7 +6,6 @@ Every random draw is the one that data/transforms.py would make, in its order.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 import torch
@@ -22,8 +21,6 @@ from data.loading.prefetch import FLIPS
 DATASETS = ("aligned", "unaligned", "single")  # those with a `byte_item`
 
 MOST_COPIED = 2**25  # pixels: a copy of a larger image would take too much memory, so Pillow resizes it
-
-Sized = tuple[tuple[Image.Image, ...], tuple[int, int]]  # images, and the (width, height) stored in their file
 
 
 def create_reader(opt, dataset) -> ByteReader | None:
@@ -51,25 +48,15 @@ class ByteReader:
         self.sizes = (preprocess, load_size, crop_size)
         self.crop_size = crop_size if "crop" in preprocess else None
         self.flip, self.fast, self.cache = flip, fast, cache
-        # Image files may be shrunk towards this. A width scaled to load_size leaves a height of crop_size or more.
-        self.towards = None
-        if fast and "resize" in preprocess:
-            self.towards = (load_size, load_size)
-        elif fast and "scale_width" in preprocess:
-            self.towards = (load_size, crop_size)
 
     def image(self, key: int, path: str, grey: bool) -> tuple[torch.Tensor, bool]:
         """Return image number `key` as (C, H, W), randomly cropped, and whether to mirror it."""
-        (pixels,), _ = self.read((key,), path, partial(self._load, path), (grey,))
+        (pixels,), _ = self.read((key,), path, lambda: [pillow.load(path)], (grey,))
         with naming(path):
             return self.cut(pixels)
 
-    def _load(self, path: str) -> Sized:
-        image, size = pillow.load_shrunk(path, self.towards)
-        return (image,), size
-
-    def read(self, keys, path: str, load: Callable[[], Sized], greys) -> tuple[list[np.ndarray], tuple[int, int]]:
-        """Return resized images (H, W, C) and the size of their file: from the cache, or else from `load()`.
+    def read(self, keys, path: str, load: Callable, greys) -> tuple[list[np.ndarray], tuple[int, int]]:
+        """Return resized images (H, W, C) and their former (width, height): from the cache, or else from `load()`.
 
         `greys` says which get one channel. A UserError of resizing begins with `path`.
         """
@@ -77,7 +64,8 @@ class ByteReader:
             kept = [self.cache.get(key) for key in keys]
             if all(kept):
                 return [pixels for pixels, _ in kept], kept[0][1]
-        images, size = load()
+        images = load()
+        size = images[0].size
         with naming(path):
             resized = [self._resize(image, size, grey) for image, grey in zip(images, greys, strict=True)]
         if self.cache:
@@ -85,10 +73,10 @@ class ByteReader:
                 self.cache.put(key, pixels, size)
         return resized, size
 
-    def _resize(self, image: Image.Image, file_size: tuple[int, int], grey: bool) -> np.ndarray:
+    def _resize(self, image: Image.Image, size: tuple[int, int], grey: bool) -> np.ndarray:
         """Make an image grey, if asked to, and resize it as `--preprocess` says; (H, W, C)."""
         image = image.convert("L") if grey else image
-        target = transforms.resized_size(*self.sizes, file_size)
+        target = transforms.resized_size(*self.sizes, size)
         if image.size == target:
             pixels = np.array(image)
         elif self.fast:

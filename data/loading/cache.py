@@ -10,7 +10,7 @@ import sys
 
 import numpy as np
 
-from util.errors import UserError, format_bytes
+from util.errors import format_bytes
 from util.runtime.machine import main_memory
 
 SHARE = 0.5  # of the memory that is free when training starts
@@ -33,21 +33,13 @@ def create_cache(count: int, bytes_each: int | None, workers: int) -> ImageCache
     _, free = main_memory()
     alone = 1 if fork_context() else max(workers, 1)
     room = int(free * SHARE if free else UNKNOWN) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)) // alone
-    print(f"--cache: {what_fits(count, bytes_each, room)}{f', in each of {alone} workers' if alone > 1 else ''}")
-    try:
-        return ImageCache(count, min(room, count * bytes_each) if bytes_each else room)
-    except OSError as error:
-        raise UserError(
-            f"--cache: the system does not give {format_bytes(room)} of memory ({error.strerror})"
-        ) from error
-
-
-def what_fits(count: int, bytes_each: int | None, room: int) -> str:
-    """Describe how many of `count` images fit into `room` bytes."""
-    if not bytes_each:
-        return f"room for {format_bytes(room)}, which {count:,} images may fill"
-    fitting = min(count, room // bytes_each)
-    return f"room for {format_bytes(room)}: {'all' if fitting == count else f'{fitting:,} of'} {count:,} images"
+    fits = f", which {count:,} images may fill"
+    if bytes_each:
+        fitting = min(count, room // bytes_each)
+        fits = f": {'all' if fitting == count else f'{fitting:,} of'} {count:,} images"
+    each = f", in each of {alone} workers" if alone > 1 else ""
+    print(f"--cache: room for {format_bytes(room)}{fits}{each}")
+    return ImageCache(count, min(room, count * bytes_each) if bytes_each else room)
 
 
 class ImageCache:

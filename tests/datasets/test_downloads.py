@@ -32,8 +32,10 @@ CAFFEMODEL = b"\x0a\x03FCN" + b"layers" * 99
 def house(tmp_path):
     """A repository with the download scripts alone, so that nothing lands in the real one."""
     house = tmp_path / "a house"
-    modules = [f"util/download/{name}.py" for name in ("__init__", "transfer", "archive", "published")]
-    for name in [CYCLEGAN, PIX2PIX, CYCLEGAN_MODEL, PIX2PIX_MODEL, FCN8S, "util/__init__.py", *modules]:
+    names = ("__init__", "runtime/__init__", "runtime/file_kinds")
+    names += ("download/__init__", "download/transfer", "download/archive", "download/published")
+    modules = [f"util/{name}.py" for name in names]
+    for name in [CYCLEGAN, PIX2PIX, CYCLEGAN_MODEL, PIX2PIX_MODEL, FCN8S, *modules]:
         (house / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, house / name)
     return house

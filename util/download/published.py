@@ -14,7 +14,8 @@ from functools import partial
 from pathlib import Path
 
 from util.download.archive import unpack
-from util.download.transfer import ContentError, DownloadError, fetch, is_page
+from util.download.transfer import ContentError, DownloadError, fetch
+from util.runtime.file_kinds import HEAD, kind_of
 
 SERVER = "http://efrosgans.eecs.berkeley.edu/"
 CYCLEGAN_DATASETS = """apple2orange summer2winter_yosemite horse2zebra monet2photo cezanne2photo ukiyoe2photo
@@ -99,9 +100,10 @@ def put_weights(part: Path, file: Path, first: bytes) -> None:
     PyTorch's checkpoints are zips since version 1.6.
     """
     with part.open("rb") as opened:
-        head = opened.read(512)
+        head = opened.read(HEAD)
     try:
-        sound = not is_page(head) and (head[:1] in first or zipfile.ZipFile(part).testzip() is None)
+        whole = head[:1] in first or zipfile.ZipFile(part).testzip() is None
+        sound = whole and kind_of(head) != "a web page"
     except Exception:  # zipfile raises many types on broken data
         sound = False
     if not head or not sound:

@@ -6,7 +6,6 @@ Python's standard library is enough, since datasets are fetched before anything 
 from __future__ import annotations
 
 import os
-import re
 import sys
 import time
 import urllib.request
@@ -14,6 +13,8 @@ from collections.abc import Callable, Iterator
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from urllib.error import HTTPError
+
+from util.runtime.file_kinds import HEAD, kind_of
 
 STALL = float(os.environ.get("STALL_SECONDS", 60))  # seconds to wait for data, and over which SLOWEST is measured
 SLOWEST = 1000  # bytes a second
@@ -44,9 +45,10 @@ def fetch(url: str, part: Path, accept: Callable[[Path], None], say: Callable[[s
             break
         except ContentError as error:
             with part.open("rb") as file:
-                reason = "the server sent a web page in place of the file" if is_page(file.read(512)) else error
+                page = kind_of(file.read(HEAD)) == "a web page"
             part.unlink()
             if not resumes:
+                reason = "the server sent a web page in place of the file" if page else error
                 raise ContentError(f"{url} is not usable and was removed: {reason}") from error
         finally:
             if not _size(part):
@@ -119,11 +121,6 @@ class SafeRedirects(urllib.request.HTTPRedirectHandler):
         if not newurl.startswith("https:" if req.full_url.startswith("https:") else ("http:", "https:")):
             raise HTTPError(req.full_url, code, f"not followed to {newurl}", headers, fp)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def is_page(head: bytes) -> bool:
-    """Return whether a file that begins with `head` is a web page."""
-    return bool(re.search(rb"<(!doctype|html|head)", head, re.IGNORECASE))
 
 
 def _size(path: Path) -> int:
