@@ -6,11 +6,8 @@ import json
 
 import pytest
 import torch
-from conftest import ROOT
-from experiments import trained_copy
-from PIL import Image
 from state_dicts import with_old_statistics
-from terminal import equal, type_well
+from terminal import equal
 
 from models import create_model, networks
 from models.architecture import explain_misfit, infer_D, infer_G
@@ -362,20 +359,6 @@ def test_a_source_that_is_not_there_is_refused_with_what_is(away, capsys):
         ("--init_from nowhere/x.pth", "--init_from nowhere/x.pth: there is no such file"),
     ):
         assert says in refused(capsys, parse_train, f"--name new {line}")
-
-
-# ---- whole runs ----
-
-
-def test_one_side_of_an_experiment_is_chosen_by_direction(away):
-    trained_copy("cycle_gan", away, results=True)  # from A to B
-    whole = away / "results/toy/test_latest/images"
-    for direction, side, domain, label in (("AtoB", "_A", "A", "fake_B"), ("BtoA", "_B", "B", "fake_A")):
-        words = f"--dataroot {away}/data/test{domain} --checkpoints_dir {away}/checkpoints --results_dir {away}/mine"
-        out = type_well(f"test.py --name toy --model test {words} --direction {direction} --gpu_ids -1", ROOT)
-        assert f"loading the model from {away}/checkpoints/toy/latest_net_G{side}.pth" in out
-        fake = away / f"mine/toy/test_latest/images/{domain.lower()}00_fake.png"
-        assert Image.open(fake).tobytes() == Image.open(whole / f"a00_{label}.png").tobytes()
 
 
 def test_a_file_that_does_not_fit_is_explained_when_it_loads(away):
