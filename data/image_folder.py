@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 
 import torch.utils.data
-from PIL import Image
 
 from data.formats import pillow
 from util.errors import UserError, did_you_mean, printable
@@ -93,9 +92,7 @@ def fitting_options(dataroot: Path, phase: str) -> str:
     return ""
 
 
-def default_loader(path: str) -> Image.Image:
-    """Read an image file as 8-bit RGB."""
-    return pillow.load(path)
+default_loader = pillow.load  # the name that plug-ins import
 
 
 class ImageFolder(torch.utils.data.Dataset):

@@ -124,10 +124,8 @@ def _check_size(image: Image.Image, path: str | Path) -> None:
 
 
 def _too_large(pixels: int, most: int, kind: str = "") -> str:
-    return (
-        f"it has {pixels / 1e6:,.0f} megapixels, and at most {most / 1e6:.0f}{kind} are read. "
-        "Make it smaller, or cut it into tiles."
-    )
+    limit = f"at most {most / 1e6:.0f}{kind} are read"
+    return f"it has {pixels / 1e6:,.0f} megapixels, and {limit}. Make it smaller, or cut it into tiles."
 
 
 def _reason(error: Exception, path: str | Path) -> str:

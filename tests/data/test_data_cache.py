@@ -12,7 +12,7 @@ from data_options import data_options, epochs, load
 
 from data import create_dataset
 from data.formats import pillow
-from data.loading import byte_reader, cache
+from data.loading import cache
 from data.loading.cache import create_cache
 from data.transforms import PREPROCESS
 from util.errors import DataError
@@ -164,12 +164,3 @@ def test_other_datasets_load_as_before_and_a_line_says_so(tmp_path, capsys):
     assert loader.dataloader.dataset.reader is None
     for batch, other in zip(epochs(opt), expected, strict=True):
         assert torch.equal(batch["A"], other["A"])
-
-
-def test_a_subclass_of_a_built_in_dataset_gets_floats(layout):
-    opt = layout("side by side", fast=True, cache=True)
-    from data.aligned_dataset import AlignedDataset
-
-    mine = type("MineDataset", (AlignedDataset,), {})(opt)
-    assert byte_reader.create_reader(data_options("", "mine", fast=True, cache=True), mine) is None
-    assert mine[0]["A"].dtype == torch.float32

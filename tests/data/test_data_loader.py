@@ -71,16 +71,6 @@ def test_a_short_last_batch_is_spread_evenly_and_weighted_by_its_share(length, s
     assert torch.stack(means).mean() == pytest.approx(values[6:length].mean())
 
 
-def test_an_epoch_begun_by_two_processes_is_finished_by_any_number():
-    begun = group(29, 2, 2, seed=3)
-    head = [*chain(*joined(begun)[:3])]
-    for world_size in (1, 2, 3, 4):
-        rest = group(29, 2, world_size, seed=3)
-        for sampler in rest:
-            sampler.set_epoch(0, start=12)
-        assert [*head, *chain(*joined(rest))] == begun[0].order()
-
-
 # ---- the loader ----
 
 
@@ -198,37 +188,33 @@ class JitterDataset(BaseDataset):
 
 
 @pytest.fixture
-def plug_in(tmp_path, monkeypatch):
+def plug_ins(tmp_path, monkeypatch):
     """Write data/NAME_dataset.py, as far as imports can tell."""
     monkeypatch.setattr(data, "__path__", [*data.__path__, str(tmp_path)])
-
-    def write(name, text):
-        (tmp_path / f"{name}_dataset.py").write_text(text)
-
-    return write
+    (tmp_path / "jitter_dataset.py").write_text(JITTER)
+    void = JITTER.replace("JitterDataset", "VoidDataset").replace("return 5", "return 0")
+    (tmp_path / "void_dataset.py").write_text(void)
 
 
-def test_a_plug_ins_random_calls_are_seeded_too(plug_in):
-    plug_in("jitter", JITTER)
+@pytest.mark.usefixtures("plug_ins")
+def test_a_plug_ins_random_calls_are_seeded_too():
     seen = {}
     for workers in (0, 2):
         opt = data_options("", "jitter", batch_size=2, num_threads=workers, max_dataset_size=4)
         seen[workers] = epochs(opt)
     assert seen[0] == seen[2]
-    batches = seen[0][0] + seen[0][1]
-    assert len({batch["A"] for batch in batches}) == 4
-    assert sorted(chain(*(batch["name"] for batch in seen[0][0]))) == [f"item {i}" for i in range(4)]
+    assert len({batch["A"] for batch in chain(*seen[0])}) == 4
 
 
+@pytest.mark.usefixtures("plug_ins")
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_plug_ins_own_error_shows_itself(plug_in, workers):
-    plug_in("jitter", JITTER)
+def test_a_plug_ins_own_error_shows_itself(workers):
     with pytest.raises(KeyError, match="four"):
         list(create_dataset(data_options("", "jitter", num_threads=workers)))
 
 
-def test_an_empty_plug_in_is_an_error(plug_in):
-    plug_in("void", JITTER.replace("JitterDataset", "VoidDataset").replace("return 5", "return 0"))
+@pytest.mark.usefixtures("plug_ins")
+def test_an_empty_plug_in_is_an_error():
     with pytest.raises(UserError, match=r"dataset \[VoidDataset\] is empty"):
         create_dataset(data_options("", "void"))
 

@@ -37,12 +37,12 @@ def special(name, kind, target="", size=0):
 
 
 def write_zip(path, *members):
-    """Write a zip of (name, data[, mode]) files, names as they are."""
+    """Write a zip of (name, data) files that claim every mode; names as they are."""
     with zipfile.ZipFile(path, "w") as archive:
-        for name, data, *mode in members:
+        for name, data in members:
             info = zipfile.ZipInfo("placeholder")
             info.filename = info.orig_filename = name
-            info.external_attr = (mode[0] if mode else 0o100644) << 16
+            info.external_attr = 0o104777 << 16
             archive.writestr(info, data, zipfile.ZIP_DEFLATED)
     return path
 
@@ -144,7 +144,7 @@ def test_links_become_copies_and_modes_are_ignored(place):
     unpack(write_tar(place / "tar", GOOD, (special("d/soft", LINK, "train/1.png"), b"")), place / "home/tar")
     path = place / "home/tar/soft"
     assert (path.read_bytes(), path.is_symlink()) == (b"image", False)
-    unpack(write_zip(place / "zip", ("d/1.png", b"x", 0o104777)), place / "home/zip")
+    unpack(write_zip(place / "zip", ("d/1.png", b"x")), place / "home/zip")
     assert stat.S_IMODE((place / "home/zip/1.png").stat().st_mode) & 0o7111 == 0
 
 
