@@ -56,7 +56,8 @@ def main(words: list[str]) -> None:
             document["parts"][part] = []
             for row in PARTS[part](args, Path(work)):
                 document["parts"][part].append(row)
-                write(args.out, document)
+                write_whole(args.out / "benchmark.json", json.dumps(document, indent=1))
+                write_whole(args.out / "benchmark.md", tables.markdown(document))
             release()
     print(f"\n{tables.markdown(document)}\n{args.out}: benchmark.md, and benchmark.json with every sample")
 
@@ -70,18 +71,17 @@ def parse(words: list[str]) -> argparse.Namespace:
     add("--quick", action="store_true", help="about a minute, fewer variants, pix2pix alone; not for publication")
     add("--out", type=Path, default=Path("results/benchmark"), help="folder to write to [%(default)s]")
     add("--models", nargs="+", help="of pix2pix, cycle_gan [both; schedule: pix2pix]")
-    add("--batch_sizes", nargs="+", type=int, help="of steps [1 4 16, on a GPU 64; without those that take too long]")
+    add("--batch_sizes", nargs="+", type=int, help="of steps [1; on a GPU 1 4 16 64]")
     add("--size", type=int, default=256, help="side of the images in pixels [%(default)s]")
     add("--rounds", type=int, help="samples of each variant [5, quick 3]")
     add("--gpu_ids", default="0", help="as train.py's; -1: the CPU [%(default)s]")
-    add("--epochs", type=int, default=30, help="of schedule, 10 or more in fives; 200: all of it [%(default)s]")
-    add("--arms", nargs="+", choices=throughput.ARMS, default=["fp32", "fast"], help="of schedule [fp32 fast]")
+    add("--epochs", type=int, default=30, help="of schedule, at least 2; 200: all of it [%(default)s]")
     args = parser.parse_args(words[:end])
     args.further, args.parts = words[end + 1 :], args.parts or [part for part in PARTS if part != "schedule"]
     if unknown := [part for part in args.parts if part not in PARTS]:
         parser.error(f"{unknown[0]}: the parts are {', '.join(PARTS)}")
-    if args.epochs < 2 * tables.CYCLE or args.epochs % tables.CYCLE:
-        parser.error(f"--epochs {args.epochs}: 10, 15, 20 ...; each fifth epoch saves a checkpoint")
+    if not 2 <= args.epochs <= tables.FACADES_EPOCHS:
+        parser.error(f"--epochs {args.epochs}: 2 to {tables.FACADES_EPOCHS}")
     if "steps" in args.parts and "limits" not in args.parts:
         args.parts.insert(0, "limits")  # the steps are compared with them
     args.rounds = args.rounds or (3 if args.quick else 5)
@@ -105,7 +105,7 @@ def machine(device: torch.device) -> dict:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
-        "commit": commit(),
+        "commit": subprocess.getoutput(f"git -C '{ROOT}' describe --always --dirty"),
         "date": time.strftime("%Y-%m-%d"),
     }
     if device.type == "cuda":
@@ -113,21 +113,6 @@ def machine(device: torch.device) -> dict:
         about |= {"name": f"{it.name}, {cpu}", "gpu_memory": it.total_memory, "cuda": torch.version.cuda}
         about |= {"cudnn": torch.backends.cudnn.version(), "tf32": torch.backends.cudnn.allow_tf32}
     return about
-
-
-def commit() -> str:
-    """Return the version of this project, empty without git."""
-    try:
-        command = ["git", "describe", "--always", "--dirty"]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
-    except OSError:
-        return ""
-
-
-def write(out: Path, document: dict) -> None:
-    """Write samples and tables."""
-    write_whole(out / "benchmark.json", json.dumps(document, indent=1))
-    write_whole(out / "benchmark.md", tables.markdown(document))
 
 
 if __name__ == "__main__":

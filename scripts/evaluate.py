@@ -4,9 +4,9 @@
     python scripts/evaluate.py FOLDER_OF_RESULTS FOLDER_OF_TRUTHS    any two folders
     python scripts/evaluate.py --name NAME --dataroot DATA           an experiment: all images, translated as by test.py
 
-Prints a table, and writes it next to the results as evaluation.csv, evaluation.json and the page evaluation.html. For
-pairs, evaluation_images.csv has a line per image, the page shows the best and worst images, and the results' index.html
-can sort its rows (metrics.js). Metrics of pairs: l1, psnr, ssim, ms_ssim, lpips. Metrics of two sets: fid, kid,
+Prints a table, and writes it next to the results as evaluation.json and the page evaluation.html. For pairs,
+evaluation_images.csv has a line per image, the page shows the best and worst images, and the results' index.html can
+sort its rows (metrics.js). Metrics of pairs: l1, psnr, ssim, ms_ssim, lpips. Metrics of two sets: fid, kid,
 fd_lite0, kid_lite0. For pairs, two baselines need no training: the input itself, and with --train_B the mean of the
 training targets. A model that does not beat both has learned nothing useful.
 """
@@ -15,21 +15,21 @@ from __future__ import annotations
 
 import argparse
 import csv
-import io
+import itertools
 import json
 import math
 import shutil
 import sys
-import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
+from tqdm import tqdm
 
 from options.test_options import TestOptions
 from scripts.evaluation.inputs import Task, from_experiment, from_folders, from_results
 from scripts.evaluation.outputs import Output
-from scripts.evaluation.page import Section, direction, formatted, interval, make_page, shrink
+from scripts.evaluation.page import Section, baseline_rows, make_page, score_rows
 from scripts.evaluation.targets import MeanImage, targets
 from util.checkpoint.atomic_files import replacing, write_whole
 from util.errors import UserError, did_you_mean, explained_errors, printable
@@ -39,9 +39,6 @@ from util.pages.data_file import as_line
 from util.pages.document import valid_utf8
 from util.runtime.device import device_of
 from util.runtime.signals import unbreakable_output
-
-SAMPLES = 8  # rows of the page without pairs
-EVERY = 10  # seconds between two lines of progress
 
 
 def main(words: list[str]) -> None:
@@ -83,7 +80,6 @@ def make_parser() -> argparse.ArgumentParser:
     add("--train_B", type=Path, help="fake_B's training targets, alone or in A | B pairs: measure their mean")
     add("--direction", choices=("AtoB", "BtoA"), help="of the results: BtoA's targets are left halves of pairs [AtoB]")
     add("--out", type=Path, help="folder for the files [the results']")
-    add("--json", type=Path, help="write this file instead of evaluation.json")
     add("--gpu_ids", help="as for test.py; -1: the CPU [a GPU if there is one]")
     return parser
 
@@ -137,22 +133,13 @@ def measure(args, task: Task, names: list[str], device, weights: dict[str, Path]
     mean_B = MeanImage(lambda size: targets(args.train_B, side, size)) if args.train_B else None
     outputs = [Output(label, task.paired, names, mean_B, **settings) for label in task.outputs]
     of_pairs = [name for name in names if METRICS[name].paired] if task.paired else []
-    samples = set() if task.paired else {k * task.count // SAMPLES for k in range(SAMPLES)}
-    last = time.monotonic()
     with replacing(out / "evaluation_images.csv") as new, new.open("w", encoding="utf-8", newline="") as file:
         lines = csv.writer(file)
         lines.writerow(["image", "output", *of_pairs])
-        for number, row in enumerate(task.rows):
-            for output in outputs:
-                values = output.add(row)
-                if number in samples and output.label in row.pictures:
-                    output.samples.append(shrink(row))
-                if values:
-                    cells = ["" if math.isnan(values[name]) else repr(values[name]) for name in of_pairs]
-                    lines.writerow([valid_utf8(row.name), output.label, *cells])
-            if time.monotonic() - last > EVERY:
-                last = time.monotonic()
-                print(f"{number + 1:,} of {task.count:,} images", flush=True)
+        for row, output in itertools.product(tqdm(task.rows, total=task.count, disable=None), outputs):
+            if values := output.add(row):
+                cells = ["" if math.isnan(values[name]) else repr(values[name]) for name in of_pairs]
+                lines.writerow([valid_utf8(row.name), output.label, *cells])
     if not of_pairs:
         (out / "evaluation_images.csv").unlink()  # also that of an earlier call
     return [output.section() for output in outputs]
@@ -167,13 +154,11 @@ def report(args, out: Path, task: Task, sections: list[Section]) -> None:
         print_section(section, task)
     shutil.rmtree(out / "evaluation_images", ignore_errors=True)
     document = as_json(task, sections)
-    json_path, page = args.json or out / "evaluation.json", out / "evaluation.html"
-    write_whole(json_path, json.dumps(document, indent=1) + "\n")
-    write_whole(out / "evaluation.csv", as_csv(task, sections))
-    write_whole(page, make_page(out, f"Evaluation of {task.title}", sections))
-    for path in (json_path, out / "evaluation.csv", out / "evaluation_images.csv", page):
-        if path.exists():  # evaluation_images.csv needs pairs
-            print(printable(path))
+    write_whole(out / "evaluation.json", json.dumps(document, indent=1) + "\n")
+    write_whole(out / "evaluation.html", make_page(out, f"Evaluation of {task.title}", sections))
+    for name in ("evaluation.json", "evaluation_images.csv", "evaluation.html"):
+        if (out / name).exists():  # evaluation_images.csv needs pairs
+            print(printable(out / name))
     if (out / "data.js").exists():
         write_metrics_js(out, len(sections) > 1)
 
@@ -197,14 +182,10 @@ def print_section(section: Section, task: Task) -> None:
     """Print one output's scores, baselines and notes."""
     print(f"\n{printable(task.title)}: {section.title}, {'pairs' if task.paired else 'two sets'}")
     print(f"{'metric':10} {'value':>12}   {'95 % interval':24} {'':17} images")
-    for name, score in section.scores.items():
-        value = formatted(score.value, METRICS[name].unit)
-        print(f"{name:10} {value:>12}   {interval(score):24} {direction(name):17} {score.images:,}")
-    if section.baselines:
-        names = list(next(iter(section.baselines.values())))
-        print(f"\n{'':25}" + "".join(f"{name:>10}" for name in names))
-        for label, scores in {"the result": section.scores, **section.baselines}.items():
-            print(f"{label:25}" + "".join(f"{formatted(scores[name].value):>10}" for name in names))
+    for name, value, interval, direction, images in score_rows(section):
+        print(f"{name:10} {value:>12}   {interval:24} {direction:17} {images}")
+    for number, (label, *cells) in enumerate(baseline_rows(section)):
+        print("\n" * (number == 0) + f"{label:25}" + "".join(f"{cell:>10}" for cell in cells))
     for note in section.notes:
         print(f"note: {note}")
 
@@ -219,18 +200,6 @@ def as_json(task: Task, sections: list[Section]) -> dict:
         outputs[label] = {"metrics": plain(section.scores), "answers": answers, "notes": section.notes}
     versions = {"torchmetrics": torchmetrics.__version__, "torch": str(torch.__version__)}
     return {"of": valid_utf8(task.title), "paired": task.paired, "outputs": outputs, **versions}
-
-
-def as_csv(task: Task, sections: list[Section]) -> str:
-    """Return the table: a line per output, or baseline, and metric."""
-    text = io.StringIO()
-    lines = csv.writer(text, lineterminator="\n")
-    lines.writerow(["output", "of", "metric", "value", "low", "high", "images", "unit", "lower_is_better"])
-    for label, section in zip(task.outputs, sections, strict=True):
-        for of, scores in {"the result": section.scores, **section.baselines}.items():
-            for name, score in scores.items():
-                lines.writerow([label, of, name, *score, METRICS[name].unit, METRICS[name].lower])
-    return text.getvalue()
 
 
 def plain(scores: dict[str, Score]) -> dict:

@@ -6,7 +6,6 @@ import gc
 import itertools
 import multiprocessing
 import re
-import statistics
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -23,8 +22,6 @@ from util.runtime import seeds
 from util.runtime.run_facts import run_facts, set_facts
 from util.speed import plan
 
-TOO_SLOW = 30  # seconds per step: slower batch sizes are left out unless --batch_sizes names them
-
 # ---- limits ----
 
 
@@ -32,34 +29,23 @@ def limits(args, work: Path) -> Iterator[dict]:
     """Measure matrix products by precision, in FLOP/s (a multiplication and an addition are two operations)."""
     cuda, device = args.device.type == "cuda", args.device
     n = 8192 if cuda else 1024 if args.quick else 2048
-    products: dict[str, Callable[[], None]] = {}
     # Not float16 on CPUs: it is slow there and nothing trains in it.
-    for precision in ("fp32", "tf32", "bf16", "fp16") if cuda else ("fp32", "bf16"):
+    precisions = ("fp32", "tf32", "bf16", "fp16") if cuda else ("fp32", "bf16")
+    samples, count = {precision: [] for precision in precisions}, 20 if cuda else 2
+    say(f"limits: {', '.join(precisions)}")
+    for turn, precision in itertools.product(range(args.rounds + 1), precisions):
         matrix = torch.randn(n, n, device=device).to(plan.DTYPES[precision.replace("tf32", "fp32")])
-        products[precision] = product(matrix, precision == "tf32")
-    samples, count = {precision: [] for precision in products}, 20 if cuda else 2
-    say(f"limits: {', '.join(products)}")
-    for turn, (precision, run) in itertools.product(range(args.rounds + 1), products.items()):
+        out = torch.empty_like(matrix)
+        torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")  # high: as fast units round
         synchronise(device)
         begin = time.perf_counter()
         for _ in range(count):
-            run()
+            torch.mm(matrix, matrix, out=out)
         synchronise(device)
+        torch.set_float32_matmul_precision("highest")
         if turn:  # the first warms up
             samples[precision].append(count * 2 * n**3 / (time.perf_counter() - begin))
     yield from ({"limit": precision, "samples": rates} for precision, rates in samples.items())
-
-
-def product(matrix: torch.Tensor, tf32: bool) -> Callable[[], None]:
-    """Return a function that multiplies a matrix by itself; `tf32`: float32 rounded as GPUs' fast units do."""
-    out = torch.empty_like(matrix)
-
-    def run():
-        torch.set_float32_matmul_precision("high" if tf32 else "highest")
-        torch.mm(matrix, matrix, out=out)
-        torch.set_float32_matmul_precision("highest")
-
-    return run
 
 
 # ---- training steps ----
@@ -75,12 +61,6 @@ def variants(args) -> dict[str, tuple[list[str], str]]:
         table |= {word: ([], f"fp32 {word}") for word in alone}
         table |= {"grad_checkpoint": (["--grad_checkpoint"], "")}
     return {**table, "--fast": (["--fast"], "")}
-
-
-def obstacle(args, model: str, variant: str) -> str:
-    """Return why a variant cannot be measured, empty if it can."""
-    checks = {"compile": plan.why_not_compile, "capture": plan.why_not_capture}
-    return checks[variant](train_options(args, model)) if variant in checks else ""
 
 
 class Arm:
@@ -150,25 +130,20 @@ def make_batch(opt, seed: int) -> dict:
 def steps(args, work: Path) -> Iterator[dict]:
     """Measure training steps: models, batch sizes, variants."""
     cuda = args.device.type == "cuda"
-    sizes = args.batch_sizes or ([1] if args.quick else [1, 4, 16] + [64] * cuda)
+    sizes = args.batch_sizes or ([1, 4, 16, 64] if cuda and not args.quick else [1])
+    checks = {"compile": plan.why_not_compile, "capture": plan.why_not_capture}
     if cuda:
         torch._dynamo.config.recompile_limit *= 2  # two compiled variants exist at a time
     for model in models_of(args):
-        flops, each = count_step(args, model), 0.0  # seconds per image
-        reasons = {name: obstacle(args, model, name) for name in variants(args)}
+        flops, opt = count_step(args, model), train_options(args, model)
+        failed = {name: checks[name](opt) if name in checks else "" for name in variants(args)}
         for batch_size in sizes:
             head = {"model": model, "batch_size": batch_size}
-            if each * batch_size > TOO_SLOW and not args.batch_sizes:
-                text = f"left out: about {each * batch_size:.0f} s for a step"
-                yield {**head, "variant": "all", "failed": text}
-                continue
-            for row in compare(args, head, [name for name, reason in reasons.items() if not reason]):
+            for row in compare(args, head, [name for name, reason in failed.items() if not reason]):
                 if "samples" in row and not cuda and not (args.quick and row["variant"] != "default"):
                     row["memory"] = in_child(memory_of_process, args, head, row["variant"])
-                if "samples" in row and row["variant"] == "default":
-                    each = statistics.median(row["samples"]) / batch_size
                 yield {**row, "flops": flops * batch_size}
-            yield from ({**head, "variant": name, "failed": reason} for name, reason in reasons.items() if reason)
+            yield from ({**head, "variant": name, "failed": reason} for name, reason in failed.items() if reason)
 
 
 def compare(args, head: dict, names: list[str]) -> list[dict]:
@@ -185,19 +160,17 @@ def compare(args, head: dict, names: list[str]) -> list[dict]:
 
 def alternate(args, head: dict, names: list[str]) -> list[dict]:
     """Measure variants in turns; raise RuntimeError where memory does not hold more than one."""
-    arms, failed, title = {}, {}, f"steps: {head['model']}, batch {head['batch_size']}"
+    arms, failed = {}, {}
+    say(f"steps: {head['model']}, batch {head['batch_size']}, {', '.join(names)}")
     for name in names:
-        say(f"{title}: {name} starts")
         try:
             arms[name] = prepare(args, head, name)
         except (RuntimeError, UserError) as error:
             if "out of memory" in str(error) and len(names) > 1:
                 raise
             failed[name] = short(error)
-    for turn in range(args.rounds if arms else 0):
-        say(f"{title}: round {turn + 1} of {args.rounds}")
-        for arm in arms.values():
-            arm.seconds.append(arm.run(arm.block))
+    for _, arm in itertools.product(range(args.rounds), arms.values()):
+        arm.seconds.append(arm.run(arm.block))
     rows = []
     for name in names:
         row = {"failed": failed[name]} if name in failed else arms.pop(name).measured()
@@ -209,12 +182,8 @@ def alternate(args, head: dict, names: list[str]) -> list[dict]:
 
 def prepare(args, head: dict, name: str) -> Arm:
     """Return an arm after its first steps."""
-    cuda = args.device.type == "cuda"
-    release_unused = torch.cuda.empty_cache if cuda else gc.collect
-    release_unused()
-    if cuda:
-        torch.cuda.reset_peak_memory_stats(args.device)
-    before = torch.cuda.memory_allocated(args.device) if cuda else 0
+    gc.collect()
+    before = torch.cuda.memory_allocated(args.device) if args.device.type == "cuda" else 0
     arm = Arm(args, head, name)
     arm.warm_up(before)
     return arm

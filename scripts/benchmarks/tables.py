@@ -18,7 +18,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 FACADES_EPOCHS = 200  # of the pix2pix paper's schedule (section 6.2)
-CYCLE = 5  # epochs from one numbered checkpoint to the next, by default
 
 
 def main() -> None:
@@ -170,21 +169,13 @@ def translation_table(rows: list[dict], document: dict) -> list[str]:
     return table("model | size | way | batch | what runs | images/s | times plain | network runs", lines)
 
 
-def projected(row: dict, epochs: int = FACADES_EPOCHS) -> float:
-    """Return the seconds of a whole training: measured, or extrapolated from the epochs after the first five."""
-    marks, end = row["samples"], row["end"]
-    if len(marks) >= epochs:
-        return sum(marks) + end
-    return sum(marks[:CYCLE]) + sum(marks[CYCLE:]) * (epochs - CYCLE) / (len(marks) - CYCLE) + end
-
-
 def schedule_table(rows: list[dict], document: dict) -> list[str]:
     lines = []
     for row in rows:
-        trained = len(row["samples"])
-        how = "measured" if trained >= FACADES_EPOCHS else f"extrapolated from {trained} epochs"
-        about = [row["model"], row["arm"], row["images"], spread(row["samples"][1:])]
-        lines.append([*about, figure(projected(row) / 60), how])
+        first, *later = row["samples"]
+        seconds = first + statistics.fmean(later) * (FACADES_EPOCHS - 1) + row["end"]
+        how = f"extrapolated from {len(later) + 1} epochs" if len(later) + 1 < FACADES_EPOCHS else "measured"
+        lines.append([row["model"], row["arm"], row["images"], spread(later), figure(seconds / 60), how])
     return table(f"model | arm | images | seconds an epoch | minutes for {FACADES_EPOCHS} epochs | how", lines)
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import gc
 import importlib
 import itertools
-import os
 import shutil
 import subprocess
 import sys
@@ -17,7 +17,6 @@ from data import create_dataset
 from models import create_model
 from options.saved import record
 from options.test_options import TestOptions
-from scripts.benchmarks import tables
 from scripts.benchmarks.common import ROOT, hushed, make_images, models_of, say, synchronise, train_options
 from util.errors import UserError
 from util.pages.document import HTML
@@ -25,7 +24,6 @@ from util.pages.results_writer import save_images
 from util.runtime.machine import core_count
 from util.runtime.run_facts import run_facts
 
-ARMS = {"fp32": [], "bf16": ["--precision", "bf16"], "fp16": ["--precision", "fp16"], "fast": ["--fast"]}
 FACADES = 400  # training images of the pix2pix paper's facades (section 6.2)
 
 # ---- loading ----
@@ -35,12 +33,11 @@ def loader(args, work: Path) -> Iterator[dict]:
     """Measure the data loader by format, options, workers and batch size."""
     count = 64 if args.quick else 256
     for model, suffix in itertools.product(models_of(args), ("jpg",) if args.quick else ("jpg", "png")):
-        folder = make_images(work / suffix, suffix, args.size, 256)
+        say(f"loader: {model}, {suffix}")
+        folder = make_images(work / suffix, suffix, args.size, count)
         head = {"model": model, "format": suffix, "items": count}
         rows = [{**head, **setting, "first": [], "samples": []} for setting in loader_settings(args, suffix)]
-        for turn, row in itertools.product(range(args.few), rows):
-            if row is rows[0]:
-                say(f"loader: {model}, {suffix}: round {turn + 1} of {args.few}")
+        for _, row in itertools.product(range(args.few), rows):
             words = ["--dataroot", folder, "--num_threads", row["workers"], "--batch_size", row["batch_size"]]
             words += ["--max_dataset_size", count, *row["options"].replace("default", "").split()]
             first, later = time_epochs(train_options(args, model, *words), count)
@@ -50,13 +47,11 @@ def loader(args, work: Path) -> Iterator[dict]:
 
 
 def loader_settings(args, suffix: str) -> Iterator[dict]:
-    """Yield options, workers and batch size; PNG files and large batches are measured with two numbers of workers."""
+    """Yield options, batch size and workers; PNG files and large batches are measured with two numbers of workers."""
     workers = (0, 2) if args.quick else (0, 1, 2, 4, 8) if core_count() >= 8 else (0, 1, 2, 4)
-    for options in ("default", "--cache", "--fast", "--fast --cache"):
-        for batch_size, processes in itertools.product((1,) if args.quick else (1, 16), workers):
-            unusual = (batch_size != 1) + (suffix != "jpg")
-            if unusual == 0 or (unusual == 1 and processes in (0, 4)):
-                yield {"options": options, "workers": processes, "batch_size": batch_size}
+    cases = [(1, workers if suffix == "jpg" else (0, 4))] + [(16, (0, 4))] * (suffix == "jpg" and not args.quick)
+    for options, (batch_size, some) in itertools.product(("default", "--cache", "--fast", "--fast --cache"), cases):
+        yield from ({"options": options, "workers": count, "batch_size": batch_size} for count in some)
 
 
 def time_epochs(opt, count: int) -> tuple[float, float]:
@@ -97,9 +92,8 @@ def translation(args, work: Path) -> Iterator[dict]:
         rows = [
             {"model": model, "size": side, "way": way, "batch_size": n, "samples": [], "busy": []} for way, n in ways
         ]
+        say(f"translation: {model}, {side} px")
         for turn, row in itertools.product(range(-1 if cuda else 0, args.few), rows):
-            if row is rows[0]:
-                say(f"translation: {model}, {side} px: round {turn + 1} of {args.few}")
             words = [*mine, "--batch_size", row["batch_size"], *["--fast"] * row["way"].endswith("--fast")]
             with hushed():
                 opt = TestOptions([str(word) for word in words]).parse()
@@ -128,7 +122,7 @@ def plain_loop(opt) -> tuple[int, float, float]:
     dataset, model = create_dataset(opt), create_model(opt)
     model.setup(opt)
     model.eval()
-    page, count, begin = HTML(Path(opt.results_dir) / opt.name, "plain loop"), 0, time.perf_counter()
+    page, begin = HTML(Path(opt.results_dir) / opt.name, "plain loop"), time.perf_counter()
     for batch in itertools.islice(dataset, opt.num_test):
         model.set_input(batch)
         synchronise(opt.device)
@@ -137,10 +131,9 @@ def plain_loop(opt) -> tuple[int, float, float]:
         synchronise(opt.device)
         busy += time.perf_counter() - started
         save_images(page, model.get_current_visuals(), model.get_image_paths())
-        count += 1
     page.save()
     seconds = time.perf_counter() - begin
-    return count, seconds, busy / seconds
+    return min(opt.num_test, len(dataset)), seconds, busy / seconds
 
 
 # ---- a whole training ----
@@ -150,34 +143,28 @@ def schedule(args, work: Path) -> Iterator[dict]:
     """Run train.py with loading, logging, the page and all checkpoints; time each epoch."""
     count = 8 if args.quick else FACADES
     images, folder = make_images(work / "facades", "jpg", args.size, count), work / "schedule"
-    for model, arm in itertools.product(args.models or ["pix2pix"], args.arms):
+    for model, arm in itertools.product(args.models or ["pix2pix"], ("fp32", "fast")):
         say(f"schedule: {model}, {arm}: {args.epochs} epochs of {count} images")
         words = ["train.py", "--dataroot", images, "--name", "run", "--checkpoints_dir", folder, "--model", model]
         words += ["--gpu_ids", args.gpu_ids, "--crop_size", args.size, "--load_size", args.size * 286 // 256]
         words += ["--n_epochs", args.epochs - args.epochs // 2, "--n_epochs_decay", args.epochs // 2, "--seed", 1]
-        words += [*ARMS[arm], *args.further]
+        words += [*["--fast"] * (arm == "fast"), *args.further]
         seconds, last = [], time.perf_counter()
-        for line in output_of(words, work / "train.log"):
+        for line in output_of(words):
             if line.startswith("End of epoch"):
                 seconds.append(time.perf_counter() - last)  # the first includes the program's start
                 last = time.perf_counter()
-                if len(seconds) % tables.CYCLE == 0:
-                    say(line.strip())
         yield {"model": model, "arm": arm, "images": count, "samples": seconds, "end": time.perf_counter() - last}
         shutil.rmtree(folder)
 
 
-def output_of(words: list, log: Path) -> Iterator[str]:
+def output_of(words: list) -> Iterator[str]:
     """Run a program of this project and yield its output line by line; raise UserError if it fails."""
-    words = [sys.executable, *map(str, words)]
+    words, last = [sys.executable, "-u", *map(str, words)], collections.deque(maxlen=3)
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    with (
-        log.open("w", encoding="utf-8") as file,
-        subprocess.Popen(words, cwd=ROOT, env=environment, **pipes) as process,
-    ):
+    with subprocess.Popen(words, cwd=ROOT, **pipes) as process:
         for line in process.stdout:
-            file.write(line)
+            last.append(line.strip())
             yield line
     if process.returncode:
-        raise UserError(f"{log.stem} failed: {' '.join(log.read_text(encoding='utf-8').splitlines()[-3:])}")
+        raise UserError(f"training failed: {' '.join(last)}")

@@ -43,16 +43,15 @@ class Output:
         if mean_B and of_pairs and label != "fake_A":
             self.baselines[MEAN] = Evaluation(of_pairs, **settings)
         self.seen: set[bytes] = set()  # hashes of real images of unpaired rows
-        self.samples: list[Row] = []
 
     def add(self, row: Row) -> dict[str, float]:
         """Add a row; return the values of its pair."""
         if self.paired:
             return self._add_pair(row)
-        if self.label in row.pictures and not self._repeated(row, self.source):
-            self.evaluation.add_fake(as_batch(read(row.pictures[self.label])))
-        if self.real in row.pictures and not self._repeated(row, self.real):
-            self.evaluation.add_real(as_batch(read(row.pictures[self.real])))
+        adds = {self.label: (self.source, self.evaluation.add_fake), self.real: (self.real, self.evaluation.add_real)}
+        for label, (key, add) in adds.items():
+            if label in row.pictures and not self._repeated(row, key):
+                add(as_batch(read(row.pictures[label])))
         return {}
 
     def _repeated(self, row: Row, label: str) -> bool:
@@ -89,7 +88,7 @@ class Output:
         baselines = {name: baseline.compute() for name, baseline in self.baselines.items()}
         rankings = {name: ranking for name, ranking in self.rankings.items() if name in scores}
         labels, title = (self.source, self.label, self.real), f"{self.label} against {self.real}"
-        return Section(title, scores, baselines, notes + self.evaluation.notes, rankings, self.samples, labels)
+        return Section(title, scores, baselines, notes + self.evaluation.notes, rankings, labels)
 
 
 def wrong_size(row: Row, label: str, fake: np.ndarray, real: np.ndarray) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
@@ -78,10 +78,6 @@ def formatted(value: float, unit: str = "") -> str:
     return f"{value:#.4g} {unit}".strip()
 
 
-def interval(score: Score) -> str:
-    return f"{formatted(score.low)} to {formatted(score.high)}" if score.images > 1 else "-"
-
-
 def direction(metric: str) -> str:
     return f"{'lower' if METRICS[metric].lower else 'higher'} is better"
 
@@ -94,8 +90,24 @@ class Section(NamedTuple):
     baselines: dict[str, dict[str, Score]]  # baseline -> its scores
     notes: list[str]
     rankings: dict[str, Ranking]
-    samples: list[Row]  # without pairs, and so without rankings
     labels: tuple[str, ...]  # of the images of a row, from left to right
+
+
+def score_rows(section: Section) -> Iterator[tuple[str, str, str, str, str]]:
+    """Yield metric, value, interval, direction and number of images, as texts."""
+    for name, score in section.scores.items():
+        interval = f"{formatted(score.low)} to {formatted(score.high)}" if score.images > 1 else "-"
+        value = formatted(score.value, METRICS[name].unit)
+        yield name, value, interval, direction(name), f"{score.images:,}"
+
+
+def baseline_rows(section: Section) -> Iterator[tuple[str, ...]]:
+    """Yield the header of the table of baselines, and its rows; nothing without baselines."""
+    if section.baselines:
+        names = list(next(iter(section.baselines.values())))
+        yield "", *names
+        for label, scores in {"the result": section.scores, **section.baselines}.items():
+            yield label, *(formatted(scores[name].value) for name in names)
 
 
 def make_page(out: Path, title: str, sections: list[Section]) -> str:
@@ -107,55 +119,39 @@ def make_page(out: Path, title: str, sections: list[Section]) -> str:
         tags.meta(name="viewport", content="width=device-width, initial-scale=1")
         style()
     document.add(tags.h1(valid_utf8(title)))
-    for number, section in enumerate(sections):
-        document.add(tags.h2(valid_utf8(section.title)), _scores(section.scores))
+    for section in sections:
+        document.add(tags.h2(valid_utf8(section.title)))
+        document.add(_table([("metric", "value", "95 % interval", "", "images"), *score_rows(section)]))
         if section.baselines:
-            document.add(tags.h3("Compared with baselines that need no training"), _baselines(section))
+            document.add(tags.h3("Compared with baselines that need no training"), _table(baseline_rows(section)))
         for note in section.notes:
             document.add(tags.p(valid_utf8(note), cls="note"))
         if not section.rankings:
             document.add(tags.p("No scores of single images: they need pairs, results with ground truths.", cls="note"))
-        if section.samples:
-            rows = [("", row, f"{number}_sample{i}") for i, row in enumerate(section.samples)]
-            document.add(tags.h3("Some of the results, evenly spread"), _rows(out, rows, section.labels))
         for metric, ranking in section.rankings.items():
             for end, ranked in ranking.ends().items():
-                values = ((formatted(r.value, METRICS[metric].unit), r.row, f"{r.number:06d}") for r in ranked)
-                heading = document.add(tags.h3(f"{metric}: the {end} "))
-                heading.add(tags.small(direction(metric)))
-                document.add(_rows(out, values, section.labels))
+                document.add(tags.h3(f"{metric}: the {end} ", tags.small(direction(metric))))
+                document.add(_rows(out, ranked, METRICS[metric].unit, section.labels))
     return document.render(pretty=False)
 
 
-def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> tags.table:
+def _table(rows: Iterable[Iterable[str]]) -> tags.table:
+    """Return a table; the first row has the columns' names."""
+    head, *rows = rows
     return tags.table(tags.tr(map(tags.th, head)), *(tags.tr(map(tags.td, row)) for row in rows))
 
 
-def _scores(scores: dict[str, Score]) -> tags.table:
-    rows = []
-    for name, score in scores.items():
-        value = formatted(score.value, METRICS[name].unit)
-        rows.append((name, value, interval(score), direction(name), f"{score.images:,}"))
-    return _table(("metric", "value", "95 % interval", "", "images"), rows)
-
-
-def _baselines(section: Section) -> tags.table:
-    names = list(next(iter(section.baselines.values())))
-    each = {"the result": section.scores, **section.baselines}.items()
-    return _table(("", *names), ((label, *(formatted(scores[n].value) for n in names)) for label, scores in each))
-
-
-def _rows(out: Path, rows: Iterable[tuple[str, Row, str]], labels: tuple[str, ...]) -> tags.table:
-    """Return a table of images; a row has its value, its images, and a name for those that have no file."""
+def _rows(out: Path, ranked: Iterable[Ranked], unit: str, labels: tuple[str, ...]) -> tags.table:
+    """Return a table of images with their values."""
     table = tags.table()
-    for value, row, name in rows:
-        line = table.add(tags.tr())
-        line.add(tags.td(tags.p(value), tags.p(valid_utf8(row.name)), style="max-width:16rem;overflow-wrap:anywhere"))
+    for _, number, value, row in ranked:
+        line, name = table.add(tags.tr()), valid_utf8(row.name)
+        about = tags.p(formatted(value, unit)), tags.p(name)
+        line.add(tags.td(*about, style="max-width:16rem;overflow-wrap:anywhere"))
         for label in labels:
             if label in row.pictures:
-                url = _url(out, row.pictures[label], f"{name}_{label}.png")
-                alt = f"{label} of {valid_utf8(row.name)}"
-                image = tags.img(src=url, style=f"width:{WIDTH}px", loading="lazy", alt=alt)
+                url = _url(out, row.pictures[label], f"{number:06d}_{label}.png")
+                image = tags.img(src=url, style=f"width:{WIDTH}px", loading="lazy", alt=f"{label} of {name}")
                 line.add(tags.td(tags.p(tags.a(image, href=url)), tags.p(label)))
     return table
 

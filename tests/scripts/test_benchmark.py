@@ -41,15 +41,11 @@ def rows_of(text, part):
 # ---- arithmetic ----
 
 
-def test_numbers_have_three_significant_digits():
-    written = [tables.figure(value) for value in (0, 0.012345, 0.5, 12.34, 99.96, 123.4, 1234.5, 123456, float("inf"))]
-    assert written == ["0", "0.0123", "0.500", "12.3", "100.0", "123", "1,230", "123,000", "inf"]
-
-
-def test_a_cell_has_the_median_minimum_and_maximum():
+def test_numbers_have_three_significant_digits_and_cells_the_median_minimum_and_maximum():
+    written = [tables.figure(value) for value in (0, 0.012345, 0.5, 99.96, 1234.5, 123456, float("inf"))]
+    assert written == ["0", "0.0123", "0.500", "100.0", "1,230", "123,000", "inf"]
     assert tables.spread([3.0, 1.0, 2.0, 10.0]) == "2.50 (1.00 to 10.0)"
     assert tables.spread([0.002], 1000) == "2.00"
-    assert [tables.percent(share) for share in (None, 0.0, 0.123, 1.5)] == ["-", "0%", "12%", "150%"]
 
 
 def test_the_share_of_the_limit_is_the_count_over_time_and_rate():
@@ -80,13 +76,14 @@ def test_steps_are_compared_with_the_default_of_their_batch_size():
     assert (failed["what runs"], failed["images/s"]) == ("out of memory", "-")
 
 
-def test_a_schedule_is_extrapolated_from_the_epochs_after_the_first_five():
-    row = {"samples": [10, 2, 2, 2, 2, 1, 1, 1, 1, 3], "end": 0.5}
-    assert tables.projected(row) == 18 + 7 * 195 / 5 + 0.5
-    assert tables.projected({"samples": [1.0] * 200, "end": 2.0}) == 202
-    rows = [{**row, "model": "pix2pix", "arm": "fp32", "images": 400}]
-    (shown,) = rows_of(tables.markdown(document(schedule=rows)), "schedule")
-    assert (shown["minutes for 200 epochs"], shown["how"]) == (tables.figure(291.5 / 60), "extrapolated from 10 epochs")
+def test_a_schedule_is_extrapolated_from_the_epochs_after_the_first():
+    about = {"model": "pix2pix", "arm": "fp32", "images": 400}
+    rows = [{**about, "samples": [10, 1, 3], "end": 0.5}, {**about, "samples": [1.0] * 200, "end": 2.0}]
+    shown = rows_of(tables.markdown(document(schedule=rows)), "schedule")
+    assert [(row["minutes for 200 epochs"], row["how"]) for row in shown] == [
+        (tables.figure((10 + 2 * 199 + 0.5) / 60), "extrapolated from 3 epochs"),
+        (tables.figure(202 / 60), "measured"),
+    ]
 
 
 def test_tables_replace_the_text_between_their_marks():
@@ -129,12 +126,12 @@ def test_variants_that_do_not_fit_are_measured_one_by_one_and_failures_are_named
 
         measured = lambda self: {"samples": [1.0]}  # noqa: E731
 
-    alive, room = [], 1
+    alive = []
 
     def prepare(args, head, name):
         if name == "compile":
             raise RuntimeError("no compiler\nand more")
-        if name == "--fast" or len(alive) == room:
+        if name == "--fast" or alive:
             alive.clear()
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
         alive.append(name)
@@ -150,20 +147,13 @@ def test_variants_that_do_not_fit_are_measured_one_by_one_and_failures_are_named
         ("compile", True, "RuntimeError: no compiler"),
         ("--fast", True, "out of memory"),
     ]
-    room = 2
-    rows = steps.compare(args, head, ["default", "compile", "bf16"])
-    assert [("alone" in row, row.get("failed")) for row in rows] == [
-        (False, None),
-        (False, "RuntimeError: no compiler"),
-        (False, None),
-    ]
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["speed"], "the parts are limits"),
-        (["schedule", "--epochs", "12"], "10, 15, 20"),
+        (["schedule", "--epochs", "1"], "2 to 200"),
         (["steps", "--", "--netg", "unet_32"], "--netg"),
     ],
 )
@@ -174,10 +164,10 @@ def test_wrong_words_are_errors_of_the_command_line(words, said, capsys):
     assert said in capsys.readouterr().err
 
 
-def test_the_error_of_a_program_is_reported(tmp_path):
+def test_the_error_of_a_program_is_reported():
     words = ["-c", "print('first'); print('no images in /no'); exit(1)"]
-    with pytest.raises(UserError, match="train failed: first no images in /no"):
-        list(throughput.output_of(words, tmp_path / "train.log"))
+    with pytest.raises(UserError, match="training failed: first no images in /no"):
+        list(throughput.output_of(words))
 
 
 # ---- the command ----
@@ -185,7 +175,7 @@ def test_the_error_of_a_program_is_reported(tmp_path):
 
 @pytest.mark.slow
 def test_a_quick_run_writes_samples_and_tables_that_agree(run, tmp_path):
-    small = ("--quick", "--rounds", 1, "--size", 32, "--gpu_ids", -1, "--epochs", 10, "--arms", "fp32")
+    small = ("--quick", "--rounds", 1, "--size", 32, "--gpu_ids", -1, "--epochs", 2)
     done = run(COMMAND, *benchmark.PARTS, *small, "--out", tmp_path, *TINY, "--num_threads", 0)
     assert (done.returncode, done.stderr) == (0, "")
     found = json.loads((tmp_path / "benchmark.json").read_text())["parts"]
@@ -197,7 +187,7 @@ def test_a_quick_run_writes_samples_and_tables_that_agree(run, tmp_path):
         shown = rows_of(text, part)
         assert len(shown) == len(found[part]) > 1
         assert [line[column] for line in shown] == [tables.spread(row["samples"]) for row in found[part]]
-    assert [len(row["samples"]) for row in found["schedule"]] == [10]
+    assert [len(row["samples"]) for row in found["schedule"]] == [2, 2]
     lines = rows_of(text, "steps")
     assert [line["variant"] for line in lines] == ["default", "bf16", "--fast"]
     for row, line in zip(found["steps"], lines, strict=True):

@@ -8,22 +8,17 @@ import io
 import json
 import math
 import re
-import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
 
 import numpy as np
 import pytest
-import torch
-from conftest import make_image, type_command
+from conftest import make_image
 from experiments import trained_copy
 from PIL import Image
-from terminal import ROOT
 
 from scripts.evaluate import main
-from scripts.evaluation.page import Ranking, Row
 from util.errors import UserError
 
 C1 = (0.01 * 255) ** 2  # SSIM's constant; for two flat images only its luminance term remains
@@ -92,10 +87,6 @@ def test_scores_are_means_over_the_images(results):
     assert values(report, baseline="the input itself") == pytest.approx(
         {"l1": (100 + 85) / 510, "psnr": (psnr(100) + psnr(85)) / 2, "ssim": (ssim(200, 100) + ssim(68, 153)) / 2}
     )
-    score = report["outputs"]["fake_B"]["metrics"]["psnr"]
-    assert (score["unit"], score["lower_is_better"], score["images"]) == ("dB", False, 2)
-    half = 1.96 * (psnr(10) - psnr(51)) / 2
-    assert (score["low"], score["high"]) == pytest.approx((score["value"] - half, score["value"] + half))
     assert re.search(r"^psnr +21\.06 dB +7\.187 to 34\.92 +higher is better +2$", text, re.MULTILINE)
     assert re.search(r"^l1 +0\.1196 +0\.000 to 0\.2772 +lower is better +2$", text, re.MULTILINE)
     assert re.search(r"^the input itself +0\.3627 +8\.837 +0\.7712$", text, re.MULTILINE)
@@ -120,19 +111,6 @@ def test_the_mean_target_comes_from_a_folder_of_targets_or_of_pairs(results, tmp
         assert values(report, baseline="the mean training target")["psnr"] == pytest.approx(
             np.mean([*map(psnr, expected)])
         )
-
-
-def test_the_mean_target_has_each_results_size(tmp_path):
-    ramp = np.linspace(0, 255, 64).astype(np.uint8)
-    image = Image.fromarray(np.ascontiguousarray(np.broadcast_to(ramp[None, :, None], (64, 64, 3))))
-    for folder in ("r", "trainB"):
-        (tmp_path / folder).mkdir()
-    image.save(tmp_path / "trainB/1.png")
-    for side in (16, 64):
-        for label in ("fake_B", "real_B"):
-            image.resize((side, side), Image.Resampling.BICUBIC).save(tmp_path / f"r/{side}_{label}.png")
-    report, _ = evaluate(tmp_path / "r", "--train_B", tmp_path / "trainB")
-    assert values(report, baseline="the mean training target")["l1"] < 0.003
 
 
 def test_a_perfect_result_has_infinite_psnr_which_is_null_in_json(tmp_path):
@@ -179,14 +157,7 @@ def test_an_experiment_has_the_scores_of_its_results_folder(trained, tmp_path):
     assert on_disk["outputs"] == memory["outputs"]
     assert on_disk["paired"] is memory["paired"] is (model == "pix2pix")
     if model == "pix2pix":
-        for name in ("evaluation.csv", "evaluation_images.csv"):
-            assert (web / name).read_text() == (tmp_path / "out" / name).read_text()
-        truths, fakes = (
-            [np.asarray(Image.open(path)).astype(float) for path in sorted(web.glob(f"images/*_{label}_B.png"))]
-            for label in ("real", "fake")
-        )
-        l1 = [np.abs(a - b).mean() / 255 for a, b in zip(fakes, truths, strict=True)]
-        assert [float(row["l1"]) for row in table(web)] == pytest.approx(l1)
+        assert (web / "evaluation_images.csv").read_text() == (tmp_path / "out/evaluation_images.csv").read_text()
         links = pictures(tmp_path / "out")
         assert len(links) == 3 * 4 * 3  # metrics, images, labels
         assert {link.parent.name for link in links} == {"evaluation_images"}
@@ -199,9 +170,6 @@ def test_an_experiment_has_the_scores_of_its_results_folder(trained, tmp_path):
         counts = {name: output["metrics"]["kid_lite0"]["images"] for name, output in memory["outputs"].items()}
         assert counts == {"fake_B": 4, "fake_A": 3}  # test.py cycles through the smaller domain; its images count once
         assert not (tmp_path / "out/evaluation_images.csv").exists()
-        lines = (tmp_path / "out/evaluation.csv").read_text().splitlines()
-        assert [line.split(",")[:3] for line in lines[1:]] == [[name, "the result", "kid_lite0"] for name in counts]
-        assert len(pictures(tmp_path / "out")) == 2 * 4 * 3  # outputs, rows, labels
         assert "No scores of single images" in (tmp_path / "out/evaluation.html").read_text()
         assert "these compare each result with its ground truth, and there are no pairs here" in error_of(web)
         report, _ = evaluate(web, "--paired")
@@ -277,22 +245,11 @@ def test_a_folder_without_results_is_an_error(tmp_path):
     assert "has no images" in error_of(tmp_path, tmp_path)
 
 
-def test_wrong_options_are_errors(results, tmp_path):
+def test_wrong_options_are_errors(results):
     assert "--metric: no such option. Did you mean '--metrics'?" in error_of(results, more="--metric psnr")
     assert "metric 'pnsr' is not one of l1, psnr" in error_of(results, more="--metrics pnsr")
     assert "name a results folder, or results and truths, or an experiment" in error_of(more="")
     assert "fid=FILE (also for kid) or lpips=FILE" in error_of(results, more="--weights x.pth")
-    torch.save({"fc.weight": torch.zeros(10, 20)}, tmp_path / "net.pth")
-    text = error_of(results, "--weights", f"fid={tmp_path}/net.pth", more="--metrics fid")
-    assert f"{tmp_path}/net.pth is not FID's InceptionV3 (95 MB): it holds other weights (fc.weight" in text
-
-
-def test_missing_weights_are_an_error_of_the_command(results, tmp_path):
-    env = {"TORCH_HOME": str(tmp_path / "torch"), "HOME": str(tmp_path)}
-    done = type_command("scripts/evaluate.py", results, "--metrics", "psnr,fid", "--no_download", env=env)
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: fid: FID's InceptionV3 (95 MB) is missing, and --no_download forbids")
-    assert f"put it at {tmp_path}/torch/hub/checkpoints/weights-inception-2015-12-05-6726825d.pth" in done.stderr
 
 
 # ---- the page ----
@@ -349,54 +306,14 @@ def test_names_cannot_break_the_page(tmp_path):
     assert sorted(row["image"] for row in table(tmp_path)) == sorted(names)
 
 
-def test_a_ranking_has_both_ends_of_the_sorted_list():
-    drawn = np.random.default_rng(0).integers(0, 40, 200) / 4
-    for metric, order in (("psnr", -1), ("l1", 1)):
-        ranking = Ranking(metric)
-        for i, value in enumerate(drawn):
-            ranking.add(float(value), Row(str(i), {"fake_B": np.zeros((900, 700, 3), np.uint8)}))
-        ranking.add(math.nan, Row("none", {}))
-        expected = sorted(range(200), key=lambda i: (order * drawn[i], i))
-        ends = {end: [int(ranked.row.name) for ranked in some] for end, some in ranking.ends().items()}
-        assert ends == {"best": expected[:5], "worst": expected[:-6:-1]}
-        assert max(ranking.ranked[0].row.pictures["fake_B"].shape) == 512
-    few = Ranking("l1")
-    for i in range(3):
-        few.add(float(i), Row(str(i), {}))
-    ends = {end: [ranked.row.name for ranked in some] for end, some in few.ends().items()}
-    assert ends == {"best": ["0", "1"], "worst": ["2"]}
-
-
-# ---- files, memory ----
+# ---- files ----
 
 
 def test_files_go_to_out_and_replace_earlier_ones(results, tmp_path):
-    evaluate(results, "--out", tmp_path / "o", "--json", tmp_path / "deep/x.json")
-    files = ["evaluation.csv", "evaluation.html", "evaluation_images.csv"]
+    evaluate(results, "--out", tmp_path / "o")
+    files = ["evaluation.html", "evaluation.json", "evaluation_images.csv"]
     assert sorted(path.name for path in (tmp_path / "o").iterdir()) == files
-    assert (tmp_path / "deep/x.json").exists()
+    assert [path.name for path in results.iterdir()] == ["images"]
     assert len(pictures(tmp_path / "o")) == 3 * 2 * 3
     evaluate(results, "--out", tmp_path / "o", more="--metrics kid_lite0 --unpaired")
     assert not (tmp_path / "o/evaluation_images.csv").exists()
-
-
-MEASURE = """
-import re, sys
-sys.path.insert(0, ".")
-from scripts.evaluate import main
-main([sys.argv[1], *"--gpu_ids -1 --metrics l1,psnr".split()])
-print("peak", re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1])
-"""
-
-
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak of memory from /proc")
-def test_memory_does_not_grow_with_the_images(tmp_path):
-    peaks = {}
-    for count in (50, 400):
-        for i in range(count):
-            for label, value in (("fake_B", i % 200), ("real_B", 100)):
-                flat(tmp_path / f"{count}/n{i:04}_{label}.png", value, 40, 40)
-        words = [sys.executable, "-c", MEASURE, str(tmp_path / str(count))]
-        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
-        peaks[count] = int(re.search(r"peak (\d+)", done.stdout)[1])  # KiB
-    assert peaks[400] - peaks[50] < 8 * 1024  # 350 pairs of these, as float64, would be 26 MiB
