@@ -28,7 +28,7 @@ from util.speed import plan
 def limits(args, work: Path) -> Iterator[dict]:
     """Measure matrix products by precision, in FLOP/s (a multiplication and an addition are two operations)."""
     cuda, device = args.device.type == "cuda", args.device
-    n = 8192 if cuda else 1024 if args.quick else 2048
+    n = 8192 if cuda else 256 if args.quick else 2048
     # Not float16 on CPUs: it is slow there and nothing trains in it.
     precisions = ("fp32", "tf32", "bf16", "fp16") if cuda else ("fp32", "bf16")
     samples, count = {precision: [] for precision in precisions}, 20 if cuda else 2

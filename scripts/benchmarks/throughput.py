@@ -143,7 +143,7 @@ def schedule(args, work: Path) -> Iterator[dict]:
     """Run train.py with loading, logging, the page and all checkpoints; time each epoch."""
     count = 8 if args.quick else FACADES
     images, folder = make_images(work / "facades", "jpg", args.size, count), work / "schedule"
-    for model, arm in itertools.product(args.models or ["pix2pix"], ("fp32", "fast")):
+    for model, arm in itertools.product(args.models or ["pix2pix"], ["fp32"] + ["fast"] * (not args.quick)):
         say(f"schedule: {model}, {arm}: {args.epochs} epochs of {count} images")
         words = ["train.py", "--dataroot", images, "--name", "run", "--checkpoints_dir", folder, "--model", model]
         words += ["--gpu_ids", args.gpu_ids, "--crop_size", args.size, "--load_size", args.size * 286 // 256]

@@ -27,7 +27,6 @@ from util.runtime.run_facts import run_facts, with_values
 from util.speed.batching import batch_size, in_batches
 
 LABEL = re.compile(r"(.*)_((?:fake|real)(?:_[A-Za-z0-9]+)?(?:_rgb)?)\.png", re.DOTALL)
-RESULTS = "name a folder that test.py wrote, results/NAME/test_latest"
 
 
 class Task(NamedTuple):
@@ -55,8 +54,8 @@ def from_results(web: Path, args) -> Task:
         print("results of CycleGAN: real_B is not the ground truth of fake_B (--paired if yours are pairs)")
     if paired:
         of = [row for row in rows if row.pictures.keys() & set(outputs)]
-        needed = [(row, label, truth(label)) for row in of for label in outputs if label in row.pictures]
-        check_missing([f"{row.name}_{real}.png" for row, _, real in needed if real not in row.pictures], len(of))
+        needed = [(row, truth(label)) for row in of for label in outputs if label in row.pictures]
+        check_missing([f"{row.name}_{real}.png" for row, real in needed if real not in row.pictures], len(of))
     return Task(str(web), web, len(rows), iter(rows), tuple(outputs), paired)
 
 
@@ -73,11 +72,9 @@ def truth(label: str) -> str:
 
 def nothing_found(args, folder: Path, labels: list[str]) -> str:
     """Explain why there is nothing to measure."""
-    if not folder.is_dir():
-        return f"{printable(folder)} is {'a file' if folder.is_file() else 'not there'}: {RESULTS}"
     wanted = args.output or "fake_B"
     if not any(label.startswith("fake") for label in labels):
-        return f"no *_{wanted}.png in {printable(folder)}: {RESULTS}"
+        return f"no *_{wanted}.png in {printable(folder)}: name a folder that test.py wrote, results/NAME/test_latest"
     return (
         f"{printable(folder)} has {', '.join(labels)}, but no {wanted} with its {truth(wanted)}: also name the folder "
         "of the real images: scripts/evaluate.py FOLDER_OF_RESULTS FOLDER_OF_TRUTHS"

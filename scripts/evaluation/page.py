@@ -163,7 +163,4 @@ def _url(out: Path, picture: Picture, name: str) -> str:
         path.parent.mkdir(exist_ok=True)
         write_png(shrunk(picture, SIDE), path)
         picture = path
-    try:
-        return quote(Path(os.path.relpath(picture, out)).as_posix(), errors="surrogateescape")
-    except ValueError:  # on another drive
-        return picture.resolve().as_uri()
+    return quote(Path(os.path.relpath(picture, out)).as_posix(), errors="surrogateescape")

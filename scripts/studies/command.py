@@ -17,13 +17,7 @@ def main(study: Study, words: list[str] | None = None) -> None:
     from util.errors import explained_errors
     from util.runtime.signals import unbreakable_output
 
-    for number in (signal.SIGTERM, signal.SIGHUP) if hasattr(signal, "SIGHUP") else (signal.SIGTERM,):
-        signal.signal(number, lambda number, _: sys.exit(128 + number))  # an exception, so that training saves
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # an exception, so that training saves
     unbreakable_output()
     with explained_errors():
-        runner = Runner(study, args)
-        if args.dry_run:
-            runner.print_commands()
-        else:
-            runner.prepare()
-            (study.procedure or compare)(runner)
+        (study.procedure or compare)(Runner(study, args))

@@ -9,7 +9,7 @@ scores differ from those of table 1. --quick takes about 7 minutes on two cores.
 """
 
 from command import main
-from study import Paper, Study
+from study import Study
 
 STUDY = Study(
     name="generators",
@@ -21,17 +21,14 @@ STUDY = Study(
         "U-Net, L1": "--lambda_GAN 0",
         "U-Net, L1+cGAN": "",
     },
-    papers=(
-        Paper(
-            "paper, table 2 (Cityscapes, labels → photo): per-pixel acc., per-class acc., class IoU",
-            {
-                "encoder-decoder, L1": "0.35, 0.12, 0.08",
-                "encoder-decoder, L1+cGAN": "0.29, 0.09, 0.05",
-                "U-Net, L1": "0.48, 0.18, 0.13",
-                "U-Net, L1+cGAN": "0.55, 0.20, 0.14",
-            },
-        ),
-    ),
+    papers={
+        "paper, table 2 (Cityscapes, labels → photo): per-pixel acc., per-class acc., class IoU": {
+            "encoder-decoder, L1": "0.35, 0.12, 0.08",
+            "encoder-decoder, L1+cGAN": "0.29, 0.09, 0.05",
+            "U-Net, L1": "0.48, 0.18, 0.13",
+            "U-Net, L1+cGAN": "0.55, 0.20, 0.14",
+        },
+    },
 )
 
 if __name__ == "__main__":

@@ -25,21 +25,8 @@ def files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if is_image_file(path.name))
 
 
-def same_names(data: Path, phase: str) -> bool:
-    """Whether A's and B's images of a dataset have the same names: then they are pairs."""
-    names = [[path.stem for path in files(data / f"{phase}{side}")] for side in "AB"]
-    return names[0] == names[1] != []
-
-
 def domain(data: Path, phase: str, side: str, halves: bool) -> Iterator[tuple[str, Image.Image]]:
     """Yield a domain's images with their names: `halves` of files that hold pairs side by side, or whole files."""
     for path in files(data / (phase if halves else f"{phase}{side}")):
-        with Image.open(path) as image:
-            whole = image.convert("RGB")
-        yield path.stem, half(whole, side) if halves else whole
-
-
-def size_of(path: Path) -> tuple[int, int]:
-    """Read an image's (width, height) without its pixels."""
-    with Image.open(path) as image:
-        return image.size
+        image = Image.open(path).convert("RGB")
+        yield path.stem, half(image, side) if halves else image

@@ -8,7 +8,7 @@ and L1 with a conditional GAN does best. --quick: about 9 minutes on two cores.
 """
 
 from command import main
-from study import Paper, Study
+from study import Study
 
 STUDY = Study(
     name="losses",
@@ -21,19 +21,16 @@ STUDY = Study(
         "L1+GAN": "--unconditional_D",
         "L1+cGAN": "",
     },
-    papers=(
-        Paper(
-            "paper, table 1 (Cityscapes, labels → photo): per-pixel acc., per-class acc., class IoU",
-            {
-                "L1": "0.42, 0.15, 0.11",
-                "GAN": "0.22, 0.05, 0.01",
-                "cGAN": "0.57, 0.22, 0.16",
-                "L1+GAN": "0.64, 0.20, 0.15",
-                "L1+cGAN": "0.66, 0.23, 0.17",
-                "ground truth": "0.80, 0.26, 0.21",
-            },
-        ),
-    ),
+    papers={
+        "paper, table 1 (Cityscapes, labels → photo): per-pixel acc., per-class acc., class IoU": {
+            "L1": "0.42, 0.15, 0.11",
+            "GAN": "0.22, 0.05, 0.01",
+            "cGAN": "0.57, 0.22, 0.16",
+            "L1+GAN": "0.64, 0.20, 0.15",
+            "L1+cGAN": "0.66, 0.23, 0.17",
+            "ground truth": "0.80, 0.26, 0.21",
+        },
+    },
 )
 
 if __name__ == "__main__":

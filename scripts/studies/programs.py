@@ -18,23 +18,21 @@ from util.errors import UserError
 START = time.monotonic()
 
 
-def run(words: list[str], log: Path | None = None) -> None:
-    """Run a program of this project; its output goes to `log`, if given. UserError if it fails."""
+def run(words: list[str], log: Path) -> None:
+    """Run a program of this project; its output goes to `log`. UserError if it fails."""
     script = os.path.relpath(ROOT / words[0])
     say(f"$ python {shlex.join([script, *words[1:]])}")
-    begin = log.stat().st_size if log and log.exists() else 0
-    status = execute([script, *words[1:]], log)
-    if status:
-        last = log.read_text(encoding="utf-8", errors="replace")[begin:].splitlines()[-5:] if log else []
+    log.parent.mkdir(parents=True, exist_ok=True)
+    if status := execute([script, *words[1:]], log):
+        last = log.read_text(encoding="utf-8", errors="replace").splitlines()[-5:]
         raise UserError("\n  ".join([f"that command failed with status {status}", *last, f"(complete output: {log})"]))
 
 
-def execute(words: list[str], log: Path | None) -> int:
+def execute(words: list[str], log: Path) -> int:
     """Run `python words...` and return its exit status."""
-    with Path(log or os.devnull).open("a", encoding="utf-8") as file:
-        target = {"stdout": file, "stderr": subprocess.STDOUT} if log else {}
-        with subprocess.Popen([sys.executable, *words], **target, start_new_session=True) as process:
-            return wait_for(process)
+    settings = {"stderr": subprocess.STDOUT, "start_new_session": True}
+    with log.open("a") as file, subprocess.Popen([sys.executable, *words], stdout=file, **settings) as process:
+        return wait_for(process)
 
 
 def wait_for(process: subprocess.Popen) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import shlex
 import shutil
 from collections.abc import Iterable
@@ -12,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from images import domain, files, input_of, other, same_names, size_of
+from images import domain, files, input_of, other
+from PIL import Image
 from programs import run, say, slug
 from report import Column, Measures, Tables, report
 from study import Study, options_of, with_sizes
@@ -24,6 +24,8 @@ from util.checkpoint.checkpointer import Checkpointer
 from util.errors import UserError, warn
 from util.metrics.evaluation import Evaluation, ready
 from util.metrics.table import METRICS
+
+SHOWN = 4  # test images on the contact sheet
 
 
 def compare(runner: Runner) -> None:
@@ -59,36 +61,38 @@ class Runner:
     def __init__(self, study: Study, args: argparse.Namespace):
         self.study, self.args, self.out = study, args, args.out
         self.metrics = choose_metrics(args.metrics)
-        self.data = self.choose_data(make=not args.dry_run)
         self.log = self.out / "log.txt"
+        self.device = ["--gpu_ids", args.gpu_ids] if args.gpu_ids else []
+        self.data = self.choose_data()
         self.tables: Tables = {}
         self.columns: dict[str, dict[str, dict[int, Column]]] = {}  # title -> row -> seed -> folder of the images
         self.images = 0  # measured in each row
         self.halves = study.model == "pix2pix" and (self.data / "test").is_dir()  # pairs side by side, in one file
-        self.paired = study.model == "pix2pix" or same_names(self.data, "test")
+        names = [[path.stem for path in files(self.data / f"test{side}")] for side in "AB"]
+        self.paired = study.model == "pix2pix" or names[0] == names[1]
+        self.check_time()
 
     # ---- data and time ----
 
-    def choose_data(self, make: bool = True) -> Path:
+    def choose_data(self) -> Path:
         """Return the dataset, with the folders that the study needs; the Earth's is made."""
         data, tile = self.args.dataroot, self.study.tile[self.args.quick]
         if data is None and self.study.data and not self.args.quick:
             data = Path("datasets", self.study.data)
-            if make and not data.is_dir():
+            if not data.is_dir():
                 fetch = f"bash datasets/download_pix2pix_dataset.sh {self.study.data}"
                 raise UserError(f"{data} is missing; download it by\n  {fetch}\nor name another by --dataroot")
         if data is None:
             data = Path("datasets/earth" if tile == 256 else f"datasets/earth{tile}")
-            if make:
-                run(["datasets/make_earth_dataset.py", "--size", str(tile), "--out", str(data)])
+            run(["datasets/make_earth_dataset.py", "--size", str(tile), "--out", str(data)], self.log)
         pairs = self.study.model == "pix2pix" and (data / "test").is_dir()
-        if make and not pairs and not all((data / f"test{side}").is_dir() for side in "AB"):
+        if not pairs and not all((data / f"test{side}").is_dir() for side in "AB"):
             wanted = "test" if self.study.model == "pix2pix" else "testA"
             raise UserError(f"--dataroot {data}: this study needs {data / wanted} (docs/datasets.md)")
         return data
 
-    def prepare(self) -> None:
-        """Make the output folder; raise UserError for a training that takes days on a CPU, unless --cpu allows it."""
+    def check_time(self) -> None:
+        """Raise UserError for a training that takes days on a CPU, unless --cpu allows it."""
         gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
         if not (self.args.quick or self.args.cpu or (gpu and self.args.gpu_ids != "-1")):
             images = max(len(files(self.data / f"train{side}")) for side in ("", "A", "B"))
@@ -96,15 +100,6 @@ class Runner:
                 f"no GPU is used, and {len(self.args.arms)} arms of {len(self.args.seeds)} seeds train on {images:,} "
                 "images for 200 epochs each: days on a CPU. --quick takes minutes; --cpu trains anyway"
             )
-        self.out.mkdir(parents=True, exist_ok=True)
-        if self.study.model == "cycle_gan":
-            say(f"testA and testB {'are pairs, by their names' if self.paired else 'are no pairs: compared as sets'}")
-
-    def print_commands(self) -> None:
-        """Print the training commands."""
-        for seed in self.args.seeds:
-            for arm in self.args.arms:
-                print(f"# {arm}, seed {seed}\npython {shlex.join(self.training(arm, seed))}")
 
     # ---- training and translation ----
 
@@ -114,10 +109,7 @@ class Runner:
         digest = hashlib.sha256(shlex.join([str(self.data.resolve()), *words]).encode()).hexdigest()[:6]
         name = slug(f"{self.study.model} {with_sizes(self.study.arms[arm], self.args)} seed{seed} {digest}")
         folders = ["--dataroot", str(self.data), "--name", name, "--checkpoints_dir", str(self.args.checkpoints_dir)]
-        return ["train.py", *folders, *words, *self.device(), "--display_id", "-1", "--save_epoch_freq", "1000"]
-
-    def device(self) -> list[str]:
-        return ["--gpu_ids", self.args.gpu_ids] if self.args.gpu_ids else []
+        return ["train.py", *folders, *words, *self.device, "--display_id", "-1", "--save_epoch_freq", "1000"]
 
     def train(self, arm: str, seed: int) -> str:
         """Train an arm, or resume its training; return the experiment's name."""
@@ -127,26 +119,19 @@ class Runner:
         if (folder / ".trained").exists():
             say(f"{arm}, seed {seed}: is trained already ({folder})")
             return name
-        say(f"{arm}, seed {seed}")
         started = Checkpointer(folder).state_path("latest").exists()
         run([*words, *["--continue_train"] * started], self.log)
         (folder / ".trained").touch()
         return name
 
     def translate(self, name: str, view: str = "", words: str = "", data: Path | None = None) -> Path:
-        """Translate the test images, unless that is done; return the folder of the results' images."""
+        """Translate the test images; return the folder of the results' images."""
         results = self.out / "translated" / slug(view)
         command = ["test.py", "--dataroot", str(data or self.data), "--name", name, "--num_test", "inf"]
         command += ["--checkpoints_dir", str(self.args.checkpoints_dir), "--results_dir", str(results)]
-        command += [*words.split(), *self.device()]
-        images, mark = results / name / "test_latest" / "images", results / name / "done.json"
-        nets = sorted((self.args.checkpoints_dir / name).glob("latest_net_G*.pth"))
-        stamp = json.dumps([command, [net.stat().st_mtime for net in nets]])
-        if not (mark.is_file() and mark.read_text(encoding="utf-8") == stamp):
-            shutil.rmtree(results / name, ignore_errors=True)
-            run(command, self.log)
-            mark.write_text(stamp, encoding="utf-8")
-        return images
+        shutil.rmtree(results / name, ignore_errors=True)
+        run([*command, *words.split(), *self.device], self.log)
+        return results / name / "test_latest" / "images"
 
     # ---- measures ----
 
@@ -171,7 +156,7 @@ class Runner:
 
     def samples(self, found: list) -> list:
         """Return some of the test images, evenly spread."""
-        indices = np.linspace(0, len(found) - 1, min(self.args.show, len(found))).round().astype(int)
+        indices = np.linspace(0, len(found) - 1, min(SHOWN, len(found))).round().astype(int)
         return [found[index] for index in indices]
 
     def torch_device(self) -> torch.device:
@@ -191,11 +176,11 @@ class Runner:
         """Measure two baselines that need no training: the input itself, and the mean of the training targets."""
         found = find_pairs(images, side)
         inputs = [(input_of(real, side), real) for _, real in found]
-        if all(size_of(fake) == size_of(real) for fake, real in inputs):
+        if all(Image.open(fake).size == Image.open(real).size for fake, real in inputs):
             self.add(title, "the input itself", seed, self.measure(inputs))
         target = side if self.args.direction == "AtoB" else other(side)  # the folder or half that contains it
         mean = MeanImage(lambda _: (image for _, image in domain(self.data, "train", target, self.halves)))
-        constant = [(mean.at(size_of(real)), real) for _, real in found]
+        constant = [(mean.at(Image.open(real).size), real) for _, real in found]
         self.add(title, "the mean target", seed, self.measure(constant, [m for m in self.metrics if METRICS[m].paired]))
 
 

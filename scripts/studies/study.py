@@ -17,13 +17,6 @@ Without --quick: 256 pixels, the networks and epochs of the papers' code, on a G
 """
 
 
-class Paper(NamedTuple):
-    """A table of the paper, for comparison."""
-
-    title: str  # table, task, measures
-    values: dict[str, str]  # by the names of arms and of further rows
-
-
 class Study(NamedTuple):
     """Arms to compare."""
 
@@ -31,7 +24,7 @@ class Study(NamedTuple):
     about: str  # the question, and its section in the paper
     model: str  # pix2pix or cycle_gan
     arms: dict[str, str]  # name -> options of train.py; {unet} is the number of its U-Net, by the images' size
-    papers: tuple[Paper, ...] = ()  # one per table of the study
+    papers: dict[str, dict[str, str]] = {}  # a table of the paper for each of the study: title -> row -> values
     views: dict[str, str] = {"": ""}  # ways to translate: name -> options of test.py
     procedure: Callable | None = None  # replaces runner.compare; takes the Runner
     tile: tuple[int, int] = (256, 128)  # side of the Earth's tiles in pixels, without and with --quick
@@ -44,12 +37,12 @@ SIZES, FULL = "--load_size {load} --crop_size {size}", "--n_epochs 100 --n_epoch
 QUICK = "--ngf 16 --ndf 16 --num_threads 0"
 OPTIONS = {  # of train.py, without and with --quick
     "pix2pix": (
-        f"--model pix2pix --netG unet_{{unet}} {SIZES} {FULL}",
-        f"--model pix2pix --netG unet_{{unet}} {SIZES} --n_epochs 1 --n_epochs_decay 1 {QUICK}",
+        f"--netG unet_{{unet}} {SIZES} {FULL}",
+        f"--netG unet_{{unet}} {SIZES} --n_epochs 1 --n_epochs_decay 1 {QUICK}",
     ),
     "cycle_gan": (
-        f"--model cycle_gan --netG resnet_9blocks {SIZES} {FULL}",
-        f"--model cycle_gan --netG resnet_6blocks {SIZES} --n_epochs 2 --n_epochs_decay 2 {QUICK}",
+        f"--netG resnet_9blocks {SIZES} {FULL}",
+        f"--netG resnet_6blocks {SIZES} --n_epochs 2 --n_epochs_decay 2 {QUICK}",
     ),
 }
 
@@ -59,8 +52,7 @@ def parse(study: Study, words: list[str] | None = None) -> argparse.Namespace:
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=study.about + STEPS, formatter_class=form)
     add, out = parser.add_argument, Path("results/studies") / study.name
-    data = "the Earth's, which datasets/make_earth_dataset.py makes"
-    data = f"datasets/{study.data}; quick: {data}" if study.data else data
+    data = f"{study.data and f'datasets/{study.data}; quick: '}the Earth's, which datasets/make_earth_dataset.py makes"
     add("--quick", action="store_true", help="small networks, images and epochs, on the Earth's tiles: for a CPU")
     add("--dataroot", type=Path, help=f"a dataset [{data}]")
     add("--direction", choices=("AtoB", "BtoA"), default="AtoB", help="[%(default)s]")
@@ -69,27 +61,24 @@ def parse(study: Study, words: list[str] | None = None) -> argparse.Namespace:
     add("--size", type=int, help=f"side of the training images [{study.size[0]}; quick: {study.size[1]}]")
     add("--more", default="", metavar="'OPTIONS'", help="further options of train.py, for every arm")
     add("--metrics", nargs="+", help="scripts/evaluate.py lists them [l1 psnr ssim kid_lite0]")
-    add("--show", type=int, default=4, help="test images on the contact sheet [%(default)s]")
     add("--gpu_ids", help="as train.py's; -1: the CPU")
     add("--cpu", action="store_true", help="train without --quick on a CPU, however long it takes")
-    add("--dry_run", action="store_true", help="print the training commands and stop")
     add("--out", type=Path, default=out, help="folder of table, contact sheet and translated images [%(default)s]")
     add("--checkpoints_dir", type=Path, default=Path("checkpoints/studies"), help="[%(default)s]")
-    add("--into", type=Path, metavar="PAGE", help="put the table between its marks in a page, the sheet next to it")
     args = parser.parse_args(words)
     if unknown := [name for name in args.arms or [] if name not in study.arms]:
         parser.error(f"--arms {unknown[0]}: the arms are {', '.join(map(repr, study.arms))}")
-    if args.size is not None and args.size < 16:
-        parser.error(f"--size {args.size}: at least 16 pixels")
     args.arms = args.arms or list(study.arms)
-    args.seeds = list(dict.fromkeys(args.seeds or ([0, 1] if args.quick else [0, 1, 2])))
+    args.seeds = args.seeds or ([0, 1] if args.quick else [0, 1, 2])
     args.size = args.size or study.size[args.quick]
+    if args.size < 16:
+        parser.error(f"--size {args.size}: at least 16 pixels")
     return args
 
 
 def options_of(study: Study, args: argparse.Namespace, arm: str) -> list[str]:
     """Return train.py's options for an arm, except data, name and seed."""
-    base = f"{OPTIONS[study.model][args.quick]} {study.settings[args.quick]}"
+    base = f"--model {study.model} {OPTIONS[study.model][args.quick]} {study.settings[args.quick]}"
     return [*with_sizes(base, args).split(), *shlex.split(args.more), *with_sizes(study.arms[arm], args).split()]
 
 

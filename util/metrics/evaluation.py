@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib.util
 import math
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -88,18 +88,17 @@ class Evaluation:
 
         A value is NaN where the image is too small for the metric. The images also go to the metrics of sets.
         """
-        check_images(fake)
-        check_images(real)
+        self.add_fake(fake)
+        self.add_real(real)
         if fake.shape[0] != real.shape[0] or fake.shape[2:] != real.shape[2:]:
             sizes = [f"{len(images)} of {images.shape[3]} x {images.shape[2]}" for images in (fake, real)]
             raise UserError(f"results and ground truths differ in size: {' and '.join(sizes)} (width x height)")
         if fake.shape[1] != real.shape[1]:
             fake, real = three_channels(fake), three_channels(real)
-        values = {name: [self._measure(name, *pair) for pair in split(fake, real)] for name in self.values}
+        pairs = [*zip(fake.split(1), real.split(1), strict=True)]  # one by one: batches would round sums differently
+        values = {name: [self._measure(name, *pair) for pair in pairs] for name in self.values}
         for name, found in values.items():
             self.values[name].extend(found)
-        self.add_fake(fake)
-        self.add_real(real)
         return values
 
     def add_fake(self, images: Tensor) -> None:
@@ -111,7 +110,8 @@ class Evaluation:
         self._add(1, images)
 
     def _add(self, side: int, images: Tensor) -> None:
-        check_images(images)
+        if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1] not in (1, 3):
+            raise ValueError(f"uint8 (N, 1 or 3, H, W) expected, not {images.dtype} {tuple(images.shape)}")
         for both in self.sets.values():
             both[side].add(three_channels(images))
 
@@ -168,17 +168,6 @@ def interval(name: str, value: float, half: float, images: int) -> Score:
     """Return a score whose interval stays above 0 where the metric does: only an unbiased KID can be negative."""
     low = value - half
     return Score(value, low if DISTANCES.get(name) is kernel else max(low, 0.0), value + half, images)
-
-
-def check_images(images: Tensor) -> None:
-    """Raise ValueError for anything but a batch of 8-bit images."""
-    if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1] not in (1, 3):
-        raise ValueError(f"uint8 (N, 1 or 3, H, W) expected, not {images.dtype} {tuple(images.shape)}")
-
-
-def split(fake: Tensor, real: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Split batches into images, each still a batch: larger batches would round their sums differently."""
-    return zip(fake.split(1), real.split(1), strict=True)
 
 
 def three_channels(images: Tensor) -> Tensor:

