@@ -25,13 +25,6 @@ def picture(kind, width, height, seed=0):
     rng = np.random.default_rng(seed)
     if kind == "white noise":
         return Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
-    if kind == "photo":  # amplitudes of natural images fall with their frequency
-        frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))[..., None]
-        frequency[0, 0] = 1
-        grey, colour = rng.normal(size=(height, width, 1)), rng.normal(size=(height, width, 3))
-        waves = np.fft.rfft2(grey + 0.4 * colour, axes=(0, 1)) / frequency
-        values = np.fft.irfft2(waves, s=(height, width), axes=(0, 1))
-        return Image.fromarray(np.clip(120 + 50 * values / values.std(), 0, 255).astype(np.uint8))
     image = Image.new("RGB", (width, height), (240, 235, 220))  # a map: areas and lines of full contrast
     draw = ImageDraw.Draw(image)
     for _ in range(60):
@@ -41,7 +34,7 @@ def picture(kind, width, height, seed=0):
     return image
 
 
-KINDS = ("photo", "map", "white noise")
+KINDS = ("map", "white noise")
 
 
 def assert_close(batches, expected):
