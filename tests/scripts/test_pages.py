@@ -142,17 +142,9 @@ def test_a_damaged_file_is_reported_and_the_rest_is_shown(tmp_path, capsys, file
     assert sum(row[name] == whole[name] for name in ("epoch", "losses", "validation", "updated")) >= 1
 
 
-@pytest.mark.parametrize("text", ["[" * 100_000, "[]", '{"outputs": {"a": {"metrics": {"psnr": {"value": [1]}}}}}'])
-def test_no_evaluation_stops_the_index(tmp_path, text):
-    (write_results(tmp_path, "base") / "evaluation.json").write_text(text)
+def test_no_evaluation_stops_the_index(tmp_path):
+    (write_results(tmp_path, "base") / "evaluation.json").write_text("[" * 100_000)
     assert "evaluation.json is damaged" in make_index(tmp_path)["base"]["experiment"]
-
-
-def test_a_table_that_is_being_written_is_read_up_to_its_last_complete_line(tmp_path):
-    folder = write_experiment(tmp_path)
-    text = (folder / "validation.csv").read_bytes()
-    (folder / "validation.csv").write_bytes(text[:-3])
-    assert make_index(tmp_path)["base"]["validation"] == "psnr 21 epoch 2 l1 19 epoch 2"
 
 
 def test_links_that_lead_in_circles_are_followed_once(tmp_path):
@@ -216,12 +208,11 @@ def test_in_a_browser_rows_are_sorted_and_filtered_and_no_name_runs(tmp_path):
     assert visitor.complaints() == []
 
 
-@pytest.mark.parametrize(("width", "dark"), [(390, True), (900, False), (1280, False)])
-def test_no_row_is_wider_than_the_window(tmp_path, width, dark):
+def test_no_row_is_wider_than_the_window(tmp_path):
     long = "a_very_long_name_of_a_dataset_" * 7
     write_experiment(tmp_path, f"{long}/run", dataroot=(f"/data/{long}", "None"))
     write_results(tmp_path, "other", "test_latest_iter20000", psnr=20)
     make_index(tmp_path)
-    visitor = Visitor(width, 800, dark).open(tmp_path / "checkpoints")
+    visitor = Visitor(390, 800, dark=True).open(tmp_path / "checkpoints")
     assert visitor.fits()
-    assert max(visitor.all("td", "one.getBoundingClientRect().right")) <= width
+    assert max(visitor.all("td", "one.getBoundingClientRect().right")) <= 390

@@ -160,7 +160,7 @@ def test_a_participant_who_finds_every_fake_gets_0_percent(tmp_path, monkeypatch
         fakes.append(answer_round(visitor, number))
         assert visitor.js("document.querySelectorAll('.was_fake').length") == 0
     visitor.until("document.getElementById('end').hidden", False)
-    assert {re.match(r"\w+:", address)[0] for address in browser.requests(visitor.driver)} <= {"file:", "blob:"}
+    assert {re.match(r"\w+:", address)[0] for address in visitor.requests()} <= {"file:", "blob:"}
     assert [line for line in visitor.complaints() if "willReadFrequently" not in line] == []
     assert not visitor.js("window.was_hacked")
     visitor.find("#save").click()

@@ -119,13 +119,13 @@ def test_names_never_collide_and_older_images_stay(tmp_path):
         assert np.array_equal(written, as_bytes(image(i)[0]))
 
 
-@pytest.mark.parametrize(("ratio", "size"), [(1.0, (60, 40)), (2.0, (60, 80)), (0.5, (120, 40))])
+@pytest.mark.parametrize(("ratio", "size"), [(2.0, (60, 80)), (0.5, (120, 40))])
 def test_the_aspect_ratio_stretches_one_side(tmp_path, ratio, size):
     save_images(HTML(tmp_path, "t"), {"fake": image(height=40, width=60)}, ["a.png"], aspect_ratio=ratio)
     assert Image.open(tmp_path / "images" / "a_fake.png").size == size
 
 
-@pytest.mark.parametrize(("channels", "size"), [(1, (8, 6)), (2, (16, 6)), (3, (8, 6)), (4, (8, 6)), (7, (8, 6))])
+@pytest.mark.parametrize(("channels", "size"), [(1, (8, 6)), (2, (16, 6)), (4, (8, 6))])
 def test_tensors_of_any_number_of_channels_are_shown(tmp_path, channels, size):
     tensor = image(5, channels=channels)
     save_images(HTML(tmp_path, "t"), {"fake": tensor}, ["a.png"])

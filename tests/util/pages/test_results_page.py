@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import re
-import shlex
 import shutil
 from pathlib import Path
 from urllib.parse import unquote
@@ -13,16 +12,17 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 import torch
-from browser import Visitor, requests
+from browser import Visitor
 from conftest import ROOT
 from experiments import trained_copy
 from html_page import Page, image
 from PIL import Image
-from terminal import copy_tree, shown_rows, type_fast, type_well
+from terminal import copy_tree, shown_rows, type_well
 
+from util.errors import UserError
 from util.pages.data_file import PageData
-from util.pages.results_page import ResultsPage, Row, short_labels
-from util.pages.results_writer import Results, save_images
+from util.pages.results_page import ResultsPage, Row, runs_to_compare, short_labels
+from util.pages.results_writer import Results
 
 RUNS = "document.title=document.body.id='executed'"
 NAMES = [
@@ -136,11 +136,11 @@ def test_all_rows_are_shown_and_no_name_runs(visitor):
     seen = set()
     for _ in range(12):
         seen |= set(names(visitor))
-        visitor.driver.execute_script("scrollBy(0, 700); draw()")
+        visitor.run("scrollBy(0, 700); draw()")
     assert seen == set(NAMES)
     assert visitor.js("document.title + document.body.id + document.compatMode") == "ResultsCSS1Compat"
     visitor.until("[...document.images].every((one) => one.alt && (one.hidden || one.naturalWidth === 32))")
-    assert not [address for address in requests(visitor.driver) if address.startswith("http")]
+    assert not [address for address in visitor.requests() if address.startswith("http")]
 
 
 def test_keys_choose_how_the_output_is_compared_with_the_truth(visitor):
@@ -171,7 +171,7 @@ def test_the_slider_is_dragged_on_the_image_and_moved_by_keys_in_all_rows(visito
     clips = visitor.all(".slider .top", "getComputedStyle(one).clipPath")
     assert len(clips) > 1
     assert set(clips) == {f"inset(0px 0px 0px {100 * split:g}%)"}
-    visitor.driver.execute_script("arguments[0].focus()", visitor.find("article input[type=range]"))
+    visitor.run("arguments[0].focus()", visitor.find("article input[type=range]"))
     visitor.press(RIGHT, RIGHT)
     assert visitor.js("view.split") == pytest.approx(split + 0.01, abs=0.003)
 
@@ -187,12 +187,10 @@ def test_zoom_and_pan_are_those_of_all_images_and_pixels_stay_crisp(visitor):
     assert visitor.js("view.x") > 0.5
     visitor.until("location.hash.includes('zoom=4')")
     frame = visitor.find("article .frame")
-    wheel = """((box) => arguments[0].dispatchEvent(new WheelEvent("wheel", {deltaY: -100, ctrlKey: arguments[1],
-      bubbles: true, cancelable: true, clientX: box.left + box.width / 4, clientY: box.top + box.height / 2})) &&
-      view.zoom)(arguments[0].getBoundingClientRect())"""
-    assert visitor.js(wheel, frame, False) == 4  # the wheel alone scrolls the page
     before = visitor.js("view.x - .25 / view.zoom")  # the point under the pointer
-    visitor.js(wheel, frame, True)
+    wheel = """((box) => arguments[0].dispatchEvent(new WheelEvent("wheel", {deltaY: -100, ctrlKey: true, bubbles: true,
+      cancelable: true, clientX: box.left + box.width / 4, clientY: box.top + box.height / 2})))"""
+    visitor.run(f"{wheel}(arguments[0].getBoundingClientRect())", frame)
     assert visitor.js("view.zoom") > 4
     assert visitor.js("view.x - .25 / view.zoom") == pytest.approx(before, abs=1e-3)
     ActionChains(visitor.driver).double_click(frame).perform()
@@ -225,13 +223,13 @@ def test_rows_are_found_by_parts_of_their_paths(visitor):
     visitor.find("#filter").send_keys("SUB a")
     assert names(visitor) == ["sub/a.png"]
     assert visitor.find("#shown").text == "1 of 20 images"
-    visitor.driver.execute_script("change({ q: 'no such thing' })")
+    visitor.run("change({ q: 'no such thing' })")
     assert visitor.find("#note").text == "No image here has “no such thing” in its name."
 
 
 def test_rows_are_sorted_by_a_metric_worst_first(visitor):
     for metric in ("psnr", "l1"):  # l1 is the better the smaller
-        visitor.driver.execute_script("$('sort').value = arguments[0]; $('sort').onchange()", metric)
+        visitor.run("$('sort').value = arguments[0]; $('sort').onchange()", metric)
         assert names(visitor)[:3] == NAMES[1:4]
         visitor.until(f"location.hash.includes('sort={metric}')")
     assert visitor.js("order.at(-1).name") == NAMES[0]  # without a value: the last
@@ -274,7 +272,7 @@ def test_an_open_page_takes_new_rows_and_keeps_its_place(tmp_path):
 
     add(range(40))
     visitor = Visitor().open(tmp_path, "#mode=slider", READY)
-    visitor.driver.execute_script("scrollToRow(8); draw()")
+    visitor.run("scrollToRow(8); draw()")
     before, seen = visitor.js("scrollY"), names(visitor)
     add(range(40, 60))
     page.done()
@@ -296,7 +294,7 @@ def test_twenty_thousand_rows_are_opened_scrolled_and_filtered_with_few_in_the_d
     top, bottom = visitor.js("(({ top, bottom }) => [top, bottom])(document.activeElement.getBoundingClientRect())")
     assert 0 <= top < bottom <= 900
     assert 3 <= len(names(visitor)) < 100
-    visitor.driver.execute_script("change({ q: '0998' })")
+    visitor.run("change({ q: '0998' })")
     assert names(visitor)[:2] == ["00998.png", "09980.png"]
 
 
@@ -327,24 +325,19 @@ def test_evaluated_runs_are_compared_on_the_same_images_and_may_be_moved(tree, t
     assert visitor.js("view.pair") == [f"{other}: fake_B", f"{mine}: fake_B"]
     sorts = visitor.all("#sort option", "one.value")
     assert {"psnr", f"psnr@{mine}"} <= set(sorts)
-    visitor.driver.execute_script(f"change({{ sort: {f'psnr@{mine}'!r} }})")
+    visitor.run(f"change({{ sort: {f'psnr@{mine}'!r} }})")
     assert visitor.js("order.map(idOf)") == sorted(measured, key=measured.get)
 
 
-@pytest.mark.parametrize(
-    ("folder", "said"),
-    [
-        ("results/nowhere", "results/nowhere: is not there: test.py writes such as results/NAME/test_latest"),
-        ("data", "data: has no data.js: test.py writes such as results/NAME/test_latest"),
-        ("new/toy/test_latest", "new/toy/test_latest: these are the results that would be replaced"),
-    ],
-)
-def test_a_folder_without_results_cannot_be_compared_with(tree, folder, said):
-    save_images(ResultsPage(tree / "new/toy/test_latest", "t"), {"fake": image(0)}, "1.png")
-    words = f"test.py --dataroot data --gpu_ids -1 --name toy --results_dir new --compare {shlex.quote(folder)}"
-    done = type_fast(words, tree)
-    assert done.returncode == 1
-    assert done.stderr.endswith(f"{said}\n")
+def test_a_folder_without_results_cannot_be_compared_with(tmp_path):
+    ResultsPage(tmp_path / "new", "t")
+    for folder, said in (
+        ("nowhere", "nowhere: is not there: test.py writes such as results/NAME/test_latest"),
+        ("", "has no data.js. Did you mean "),
+        ("new", "new: these are the results that would be replaced"),
+    ):
+        with pytest.raises(UserError, match=said):
+            runs_to_compare(tmp_path / "new", [tmp_path / folder])
 
 
 def test_labels_of_runs_are_as_short_as_possible():

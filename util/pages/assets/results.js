@@ -3,7 +3,7 @@
    the newest file again every few seconds as a script, since a page from file:// may not fetch. metrics.js, written by
    scripts/evaluate.py, calls metrics(). With --compare the files of other runs are loaded too. Only visible rows are in the document. */
 const GAP = 8, NAME = 36, CAPTION = 26, END = 20; // pixels, as in page.css
-const main = { path: "", rows: [], base: 0, file: 0 }, runs = [main];
+const main = { path: "", rows: [], known: new Map(), base: 0, file: 0 }, runs = [main];
 const state = { q: "", sort: "", up: false, size: 0, row: null }; // size 0: as there is room
 const WAYS = { "": ["as tested", "reversed"], name: ["A to Z", "Z to A"], metric: ["worst first", "best first"] };
 const seen = new Map(); // rows in the document -> their elements and viewers
@@ -21,14 +21,14 @@ function about(value) {
   reading.about = value;
   reading.label ||= value.label;
   if (reading !== main) return;
-  for (const run of value.runs || []) runs.push({ ...run, rows: [], base: 0, file: 0 });
+  for (const run of value.runs || []) runs.push({ ...run, rows: [], known: new Map(), base: 0, file: 0 });
 }
 
 function row(name, file) {
   if (reading.at++ < reading.rows.length) return;
   const one = { name, file, layout: reading.layout, found: name.toLowerCase(), at: reading.rows.length };
   reading.rows.push(one);
-  if (reading !== main) for (const key of [file, name]) (reading.known ||= new Map()).set(key, one);
+  reading.known.set(name, one);
 }
 
 const layout = (value) => (reading.layout = value);
@@ -41,23 +41,14 @@ function metrics(value) {
   reading.metrics = value;
 }
 
-function run(address) {
-  return new Promise((resolve) => {
-    const script = make("script", null, { src: `${address}?${Date.now()}` });
-    script.onload = script.onerror = (event) => (script.remove(), resolve(event.type === "load"));
-    document.head.append(script);
-  });
-}
-
 async function read(one) {
   reading = one;
   do {
     one.more = false;
-    const file = `${one.path}data${one.file ? `-${String(one.file).padStart(3, "0")}` : ""}.js`;
-    one.lost = !(await run(file)) && !one.rows.length;
+    one.lost = !(await loadScript(one.path + dataFile(one.file))) && !one.rows.length;
     if (one.more) Object.assign(one, { base: one.rows.length, file: one.file + 1 });
   } while (one.more);
-  await run(`${one.path}metrics.js`); // none is no error
+  await loadScript(`${one.path}metrics.js`); // none is no error
 }
 
 async function load() {
@@ -81,9 +72,7 @@ function metricOf(sort) { // psnr: of these results; psnr@RUN: of another run
   return run && run.metrics && run.metrics.order.includes(name) ? { run, name, lower: run.metrics.lower[name] } : null;
 }
 
-function twin(run, one) { // the same image in another run
-  return run === main ? one : run.known && (run.known.get(one.name) || run.known.get(one.file));
-}
+const twin = (run, one) => (run === main ? one : run.known.get(one.name)); // the same image in another run
 
 function valueOf(one, { run, name }) {
   const other = twin(run, one), values = other && run.metrics.values[idOf(other)];

@@ -43,20 +43,17 @@ const images = (line) => take(rows, line.id, line);
 const end = (line) => (ended = line);
 const next = () => (more = true);
 
-function load() {
-  const script = document.createElement("script");
-  more = false;
-  script.src = `data${file ? `-${String(file).padStart(3, "0")}` : ""}.js?${Date.now()}`;
-  script.onload = script.onerror = (event) => {
-    script.remove();
-    if (event.type === "error") file = Math.max(0, file - 1); // a resumed run has removed it
-    else if (more) return file++, load();
-    if (fresh) draw();
-    [fresh, loaded] = [false, true];
-    drawState();
-    setTimeout(load, document.hidden || ended ? 10000 : 3000);
-  };
-  document.head.append(script);
+async function load() {
+  do {
+    more = false;
+    const there = await loadScript(dataFile(file));
+    if (more) file++;
+    else if (!there) file = Math.max(0, file - 1); // a resumed run has removed it
+  } while (more);
+  if (fresh) draw();
+  [fresh, loaded] = [false, true];
+  drawState();
+  setTimeout(load, document.hidden || ended ? 10000 : 3000);
 }
 
 function draw() {
@@ -86,8 +83,7 @@ function drawState() {
   if (state === "training" && from && silence < 2 * pause) {
     const seconds = now.time - from.time;
     told.push(`${+((now.total_iters - from.total_iters) / seconds).toPrecision(3)} images/s`);
-    const early = now.x - from.x < 0.9 ? "about " : ""; // less than an epoch: without validation and saving
-    if (epochs) told.push(`${early}${duration(((epochs - x) * seconds) / (now.x - from.x))} left`);
+    if (epochs) told.push(`${duration(((epochs - x) * seconds) / (now.x - from.x))} left`);
   }
   if ($("state").textContent !== told.join(" · ")) $("state").textContent = told.join(" · ");
   $("state").className = state;
@@ -96,6 +92,14 @@ function drawState() {
 }
 
 // ---- charts ----
+
+function svg(tag, parent, attributes, text = "") {
+  const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  node.textContent = text;
+  parent.append(node);
+  return node;
+}
 
 function ticks(low, high, count, log) {
   const found = [];
@@ -203,8 +207,6 @@ class Chart {
     event.preventDefault();
     event.stopPropagation();
     readOff(line.xs[clamp(this.nearest(line) + by, 0, line.xs.length - 1)]);
-    const told = this.lines.map((one) => `${one.name} ${number(one.ys[this.nearest(one)])}`); // for a screen reader
-    this.svg.setAttribute("aria-label", [where(line.lines[this.nearest(line)]), ...told].join(", "));
   }
 }
 
@@ -264,32 +266,27 @@ function drawMeasured() {
   }
 }
 
-// ---- images: the same at every validation, and below them training images ----
+// ---- images: the same at every validation, else training images ----
 
 const address = (name) => "images/" + encodeURIComponent(name);
 
 function drawImages() {
-  const fixed = all(measured).filter((line) => line.items.length), random = all(rows), lines = (shown.all = fixed.length ? fixed : random);
+  const fixed = all(measured).filter((line) => line.items.length), lines = (shown.all = fixed.length ? fixed : all(rows));
   $("samples").hidden = !lines.length;
   if (!lines.length) return;
-  const at = lines.find((line) => String(line.total_iters) === settings.at), newest = !at, line = at || last(lines), best = fixed.length && about.best && bestOf(about.best);
-  const beside = fixed.length && last(newest ? random : random.filter((row) => row.total_iters <= line.total_iters));
+  const at = lines.find((line) => String(line.total_iters) === settings.at), line = at || last(lines), best = fixed.length && about.best && bestOf(about.best);
   Object.assign($("epoch"), { max: lines.length - 1, value: lines.indexOf(line) });
   $("when").textContent = where(line);
   $("best").hidden = !best;
   if (best) Object.assign($("best"), { textContent: `Best: ${best.x}`, onclick: () => scrub(best) });
   $("best").setAttribute("aria-pressed", line === best);
-  $("newest").setAttribute("aria-pressed", newest);
-  $("beside").hidden = !beside;
-  if (beside) $("when2").textContent = where(beside);
+  $("newest").setAttribute("aria-pressed", !at);
   const labels = [...new Set(line.items.flat().map(([label]) => label))];
   if (!view.chosen) view.pair = usualPair(labels, !labels.some((label) => label.startsWith("rec_")));
   bar.labels(labels);
-  const items = [...line.items.map((item) => ["fixed", item]), ...(beside ? beside.items : []).map((item) => ["random", item])];
-  while (shown.viewers.length > items.length) shown.viewers.pop().remove();
-  items.forEach(([place, item], k) => {
-    const viewer = (shown.viewers[k] ||= new Viewer(make("div"), view, { eager: true, alone: true }));
-    if (viewer.element.parentNode !== $(place)) $(place).append(viewer.element);
+  while (shown.viewers.length > line.items.length) shown.viewers.pop().remove();
+  line.items.forEach((item, k) => {
+    const viewer = (shown.viewers[k] ||= new Viewer(make("div", $("fixed")), view, { eager: true, alone: true }));
     viewer.show(item.map(([label, name, ratio]) => ({ label, ratio, src: address(name) })));
   });
   fit();
@@ -298,7 +295,7 @@ function drawImages() {
 function fit() { // as large as fits, up to 1.5 or 2 times --display_winsize
   const W = $("samples").clientWidth;
   for (const viewer of shown.viewers) {
-    const over = viewer.mode !== "side", n = over ? viewer.element.parentNode.children.length : viewer.items.length;
+    const over = viewer.mode !== "side", n = over ? shown.viewers.length : viewer.items.length;
     const columns = Math.min(n > 5 ? Math.ceil(n / 2) : n, Math.ceil(W / (over ? 520 : 130))), gap = over ? 20 : 8;
     viewer.resize(Math.min((over ? 2 : 1.5) * shown.all[0].width, Math.floor((W + gap - 1) / columns) - gap));
   }

@@ -1,6 +1,5 @@
 "use strict";
 /* Images of one item, side by side or one over the other, in a zoom that all viewers of a page share.
-
    View: mode, pair, zoom and amounts that the viewers share, kept in the address. A zoom of 1 shows the whole image; (x, y), from 0
      to 1, is the point of the image in the middle of its frame.
    Viewer: shows items {label, src, ratio, width, thumb, note, missing}. ratio: width / height; width: in the file, in pixels; thumb:
@@ -32,14 +31,6 @@ function make(tag, parent, properties = {}, ...children) {
   return node;
 }
 
-function svg(tag, parent, attributes, text = "") {
-  const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-  node.textContent = text;
-  parent.append(node);
-  return node;
-}
-
 function usualPair(labels, paired) { // an output and the same of another run, or its truth, or its input
   const [fake, other] = labels.filter((label) => /(^|: )fake/.test(label)), truth = fake && fake.replace("fake", "real");
   const second = other && fake.includes(": ") ? other : paired && labels.includes(truth) ? truth : labels.find((label) => label.startsWith("real"));
@@ -47,6 +38,14 @@ function usualPair(labels, paired) { // an output and the same of another run, o
   return pair.sort((a, b) => labels.indexOf(a) - labels.indexOf(b));
 }
 
+function loadScript(address) { // returns whether it is there; a page from file:// may not fetch
+  return new Promise((resolve) => {
+    const script = make("script", document.head, { src: `${address}?${Date.now()}` });
+    script.onload = script.onerror = (event) => (script.remove(), resolve(event.type === "load"));
+  });
+}
+
+const dataFile = (number) => `data${number ? `-${String(number).padStart(3, "0")}` : ""}.js`;
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 
 class View {
