@@ -38,7 +38,7 @@ try:
     from scripts.checks.device import check_device, check_workers
     from scripts.checks.files import spread, times
     from scripts.checks.networks import Case, check_disk, check_epochs, check_memory, check_networks
-    from scripts.checks.report import Finding, Report, quiet
+    from scripts.checks.report import Finding, Report, quiet, reason_of
     from util.errors import UserError, explained_errors, printable
     from util.loggers.visuals import contact_sheet, to_pictures
     from util.runtime import seeds
@@ -99,17 +99,15 @@ def check_items(case: Case) -> Iterator[Finding]:
     if case.data is None:
         return
     opt, errors = case.opt, []
-    for index in dict.fromkeys([*spread(range(case.data.count), SHOWN), case.data.largest()]):
+    for index in spread(range(case.data.count), SHOWN):
         seeds.seed_all(opt.seed, "item", 1, index)
         try:
             with quiet():
-                case.samples[index] = case.data.dataset[index]
-        except UserError as error:
-            errors += {str(error).rstrip(".")} - set(case.data.errors)  # without those reported already
-        except Exception as error:  # of a plug-in's dataset; training would fail in the same way
-            errors.append(f"item {index}: {type(error).__name__}: {error}")
+                case.samples.append(case.data.dataset[index])
+        except Exception as error:  # training would fail in the same way
+            errors.append(f"item {index}: {reason_of(error)}")
     if errors:
-        yield Finding("FAIL", "loading", f"{len(errors)} of {SHOWN} items can't be loaded, the first as {errors[0]}")
+        yield Finding("FAIL", "loading", f"{len(errors)} items can't be loaded, the first as {errors[0]}")
     if opt.isTrain and case.samples:
         yield check_workers(opt, case.sample)
 
@@ -117,7 +115,7 @@ def check_items(case: Case) -> Iterator[Finding]:
 def check_picture(case: Case) -> Iterator[Finding]:
     """Draw some items as the network gets them: the input first, with file names and sizes."""
     opt = case.opt
-    rows = [label_images(item, opt.direction) for item in list(case.samples.values())[:SHOWN]]
+    rows = [label_images(item, opt.direction) for item in case.samples]
     if not all(rows) or not rows:
         return
     rows = [[*chain(*rows[i : i + 3])] for i in range(0, len(rows), 3)]
@@ -129,13 +127,12 @@ def check_picture(case: Case) -> Iterator[Finding]:
 
 def label_images(item: dict, direction: str) -> list:
     """Return (label, picture) for each image of an item, the network's input first."""
-    images = {k: v for k, v in item.items() if isinstance(v, torch.Tensor) and v.is_floating_point() and v.dim() == 3}
-    keys = [key for key in (direction[0], direction[-1]) if key in images] or list(images)
     cells = []
-    for key in keys:
-        name = printable(Path(str(item.get(f"{key}_paths", ""))).name)
-        text = f"{key} {times(images[key].shape[:0:-1])}x{images[key].shape[0]} {name}"
-        cells.append((text[:36], to_pictures(images[key])[0]))
+    for key in (direction[0], direction[-1]):
+        if key in item:
+            name = printable(Path(str(item.get(f"{key}_paths", ""))).name)
+            text = f"{key} {times(item[key].shape[:0:-1])}x{item[key].shape[0]} {name}"
+            cells.append((text[:36], to_pictures(item[key])[0]))
     return cells
 
 

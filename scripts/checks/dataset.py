@@ -35,18 +35,10 @@ class Examination:
         self.headers: dict[str, Header] = {}
         self.sizes: dict[str, tuple[int, int]] = {}  # of each file's image, or of each half where two lie side by side
         self.pixels: dict[Item, pixels.Pixels] = {}  # of the items that can be read
-        self.errors: list[str] = []  # of the others
 
     def of(self, sides: tuple[str, ...]) -> list[Item]:
         """Return the items with these sides."""
         return [item for item in self.items if item.sides == sides]
-
-    def largest(self) -> int:
-        """Return the index of the item whose image A reaches the network in the largest size."""
-        first = [item.paths[0] for item in self.items if item.sides[0] in ("A", "")]
-        known = [i for i, path in enumerate(first) if path in self.sizes]
-        area = {i: math.prod(fed_size(self.opt, self.sizes[first[i]])) for i in known}
-        return max(known, key=area.get, default=0) if self.built_in else 0
 
 
 def check_dataset(examined: Examination) -> Iterator[Finding]:
@@ -150,7 +142,7 @@ def check_copies(examined: Examination) -> Iterator[Finding]:
     own = set(examined.items)
     phases = [phase for phase in ("train", "val", "test") if phase != examined.opt.phase and examined.built_in]
     others = {phase: items_of_phase(examined.opt, phase) - own for phase in phases}
-    groups = equal_items([*own.union(*others.values())])
+    groups = equal_items(sorted(own.union(*others.values())))
     doubled = [sorted(own & group) for group in groups if len(own & group) > 1]
     within = [items for items in doubled if len({item.sides for item in items}) == 1]
     across = [items for items in doubled if len({item.sides for item in items}) > 1]

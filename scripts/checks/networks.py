@@ -18,7 +18,7 @@ import models
 from options.saved import experiment_folder
 from options.train_options import nothing_left
 from scripts.checks.dataset import Examination
-from scripts.checks.report import Finding, quiet
+from scripts.checks.report import Finding, quiet, reason_of
 from util.checkpoint.checkpointer import Checkpointer
 from util.errors import UserError, format_bytes
 from util.monitor.disk_forecast import forecast_disk
@@ -35,13 +35,13 @@ class Case:
     def __init__(self, opt):
         self.opt = opt
         self.data: Examination | None = None
-        self.samples: dict[int, dict] = {}  # items of the dataset
+        self.samples: list[dict] = []  # items of the dataset
         self.model = None
 
     @property
     def sample(self) -> dict:
-        """The item with the largest images, as far as known; {} if none could be loaded."""
-        return self.samples.get(self.data.largest()) or next(iter(self.samples.values()), {})
+        """The largest item of those loaded; there must be one."""
+        return max(self.samples, key=lambda item: sum(map(torch.numel, filter(torch.is_tensor, item.values()))))
 
 
 def check_networks(case: Case) -> Iterator[Finding]:
@@ -51,11 +51,8 @@ def check_networks(case: Case) -> Iterator[Finding]:
     subject = "checkpoint" if loads else "networks"
     try:
         case.model, printed = make_model(opt)
-    except UserError as error:
-        yield Finding("FAIL", subject, str(error))
-        return
-    except Exception as error:  # of a plug-in's model; training would fail in the same way
-        yield Finding("FAIL", subject, f"model {opt.model}: {type(error).__name__}: {error}")
+    except Exception as error:  # training would fail in the same way
+        yield Finding("FAIL", subject, reason_of(error))
         return
     counts = {name: sum(p.numel() for p in net.parameters()) / 1e6 for name, net in case.model.networks().items()}
     text = ", ".join(f"{name} {count:.2f} M parameters" for name, count in counts.items())
@@ -65,23 +62,20 @@ def check_networks(case: Case) -> Iterator[Finding]:
             yield Finding("warn", subject, line.removeprefix("warning: "))
 
 
-def make_model(opt):
+def make_model(opt, device: str = "meta"):
     """Return a model after its setup, and the output of that; on the CPU if the meta device does not work."""
-    for device in (torch.device("meta"), torch.device("cpu")):
-        changed = with_values(opt, device=device, gpu_ids=[])
-        try:
-            with quiet() as printed:
-                with device:
-                    model = models.create_model(changed)
-                model.checkpoints.finish_interrupted_save = lambda: None  # the doctor only reads
-                model.setup(changed)
-            return model, printed.getvalue()
-        except UserError:
+    changed = with_values(opt, device=torch.device(device), gpu_ids=[])
+    try:
+        with quiet() as printed:
+            with changed.device:
+                model = models.create_model(changed)
+            model.checkpoints.finish_interrupted_save = lambda: None  # the doctor only reads
+            model.setup(changed)
+        return model, printed.getvalue()
+    except Exception as error:
+        if device == "cpu" or isinstance(error, UserError):
             raise
-        except Exception:
-            if device.type == "cpu":
-                raise
-    raise AssertionError("the CPU returns or raises")
+        return make_model(opt, "cpu")
 
 
 def check_epochs(case: Case) -> Iterator[Finding]:
@@ -121,7 +115,7 @@ def check_memory(case: Case) -> Iterator[Finding]:
             text = f"unknown, since model {opt.model} can't be tried without computing: {error}"
             yield Finding("warn", "memory", text, "a first run with --max_dataset_size 10 shows it")
         else:
-            yield Finding("FAIL", "step", f"a step of model {opt.model} fails: {type(error).__name__}: {error}")
+            yield Finding("FAIL", "step", f"a step of model {opt.model} fails: {reason_of(error)}")
         return
     if opt.device.type == "cuda":
         (free, total), where = torch.cuda.mem_get_info(opt.device), "the GPU"

@@ -12,7 +12,7 @@ from PIL import Image, ImageStat
 
 from data.formats import pillow
 from scripts.checks.files import Item, map_in_time, of_all, spread
-from scripts.checks.report import Finding
+from scripts.checks.report import Finding, reason_of
 from util.errors import UserError, list_names, printable
 
 MOST_ITEMS = 2000  # whose pixels are read
@@ -65,13 +65,13 @@ def read_pixels(examined, item: Item) -> Pixels:
         with _libtiff if is_tiff else contextlib.nullcontext():
             images = [pillow.load(path).convert("RGB") for path in item.paths]
     except UserError as error:
-        return Pixels(error=str(error).rstrip("."))
-    whole, half = images[0], images[0].width // 2
-    may_be_two = examined.side_by_side or (not examined.pairs and whole.width == 2 * whole.height)
-    single = continues_across(whole, half) if may_be_two else None
+        return Pixels(error=reason_of(error))
+    single = None
     if examined.side_by_side:
+        whole, half = images[0], images[0].width // 2
         if half == 0:
             return Pixels(error=f"{printable(item.paths[0])} is too narrow for two images side by side")
+        single = continues_across(whole, half)
         images = [whole.crop((x, 0, x + half, whole.height)) for x in (0, half)]
     same = len(images) == 2 and images[0].size == images[1].size and images[0].tobytes() == images[1].tobytes()
     flat = [max(ImageStat.Stat(image).stddev) < FLAT for image in images]
@@ -86,7 +86,7 @@ def check_pixels(examined) -> Iterator[Finding]:
     found = map_in_time(lambda item: read_pixels(examined, item), chosen, "images")
     examined.pixels = {item: pixels for item, pixels in found.items() if not pixels.error}
     text = f"{of_all(len(found), len(examined.items), 'pairs' if examined.pairs else 'images')} decoded"
-    errors = examined.errors = [pixels.error for pixels in found.values() if pixels.error]
+    errors = [pixels.error for pixels in found.values() if pixels.error]
     if errors:
         text += f", {len(errors)} can't be: {list_names(errors, 5)}"
         yield Finding("FAIL", "pixels", text, "replace them, or take them out")
@@ -100,21 +100,17 @@ def check_pixels(examined) -> Iterator[Finding]:
 
 
 def check_pairs(examined) -> Iterator[Finding]:
-    """Find pairs of one image, single pictures that would be cut in two, and pairs read as single pictures."""
+    """Find pairs of one image, and single pictures that would be cut in two."""
     found = examined.pixels
     same = [item.paths[0] for item, pixels in found.items() if pixels.same]
     single = [item.paths[0] for item, pixels in found.items() if pixels.single]
-    two = [item.paths[0] for item, pixels in found.items() if pixels.single is False]
     if same:
         text = f"A and B are the same image in {of_all(len(same), len(found), 'pairs')} ({list_names(same)})"
         level = "FAIL" if len(same) == len(found) else "warn"
         yield Finding(level, "pairs", text, "they teach nothing: make them again, or take them out")
-    elif examined.side_by_side and len(single) > len(two):
+    elif len(single) > sum(pixels.single is False for pixels in found.values()):
         text = f"{of_all(len(single), len(found), 'files')} look like one picture cut in two ({list_names(single)})"
         yield Finding("warn", "pairs", text, NO_PAIRS)
-    if examined.built_in and not examined.pairs and len(two) > len(found) / 2:
-        text = f"{of_all(len(two), len(found), 'files')} look like two images side by side ({list_names(two)})"
-        yield Finding("warn", "pairs", text, "--dataset_mode aligned reads such pairs, as does --model pix2pix")
 
 
 def check_channels(examined) -> Iterator[Finding]:

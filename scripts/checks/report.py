@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from util.errors import printable
+from util.errors import UserError, printable
 
 
 class Finding(NamedTuple):
@@ -41,6 +41,11 @@ class Report:
         print(f"\n{ok} ok, {warned} to look at, {failed} failed ({seconds:.0f} s).")
         print(f"{'When that is fixed' if failed else 'Next'}:\n  {printable(command)}")
         return 1 if failed else 0
+
+
+def reason_of(error: Exception) -> str:
+    """Return an error's text; an error of a plug-in's code needs its type as well."""
+    return str(error).rstrip(".") if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
 
 
 @contextlib.contextmanager
