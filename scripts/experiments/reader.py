@@ -16,9 +16,9 @@ from pathlib import Path
 
 from options.legacy import RENAMED
 from util.metrics.table import METRICS
-from util.pages.results_page import IMAGE_FILE
 
 INSIDE = {"web", "images", "tensorboard", "wandb"}  # folders of an experiment or of results; they hold no experiments
+IMAGE_FILE = re.compile(r"(.+)_((?:real|fake|rec|idt)(?:_\w+)?)\.png")  # a row's name, a label
 LARGEST = 1 << 22  # bytes that are read of one file
 OPTION = re.compile(r"^ *(\w+): (.*?)[ \t]*(?:\t\[default: (.*)\])?$", re.MULTILINE)
 LOSSES = re.compile(r"^\(epoch: (\d{1,9}), iters: \d+, [^)\n]*\) (.*)\n", re.MULTILINE | re.ASCII)
