@@ -153,6 +153,7 @@ def plot(found: dict[str, Colours]):
     for axes, label in zip(panels, LABELS, strict=True):
         axes.set(yscale="log", xlabel=label)
         axes.grid(color="#e4e4e4")
+    panels[0].set_ylabel("share of pixels (log)")
     figure.legend(panels[0].lines, list(curves), loc="outside lower center")
     return figure
 

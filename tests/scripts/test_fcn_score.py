@@ -107,7 +107,7 @@ def test_the_command_prints_these_scores_and_leaves_ignored_pixels_out(case, cap
     assert [real[name]["value"] for name in SCORES] == [1, 1, 1]
     assert report["pixels"] == {"all": 24, "ignored": 4, "far_from_every_colour": 0}
     printed = capsys.readouterr().out
-    assert re.search(r"results +0\.750 .*\nreal photos +1\.000 ", printed)
+    assert re.search(r"results +0\.750 \(0\.750 to 0\.750\) .*\nreal photos +1\.000 ", printed)
     assert "16.7% of the pixels are not scored; 0.0% have no class's colour within 30" in printed
     assert "no label map has man" in printed
     assert run_here(case, "--labels", case / "labels")["scores"] == report["scores"]  # ids, not colours
