@@ -241,16 +241,11 @@ def test_rows_follow_the_images_whichever_is_written_first(tmp_path, monkeypatch
 def rows_and_files(web):
     """Check that a page is whole and shows rows of pictures that are whole; return the rows and the pictures left."""
     files = {path.name for path in (web / "images").iterdir()}
-    if (web / "data.js").exists():
-        rows = {Path(name).stem: images for name, images in shown_rows(web)}
-    else:
-        addresses = [attributes["src"] for attributes in Page(web).all("img")]
-        rows = dict(zip(Page(web).texts["h3"], ([address] for address in addresses), strict=True))
-    shown = [address.removeprefix("images/") for images in rows.values() for address in images]
+    shown = [attributes["src"].removeprefix("images/") for attributes in Page(web).all("img")]
     for name in files:
         assert np.asarray(Image.open(web / "images" / name).convert("RGB")).size
     assert files >= set(shown)
-    return list(rows), files - set(shown)
+    return Page(web).texts["h3"], files - set(shown)
 
 
 def add_rows(web, count, pause=0.0, end=None):

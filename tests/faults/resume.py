@@ -63,7 +63,6 @@ class Case(NamedTuple):
     words: str
     ranks: int = 1
     moments: tuple[tuple[str, tuple[int, ...] | None], ...] = (("before", None), ("after", None))
-    every: int = 1  # which of its points are taken
     short: bool = False  # resume by `--continue_train` alone: the options come from train_opt.json
     chain: bool = False  # besides, kill every start at the same point, until the last comes to the end
     group: str = ""  # the row of the campaign's table
@@ -102,11 +101,7 @@ class WatchedCycleModel(_Watched, CycleGANModel):
 
 
 def add_plugins() -> None:
-    """Let `--model` and `--dataset_mode` find the plug-ins of the tests, and the models above."""
-    for package in (models, data):
-        folder = str(ROOT / "tests" / "plugins" / package.__name__)
-        if folder not in package.__path__:
-            package.__path__.append(folder)
+    """Let `--model` find the models above."""
     for name, kind in (("watched_pair", WatchedPairModel), ("watched_cycle", WatchedCycleModel)):
         spec = importlib.machinery.ModuleSpec(f"models.{name}_model", loader=None)
         sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)
@@ -360,15 +355,12 @@ CASES = (
     Case("the same, 2 processes", f"{CYCLE} {OFTEN} --ema 0.9 --grad_accum 2", 2, (("after", (1,)),)),
     Case("stopped by SIGTERM", f"{CYCLE} --save_latest_freq 1000 --save_by_iter", moments=STOP, chain=True),
     Case("stopped by SIGTERM, 2 processes", f"{WATCHED} --save_latest_freq 1000", 2, (("stop", (1,)),)),
-    Case("wgangp", f"{PAIR} {OFTEN} --gan_mode wgangp --norm instance", every=2),
-    Case("template", f"--model template --netG unet_32 --num_threads 0 {OFTEN} {TINY}", every=2),
-    Case("plug-in of pix2pix", f"--model foo_pix2pix --netG unet_64 --num_threads 0 {OFTEN} {TINY}", every=2),
 )
 
 
 def points(case: Case, steps: int) -> list[list[Kill]]:
     """Return the kills of each point, for a run of that many steps."""
-    found = [[Kill(moment, n, ranks)] for moment, ranks in case.moments for n in range(1, steps + 1, case.every)]
+    found = [[Kill(moment, n, ranks)] for moment, ranks in case.moments for n in range(1, steps + 1)]
     return found + ([[Kill("before", 2)] * (steps - 1), [Kill("after", 3)] * steps] if case.chain else [])
 
 

@@ -34,7 +34,6 @@ from terminal import identical
 from util.checkpoint.atomic_files import write_whole
 from util.checkpoint.checkpointer import Checkpointer, SaveError, hash_if_exists
 from util.checkpoint.weights import cpu_state_dict
-from util.loggers.log_files import CsvTable
 
 ERRORS = {
     # error: the operations that fail while it lasts (a full disk still renames and removes)
@@ -357,7 +356,7 @@ def cut_power(story: Story, first: int | None = None) -> list[Callable[[], bool]
         return [partial(point, *cut) for cut in power_cuts.after(ops, disk)]
 
 
-# ---- other files ----
+# ---- options ----
 
 
 def write_options(folder: Path) -> None:
@@ -380,28 +379,13 @@ def judge_options(folder: Path, returned: int) -> None:
         raise Broken(f"lost: train_opt.json is of version {version} after {returned} writes")
 
 
-def write_table(folder: Path) -> None:
-    """Write metrics.csv, which gets a new column with each row."""
-    log = CsvTable(folder / "metrics.csv")
-    for number in (1, 2, 3):
-        log.add({"total_iters": str(number), **{f"loss_{i}": "0.5" for i in range(number)}})
-        shim.control.returned += 1
-
-
-def judge_table(folder: Path, returned: int) -> None:
-    """Check that no row is lost except the one being written; raises Broken."""
-    rows = [int(row["total_iters"]) for row in CsvTable(folder / "metrics.csv")._read()[1]]
-    if rows not in ([*range(1, returned + 1)], [*range(1, returned + 2)]):
-        raise Broken(f"lost: metrics.csv has the rows {rows} after {returned} writes")
-
-
-def kill_writing(write: Callable, check: Callable, mode: int, at: int) -> bool:
-    """Kill the writing of a file in its n-th operation."""
+def kill_options(mode: int, at: int) -> bool:
+    """Kill the writing of options in its n-th operation."""
     with scratch() as folder:
         folder.mkdir()
-        if shim.wait(shim.fork(lambda: write(folder), folder, mode=mode, at=at)):
+        if shim.wait(shim.fork(lambda: write_options(folder), folder, mode=mode, at=at)):
             return False
-        check(folder, shim.control.returned)
+        judge_options(folder, shim.control.returned)
         return True
 
 
@@ -449,12 +433,10 @@ def points_of(story: Story, most: int) -> Iterator[Points]:
     yield f"{NAIVE}: killed before or halfway into the n-th operation", naive, 100
 
 
-def other_points() -> Iterator[Points]:
-    """Yield the rows of the files besides checkpoints."""
-    ways = ((write_options, judge_options), (write_table, judge_table))
-    kills = itertools.product(ways, (KILL_BEFORE, KILL_WITHIN), range(1, 60))
-    points = [partial(kill_writing, *way, mode, n) for way, mode, n in kills]
-    yield "train_opt.json and metrics.csv: killed before and halfway into the n-th operation", points, None
+def options_points() -> Points:
+    """Return the row of the options' file."""
+    points = [partial(kill_options, mode, n) for mode in (KILL_BEFORE, KILL_WITHIN) for n in range(1, 60)]
+    return "train_opt.json: killed before and halfway into the n-th operation", points, None
 
 
 def strike(point: Callable[[], bool]) -> tuple[int, str]:
@@ -473,7 +455,7 @@ def work(most: int, only: str, workers: int) -> list[Row]:
     for story in STORIES:
         rehearse(story)
     gc.freeze()  # forks then copy fewer pages
-    for name, points, limit in itertools.chain(*(points_of(story, most) for story in STORIES), other_points()):
+    for name, points, limit in [*itertools.chain(*(points_of(story, most) for story in STORIES)), options_points()]:
         if only in name:
             limit = min(most, limit or len(points), len(points))
             chosen = random.Random(0).sample(points, limit)

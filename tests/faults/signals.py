@@ -4,8 +4,8 @@ Each delivery is a training of two gloo processes with a loader process each, st
 in a phase until the signal is sent. Checked: every exit status, the save (whole, and identical to the one of an
 undisturbed run after that step), no traceback, and no process left 10 seconds after the step's end.
 
-A helper process imports torch once and forks all others; only its replacement of torchrun's `Popen` is not real, and
-some of the deliveries do without. As a "subreaper" it inherits orphans, so that none goes unnoticed.
+A helper process imports torch once and forks all others; only its replacement of torchrun's `Popen` is not real. As a
+"subreaper" it inherits orphans, so that none goes unnoticed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ LIMIT = 60  # seconds, after which a run hangs
 SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP", "SIGKILL")
 TARGETS = ("rank 0", "rank 1", "torchrun", "worker")
 PHASES = ("loading", "forward", "between D and G", "optimizer step", "display", "saving", "epoch end", "last step")
-REAL = [(name, "torchrun", phase) for name in SIGNALS for phase in ("between D and G", "saving")]  # no forks there
 STEPS = 6  # two epochs of three; the images of a step are 2
 TINY = (
     "--model pix2pix --netG unet_32 --ngf 4 --ndf 4 --norm instance --load_size 36 --crop_size 32 --gpu_ids -1 "
@@ -130,11 +129,11 @@ def write(path: Path, text: str) -> None:
     new.replace(path)
 
 
-def program(spec: dict, words: list[str]) -> None:
-    """Run `python words...` with the hooks."""
-    sys.argv, sys.path[0] = words, os.getcwd()  # noqa: PTH109
+def program(spec: dict) -> None:
+    """Run train.py with the hooks."""
+    sys.argv, sys.path[0] = spec["words"], os.getcwd()  # noqa: PTH109
     install(spec)
-    runpy.run_path(words[0], run_name="__main__")
+    runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 # ---- in the helper, which forks ----
@@ -180,7 +179,7 @@ class Forked:
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
             signal.signal(number, signal.SIG_DFL)
         redirect(self.out, f"rank{env['RANK']}")
-        end_with(program, spec, words)
+        end_with(program, spec)
 
     def poll(self):
         if self.returncode is None:
@@ -207,12 +206,9 @@ def launch(spec: dict) -> None:
         signal.signal(getattr(signal, name), signal.SIG_IGN)
     write(out / "pid.torchrun", str(os.getpid()))
     redirect(out, "torchrun" if spec["ranks"] else "rank0")
-    here = [str(Path(__file__).resolve()), "program", json.dumps(spec), *words]
     agent = ["--standalone", "--nproc_per_node", str(spec["ranks"])]
     if not spec["ranks"]:
-        program(spec, words)
-    elif spec.get("real"):
-        os.execv(sys.executable, [sys.executable, "-m", "torch.distributed.run", *agent, *here])
+        program(spec)
     else:
         import torch.distributed.run
         from torch.distributed.elastic.multiprocessing.subprocess_handler import SubprocessHandler
@@ -302,7 +298,7 @@ class Terminal:
         self.cwd, self.count = cwd, 0
         self.folder = Path(tempfile.mkdtemp(prefix="signals"))
         env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-        command, pipes = [sys.executable, __file__, "serve"], {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        command, pipes = [sys.executable, __file__], {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         self.helper = subprocess.Popen(command, text=True, env=env, **pipes)
 
     def close(self) -> None:
@@ -461,9 +457,8 @@ def campaign(only: str = "") -> list[tuple[str, int, int, str]]:
                 if only not in f"{name} {target} {phase}":
                     continue
                 shutil.rmtree(folder / "x", ignore_errors=True)
-                real = (name, target, phase) in REAL
                 run_words = f"{words} --name x --save_latest_freq 4"
-                spec = terminal.start(run_words, real=real, **plan(name, target, phase))
+                spec = terminal.start(run_words, **plan(name, target, phase))
                 run = terminal.finish(spec, terminal.send(spec, name, target))
                 wrong = check(run, folder / "x", folder / "reference", name, target, phase)
                 bad += [f"{phase}: {', '.join(wrong)}"] * bool(wrong)
@@ -481,7 +476,4 @@ def campaign(only: str = "") -> list[tuple[str, int, int, str]]:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "serve":
-        serve()
-    else:
-        program(json.loads(sys.argv[2]), sys.argv[3:])
+    serve()

@@ -156,14 +156,11 @@ def test_the_commands_refuse_a_hostile_file_and_a_strange_state_in_one_line(tmp_
 OPTIONS = [
     "",
     "[" * 100_000,
-    "null",
     '{"model": "pix2pix"',
     '{"model": ["pix2pix"]}',
     '{"model": "../../evil"}',
     '{"model": "pix2pix", "dataset_mode": 7}',
     "\xff\xfe",
-    '{"model": "' + "x" * 1000 + '"}',
-    '{"model": "pix2pix", "ngf": ' + "9" * 5000 + "}",
 ]
 VALUES = [[1], {"a": 1}, "sixty-four", "", True, 1.5, float("nan"), -1]
 FLAGS = ["ngf", "netG", "no_dropout", "preprocess"]

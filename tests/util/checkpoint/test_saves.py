@@ -61,21 +61,6 @@ def refuse(monkeypatch, name, code, when=lambda *_: True):
     monkeypatch.setattr(os, name, refused)
 
 
-def test_a_full_disk_is_told_in_one_line_and_the_last_save_stands(tmp_path, monkeypatch):
-    checkpoints = Checkpointer(tmp_path)
-    checkpoints.save("latest", networks(1), state(1))
-    with monkeypatch.context() as patch:
-        refuse(patch, "fsync", errno.ENOSPC, lambda file: not is_folder(file))
-        with pytest.raises(SaveError) as failed:
-            checkpoints.save("latest", networks(2), state(2))
-    reason = "No space left on device. The earlier checkpoint is intact"
-    assert str(failed.value) == f"latest can't be saved in {tmp_path}: {reason}"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["latest_net_G.pth", "latest_state.pth"]
-    assert loaded(tmp_path) == 1
-    checkpoints.save("latest", networks(2), state(2))
-    assert loaded(tmp_path) == 2
-
-
 def test_a_save_that_is_not_renamed_to_the_end_says_so_and_loads(tmp_path, monkeypatch):
     checkpoints = Checkpointer(tmp_path)
     checkpoints.save("latest", networks(1), state(1))
@@ -111,9 +96,8 @@ def test_without_hard_links_a_second_prefix_is_written_anew(tmp_path, monkeypatc
     assert not (tmp_path / "1_net_G.pth").samefile(tmp_path / "latest_net_G.pth")
 
 
-@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP])
-def test_a_file_system_that_cannot_sync_folders_is_good_enough(tmp_path, monkeypatch, code):
-    refuse(monkeypatch, "fsync", code, is_folder)
+def test_a_file_system_that_cannot_sync_folders_is_good_enough(tmp_path, monkeypatch):
+    refuse(monkeypatch, "fsync", errno.EINVAL, is_folder)
     Checkpointer(tmp_path).save("latest", networks(1), state(1))
     assert loaded(tmp_path) == 1
 
