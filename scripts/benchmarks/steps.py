@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import itertools
 import multiprocessing
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -141,7 +142,7 @@ def steps(args, work: Path) -> Iterator[dict]:
             head = {"model": model, "batch_size": batch_size}
             for row in compare(args, head, [name for name, reason in failed.items() if not reason]):
                 if "samples" in row and not cuda and not (args.quick and row["variant"] != "default"):
-                    row["memory"] = in_child(memory_of_process, args, head, row["variant"])
+                    row["memory"] = memory_of_child(args, head, row["variant"])
                 yield {**row, "flops": flops * batch_size}
             yield from ({**head, "variant": name, "failed": reason} for name, reason in failed.items() if reason)
 
@@ -195,13 +196,10 @@ def short(error: Exception) -> str:
     return "out of memory" if full else f"{type(error).__name__}: {error}".splitlines()[0][:120]
 
 
-def in_child(function: Callable, *arguments):
-    """Return the result of a function that runs in a new process; None if that is killed."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        try:
-            return pool.submit(function, *arguments).result()
-        except BrokenProcessPool:
-            return None
+def memory_of_child(args, head: dict, variant: str) -> int | None:
+    """Return the main memory of a new process that makes two steps; None if it is killed."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool, contextlib.suppress(BrokenProcessPool):
+        return pool.submit(memory_of_process, args, head, variant).result()
 
 
 def memory_of_process(args, head: dict, variant: str) -> int | None:

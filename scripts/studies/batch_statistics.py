@@ -8,8 +8,7 @@ experiment. test.py uses those of each test image; --eval uses those of training
     python scripts/studies/batch_statistics.py --dataroot ./datasets/facades --direction BtoA
 """
 
-from command import main
-from study import Study
+from study import Study, main
 
 STUDY = Study(
     name="batch_statistics",

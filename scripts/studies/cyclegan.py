@@ -9,8 +9,7 @@ this project's cityscapes. --quick takes about 18 minutes on two cores.
     python scripts/studies/cyclegan.py --dataroot ./datasets/cityscapes --direction BtoA
 """
 
-from command import main
-from study import Study
+from study import Study, main
 
 MEASURES = "per-pixel acc., per-class acc., class IoU"
 STUDY = Study(

@@ -8,8 +8,7 @@ scores differ from those of table 1. --quick takes about 7 minutes on two cores.
     python scripts/studies/generators.py --dataroot ./datasets/facades --direction BtoA
 """
 
-from command import main
-from study import Study
+from study import Study, main
 
 STUDY = Study(
     name="generators",

@@ -16,8 +16,7 @@ import re
 import shutil
 from pathlib import Path
 
-from command import main
-from study import Study
+from study import Study, main
 
 
 def compare_sizes(runner) -> None:

@@ -7,8 +7,7 @@ and L1 with a conditional GAN does best. --quick: about 9 minutes on two cores.
     python scripts/studies/losses.py --dataroot ./datasets/facades --direction BtoA
 """
 
-from command import main
-from study import Study
+from study import Study, main
 
 STUDY = Study(
     name="losses",

@@ -10,9 +10,9 @@ ground truth. --quick: about 10 minutes on two cores.
 """
 
 import itertools
+import statistics
 
-from command import main
-from study import Study
+from study import Study, main
 
 DRAWS = 10
 AMPLIFIED = 10  # times, on the contact sheet
@@ -64,9 +64,8 @@ def diversity(draws: list) -> dict[str, float]:
     for index in range(len(draws[0])):
         images = draws_of(draws, index) / 255
         spreads.append(images.std(0, ddof=1).mean())
-        distances.append(sum(abs(a - b).mean() for a, b in itertools.combinations(images, 2)))
-    count = len(draws) * (len(draws) - 1) / 2
-    return {"spread": sum(spreads) / len(spreads), "distance": sum(distances) / len(distances) / count}
+        distances += [abs(a - b).mean() for a, b in itertools.combinations(images, 2)]
+    return {"spread": statistics.fmean(spreads), "distance": statistics.fmean(distances)}
 
 
 STUDY = Study(

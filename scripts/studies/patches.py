@@ -7,8 +7,7 @@ tiles, 70 do best, and the whole image does not gain on them. --quick: about 7 m
     python scripts/studies/patches.py --dataroot ./datasets/facades --direction BtoA
 """
 
-from command import main
-from study import Study
+from study import Study, main
 
 STUDY = Study(
     name="patches",

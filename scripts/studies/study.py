@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -45,6 +47,21 @@ OPTIONS = {  # of train.py, without and with --quick
         f"--netG resnet_6blocks {SIZES} --n_epochs 2 --n_epochs_decay 2 {QUICK}",
     ),
 }
+
+
+def main(study: Study, words: list[str] | None = None) -> None:
+    """Run a study as the command line asks; `--help` and mistakes are answered before PyTorch is imported."""
+    args = parse(study, words)
+    sys.path.insert(0, str(ROOT))
+    from runner import Runner, compare
+
+    from util.errors import explained_errors
+    from util.runtime.signals import unbreakable_output
+
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # an exception, so that training saves
+    unbreakable_output()
+    with explained_errors():
+        (study.procedure or compare)(Runner(study, args))
 
 
 def parse(study: Study, words: list[str] | None = None) -> argparse.Namespace:

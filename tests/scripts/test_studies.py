@@ -21,7 +21,7 @@ from models import networks
 from options.train_options import TrainOptions
 
 sys.path.insert(0, str(ROOT / "scripts/studies"))  # as when a recipe is run
-command, study, larger, noise = map(importlib.import_module, ("command", "study", "larger", "noise"))
+study, larger, noise = map(importlib.import_module, ("study", "larger", "noise"))
 report, programs = map(importlib.import_module, ("report", "programs"))
 
 RECIPES = ["losses", "generators", "patches", "larger", "cyclegan", "noise", "batch_statistics"]
@@ -81,7 +81,7 @@ def run_study(name, data, checkpoints, out, *words, more=TINY, metrics=("l1", "p
     size = {"larger": 32, "cyclegan": 32}.get(name, 64)
     places = ["--dataroot", data, "--checkpoints_dir", checkpoints, "--out", out, "--metrics", *metrics]
     line = ["--quick", "--size", size, "--seeds", 3, *places, "--gpu_ids", -1, "--more", more, *words]
-    command.main(recipe(name), list(map(str, line)))
+    study.main(recipe(name), list(map(str, line)))
     return json.loads((out / "table.json").read_text(encoding="utf-8"))
 
 
@@ -288,7 +288,7 @@ def test_an_interruption_is_passed_on_and_waited_for(tmp_path):
 def error_of(name, *words):
     """Return the error of a study's command line."""
     with pytest.raises(SystemExit) as end:
-        command.main(recipe(name), list(map(str, words)))
+        study.main(recipe(name), list(map(str, words)))
     return str(end.value)
 
 
