@@ -1,4 +1,4 @@
-"""The report of a study: its table, as Markdown and JSON, and its contact sheet, also for a page."""
+"""The report of a study: its table, as Markdown and JSON, and its contact sheet."""
 
 from __future__ import annotations
 

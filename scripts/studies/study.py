@@ -1,4 +1,4 @@
-"""The description of a study, its options, and the options that train.py gets. Each recipe declares one Study."""
+"""The description of a study, its command line, and the options that train.py gets. Each recipe declares one Study."""
 
 from __future__ import annotations
 
