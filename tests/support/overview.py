@@ -38,6 +38,8 @@ FILES = {  # files that can't describe themselves
     "requirements-extra.txt": "packages of single features",
     "scripts/eval_cityscapes/cityscapes.json": "Cityscapes' classes, and how its results are scored",
     "scripts/perceptual/page.html": "the page of the study",
+    "util/pages/assets/results.html": "the body of the results page",
+    "util/pages/assets/training.html": "the body of the training page",
     "tests/faults/shim.c": "a library that records or fails a process's disk operations",
 }
 
