@@ -4,9 +4,9 @@
     python scripts/evaluate.py FOLDER_OF_RESULTS FOLDER_OF_TRUTHS    any two folders
     python scripts/evaluate.py --name NAME --dataroot DATA           an experiment: all images, translated as by test.py
 
-Prints a table, and writes it next to the results as evaluation.json and the page evaluation.html. For pairs,
-evaluation_images.csv has a line per image, the page shows the best and worst images, and the results' index.html can
-sort its rows (metrics.js). Metrics of pairs: l1, psnr, ssim, ms_ssim, lpips. Metrics of two sets: fid, kid,
+Prints a table, and writes it next to the results as evaluation.csv, evaluation.json and the page evaluation.html. For
+pairs, evaluation_images.csv has a line per image, the page shows the best and worst images, and the results' index.html
+can sort its rows (metrics.js). Metrics of pairs: l1, psnr, ssim, ms_ssim, lpips. Metrics of two sets: fid, kid,
 fd_lite0, kid_lite0. For pairs, two baselines need no training: the input itself, and with --train_B the mean of the
 training targets. A model that does not beat both has learned nothing useful.
 """
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import itertools
 import json
 import math
@@ -155,8 +156,9 @@ def report(args, out: Path, task: Task, sections: list[Section]) -> None:
     shutil.rmtree(out / "evaluation_images", ignore_errors=True)
     document = as_json(task, sections)
     write_whole(out / "evaluation.json", json.dumps(document, indent=1) + "\n")
+    write_whole(out / "evaluation.csv", as_csv(task, sections))
     write_whole(out / "evaluation.html", make_page(out, f"Evaluation of {task.title}", sections))
-    for name in ("evaluation.json", "evaluation_images.csv", "evaluation.html"):
+    for name in ("evaluation.json", "evaluation.csv", "evaluation_images.csv", "evaluation.html"):
         if (out / name).exists():  # evaluation_images.csv needs pairs
             print(printable(out / name))
     if (out / "data.js").exists():
@@ -200,6 +202,18 @@ def as_json(task: Task, sections: list[Section]) -> dict:
         outputs[label] = {"metrics": plain(section.scores), "answers": answers, "notes": section.notes}
     versions = {"torchmetrics": torchmetrics.__version__, "torch": str(torch.__version__)}
     return {"of": valid_utf8(task.title), "paired": task.paired, "outputs": outputs, **versions}
+
+
+def as_csv(task: Task, sections: list[Section]) -> str:
+    """Return the table: a line per output, or baseline, and metric."""
+    text = io.StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow(["output", "of", "metric", "value", "low", "high", "images", "unit", "lower_is_better"])
+    for label, section in zip(task.outputs, sections, strict=True):
+        for of, scores in {"the result": section.scores, **section.baselines}.items():
+            for name, score in scores.items():
+                lines.writerow([label, of, name, *score, METRICS[name].unit, METRICS[name].lower])
+    return text.getvalue()
 
 
 def plain(scores: dict[str, Score]) -> dict:

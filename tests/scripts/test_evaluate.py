@@ -311,7 +311,7 @@ def test_names_cannot_break_the_page(tmp_path):
 
 def test_files_go_to_out_and_replace_earlier_ones(results, tmp_path):
     evaluate(results, "--out", tmp_path / "o")
-    files = ["evaluation.html", "evaluation.json", "evaluation_images.csv"]
+    files = ["evaluation.csv", "evaluation.html", "evaluation.json", "evaluation_images.csv"]
     assert sorted(path.name for path in (tmp_path / "o").iterdir()) == files
     assert [path.name for path in results.iterdir()] == ["images"]
     assert len(pictures(tmp_path / "o")) == 3 * 2 * 3
