@@ -44,7 +44,7 @@ class Report:
 
 
 def reason_of(error: Exception) -> str:
-    """Return an error's text; an error of a plug-in's code needs its type as well."""
+    """Return an error's text; an error of a plug-in's code also needs its type."""
     return str(error).rstrip(".") if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
 
 
