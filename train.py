@@ -1,10 +1,9 @@
-"""Train an image-to-image translation model.
+"""Train an image-to-image translation model; under torchrun on several GPUs.
 
     python train.py --dataroot ./datasets/facades --name facades_pix2pix --model pix2pix --direction BtoA
     python train.py --dataroot ./datasets/maps --name maps_cyclegan --model cycle_gan
-    torchrun --nproc_per_node 2 train.py --dataroot ... (two GPUs)
 
-docs/options.md describes every option; `--continue_train` resumes from the last checkpoint.
+`--continue_train` resumes from the last checkpoint. docs/options.md describes every option.
 """
 
 import time
