@@ -73,7 +73,11 @@ def check_options(opt, program: str, printed: list[str]) -> Iterator[Finding]:
             yield Finding("ok", "options", line)
     python = ".".join(map(str, sys.version_info[:3]))
     text = f"Python {python}, torch {torch.__version__}, torchvision {torchvision.__version__}"
-    yield Finding("ok", "versions", text)
+    if torch.__version__ < "2.6":
+        text += ": this torch runs code hidden in checkpoints"
+        yield Finding("FAIL", "versions", text, "pip install --upgrade torch torchvision")
+    else:
+        yield Finding("ok", "versions", text)
 
 
 def check_data(case: Case) -> Iterator[Finding]:

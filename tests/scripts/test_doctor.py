@@ -494,3 +494,13 @@ def test_the_command_line_is_as_users_know_it(pairs, tmp_path):
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
     assert "python scripts/doctor.py test.py" in done.stdout
     assert "torch" not in done.stderr  # which would take seconds
+
+
+@pytest.mark.parametrize(("version", "level"), [("2.5.1", "FAIL"), ("2.6.0+cpu", "ok"), ("2.14.1", "ok")])
+def test_a_torch_that_runs_code_of_checkpoints_fails(monkeypatch, version, level):
+    monkeypatch.setattr(doctor.torch, "__version__", torch.torch_version.TorchVersion(version))
+    opt = SimpleNamespace(
+        model="pix2pix", netG="unet_256", norm="batch", dataset_mode="aligned", batch_size=1, name="x"
+    )
+    *_, finding = doctor.check_options(opt, "train.py", [])
+    assert (finding.level, finding.subject) == (level, "versions")
