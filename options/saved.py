@@ -55,6 +55,7 @@ def record(opt) -> None:
     """
     if processes.is_main():
         values = {name: None if value == math.inf else value for name, value in values_to_save(opt).items()}
+        values["facts"] = run_facts(opt).saved
         file = "train_opt.json" if opt.isTrain else "test_opt.json"
         text = json.dumps(values, indent=2, default=str) + "\n"
         write_text(experiment_folder(opt) / file, text, needed=opt.isTrain)

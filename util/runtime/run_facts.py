@@ -26,6 +26,7 @@ class RunFacts:
     differing: dict[str, tuple] = field(default_factory=dict)  # option -> (value, default) where these differ
     paired: bool | None = None  # see BaseDataset.is_paired
     speed: str = ""  # see util.speed.plan.choose
+    saved: dict[str, object] = field(default_factory=dict)  # saved in train_opt.json as "facts", for later commands
 
 
 def run_facts(opt) -> RunFacts:
@@ -36,6 +37,17 @@ def run_facts(opt) -> RunFacts:
 def set_facts(opt: Options, **facts) -> None:
     """Add or change facts of a run."""
     opt._facts = replace(run_facts(opt), **facts)
+
+
+def save_fact(opt: Options, name: str, value: object) -> None:
+    """Add a fact to those saved with the run; `value` is a plain JSON type."""
+    set_facts(opt, saved={**run_facts(opt).saved, name: value})
+
+
+def saved_facts(saved_options: dict) -> dict[str, object]:
+    """Return the facts of an earlier run from its saved options; empty for a run that saved none."""
+    facts = saved_options.get("facts")
+    return facts if isinstance(facts, dict) else {}
 
 
 def with_values(opt, **values):
