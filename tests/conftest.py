@@ -45,6 +45,17 @@ def make_unaligned(folder, phases=("train", "test"), count_A=4, count_B=3, side=
     return Path(folder)
 
 
+def names(folder):
+    """Return the names of a folder's files."""
+    return {path.name for path in Path(folder).iterdir()}
+
+
+def pixels(path, mode="RGB"):
+    """Read a picture as an array (H, W, 3)."""
+    with Image.open(path) as image:
+        return np.asarray(image.convert(mode))
+
+
 def type_command(*words, cwd=ROOT, timeout=300, env=None):
     """Run `python words...` as a user types it and return the finished process with its text."""
     return subprocess.run(
@@ -66,6 +77,13 @@ def shared_experiments(tmp_path_factory):
     base = tmp_path_factory.getbasetemp()
     experiments.shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "experiments"
     experiments.shared.mkdir(exist_ok=True)
+
+
+@pytest.fixture
+def away(tmp_path, monkeypatch):
+    """An empty folder to stand in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_aligned, make_image
+from conftest import make_image, names
 from data_options import data_options
 from experiments import trained_copy
 from faults.images import Outcome, encoded, picture, read_all, with_checksums
 from PIL import Image, features
-from terminal import TINY, copy_tree, shown_rows, type_fast
+from terminal import copy_tree, shown_rows, type_fast
 
 import data
 from data.formats import pillow
@@ -234,17 +234,6 @@ def test_a_plug_in_can_add_a_format(tmp_path, monkeypatch):
 # ---- in the middle of a run ----
 
 
-def test_a_bad_image_ends_training_with_one_message_that_names_it(tmp_path):
-    tree = copy_tree(tmp_path)
-    (make_aligned(tree / "pairs") / "train/02.png").write_bytes(PNG[:200])
-    options = f"{TINY} --n_epochs 1 --n_epochs_decay 0 --serial_batches --num_threads 1"
-    done = type_fast(f"train.py --dataroot pairs --name a --model pix2pix {options}", tree)
-    assert done.returncode == 1, done.stderr
-    assert done.stderr.count("error: ") == 1
-    assert done.stderr.splitlines()[-1].startswith("error: cannot read pairs/train/02.png: image file is trunc")
-    assert "Traceback" not in done.stdout + done.stderr
-
-
 def test_a_bad_image_ends_testing_and_the_page_holds_those_before_it(tmp_path):
     tree = copy_tree(tmp_path)
     trained_copy("pix2pix", tree / "trained")
@@ -259,8 +248,7 @@ def test_a_bad_image_ends_testing_and_the_page_holds_those_before_it(tmp_path):
         "Make it smaller, or cut it into tiles.\n"
     )
     page = tree / "results/toy/test_latest"
-    names = sorted(path.name for path in (page / "images").iterdir())
-    assert names == ["0_fake.png", "0_real.png", "1_fake.png", "1_real.png"]
+    assert names(page / "images") == {"0_fake.png", "0_real.png", "1_fake.png", "1_real.png"}
     assert [name for name, _ in shown_rows(page)] == ["0.png", "1.png"]
 
 

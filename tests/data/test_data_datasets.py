@@ -8,7 +8,7 @@ import random
 import numpy as np
 import pytest
 import torch
-from conftest import make_aligned, make_image, make_unaligned
+from conftest import make_aligned, make_image, make_unaligned, pixels
 from data_options import data_options, to_floats
 from PIL import Image
 from torch.nn import functional as F
@@ -27,10 +27,6 @@ def _notices_start_anew(monkeypatch):
 
 def dataset(dataroot, mode="aligned", **changes):
     return find_dataset_using_name(mode)(data_options(dataroot, mode, **changes))
-
-
-def pixels(path):
-    return np.asarray(Image.open(path).convert("RGB"))
 
 
 def grey(array):
@@ -179,7 +175,7 @@ def test_unaligned_crops_and_flips_its_images_each_on_its_own(tmp_path):
             image = Image.open(item[f"{key}_paths"]).resize((48, 48), Image.Resampling.BICUBIC)
             cut = np.asarray(image)[y : y + 32, x : x + 32]
             assert torch.equal(item[key], to_floats(cut[:, ::-1] if draws[-1][2] else cut))
-    assert len(set(draws)) == 8
+    assert (len(set(draws)), {flip for _, _, flip in draws}) == (8, {True, False})
 
 
 def test_single_reads_the_folder_itself_for_the_networks_input(tmp_path):
