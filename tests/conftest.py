@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -67,6 +68,22 @@ def type_command(*words, cwd=ROOT, timeout=300, env=None):
         env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **(env or {})},
         check=False,
     )
+
+
+def program(name):
+    """Import train.py or test.py as a new module (the standard library has a package test too)."""
+    spec = importlib.util.spec_from_file_location(f"program_{name}", ROOT / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def refused(capsys, parse, line):
+    """Return the message of a command line that ends with exit status 2."""
+    with pytest.raises(SystemExit) as stop:
+        parse(line)
+    assert stop.value.code == 2
+    return capsys.readouterr().err
 
 
 @pytest.fixture(autouse=True, scope="session")

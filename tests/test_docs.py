@@ -93,13 +93,6 @@ def actions(is_train, words=""):
     return {name: action for name, action in found.items() if name != "help" and action.help != "==SUPPRESS=="}
 
 
-@pytest.fixture
-def away(tmp_path, monkeypatch):
-    """A folder without checkpoints, whose options test.py would take over."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 @pytest.mark.parametrize("is_train", [True, False])
 def test_every_option_is_described_with_its_type_and_default(away, is_train):
     everything = {}

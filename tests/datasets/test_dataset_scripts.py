@@ -9,17 +9,15 @@ import subprocess
 
 import numpy as np
 import pytest
-from conftest import ROOT, make_image
+from conftest import ROOT, make_image, pixels
 from PIL import Image
+
+from options.test_options import TestOptions
+from options.train_options import TrainOptions
 
 COMBINE = ROOT / "datasets/combine_A_and_B.py"
 ALIGN = ROOT / "datasets/make_dataset_aligned.py"
 CITYSCAPES = ROOT / "datasets/prepare_cityscapes_dataset.py"
-
-
-def pixels(path, mode="RGB"):
-    with Image.open(path) as image:
-        return np.asarray(image.convert(mode)).astype(int)
 
 
 def files(folder):
@@ -217,8 +215,8 @@ def test_cityscapes_become_pairs_and_domains_of_256_pixels(run, tmp_path):
     assert (tmp_path / "out/testB/10_B.jpg").read_bytes() == (tmp_path / "expected.jpg").read_bytes()
     both = pixels(tmp_path / "out/test/10.jpg")
     assert both.shape == (256, 512, 3)
-    assert np.abs(both[:, :256] - pixels(tmp_path / "out/testA/10_A.jpg")).max() <= 3
-    assert np.abs(both[:, 256:] - pixels(tmp_path / "out/testB/10_B.jpg")).max() <= 3
+    for half, name in ((both[:, :256], "testA/10_A.jpg"), (both[:, 256:], "testB/10_B.jpg")):
+        assert np.abs(half.astype(int) - pixels(tmp_path / "out" / name)).max() <= 3
     assert "test: 12 pairs\ntrain: 3 pairs" in done.stdout
 
 
@@ -254,15 +252,19 @@ RECIPES = {
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_a_recipe_types_its_command_with_the_users_options_from_any_folder(tmp_path, recipe):
-    python = tmp_path / "python"
+def test_a_recipe_types_its_command_with_the_users_options_from_any_folder(away, recipe):
+    python = away / "python"
     python.write_text('#!/bin/sh\npwd\nprintf "%s\\n" "$@"\nexit 3\n')
     python.chmod(0o755)
-    env = {**os.environ, "PYTHON": str(python)}
     command = ["bash", ROOT / "scripts" / recipe, "--name", "two words"]
-    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == 3
-    assert done.stdout.splitlines() == [str(ROOT), *RECIPES[recipe].split(), "--name", "two words"]
+    for env in ({"PYTHON": str(python)}, {"PYTHON": "", "PATH": f"{away}{os.pathsep}{os.environ['PATH']}"}):
+        done = subprocess.run(command, env={**os.environ, **env}, capture_output=True, text=True, check=False)
+        assert done.returncode == 3
+        assert done.stdout.splitlines() == [str(ROOT), *RECIPES[recipe].split(), "--name", "two words"]
+    program, *words = RECIPES[recipe].split()
+    if program != "-m":
+        options = {"train.py": TrainOptions, "test.py": TestOptions}[program](words)
+        options.check(options.gather_options())
 
 
 def test_every_citation_has_authors_a_title_a_venue_and_a_year():

@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+from conftest import refused
 from state_dicts import with_old_statistics
 from terminal import equal
 
@@ -140,13 +141,6 @@ def test_a_network_that_does_not_fit_names_the_options_that_would():
 # ---- bare files: --name is enough ----
 
 
-@pytest.fixture
-def away(tmp_path, monkeypatch):
-    """An empty folder to stand in."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def put(folder, **nets):
     """Save networks as `latest_net_X.pth` into an experiment's folder, as a download lies there."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -161,14 +155,6 @@ def parse_test(line):
 
 def parse_train(line):
     return TrainOptions(f"--dataroot D --gpu_ids -1 {line}").parse()
-
-
-def refused(capsys, parse, line):
-    """Return the message of a command line that is refused."""
-    with pytest.raises(SystemExit) as stop:
-        parse(line)
-    assert stop.value.code == 2
-    return capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import io
 import shlex
 import shutil
@@ -12,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import ROOT, make_aligned, make_unaligned
+from conftest import make_aligned, make_unaligned, program
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from terminal import TINY
@@ -53,11 +52,8 @@ def two_batches(load):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """`run("test", words)`: the program in this process, for two steps; returns its exit status and its message."""
-    folder, programs = tmp_path_factory.mktemp("here"), {}
-    for name in ("train", "test"):
-        spec = importlib.util.spec_from_file_location(f"program_{name}", ROOT / f"{name}.py")
-        programs[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(programs[name])
+    folder = tmp_path_factory.mktemp("here")
+    train, test = program("train"), program("test")
     make_aligned(folder / "pairs")
     make_unaligned(folder / "two")
     patch = pytest.MonkeyPatch()
@@ -70,9 +66,9 @@ def run(tmp_path_factory):
         try:
             with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(err), explained_errors():
                 if kind.startswith("test"):
-                    programs["test"].translate(TestOptions(words).parse())
+                    test.translate(TestOptions(words).parse())
                 else:
-                    programs["train"].train(TrainOptions(words).parse())
+                    train.train(TrainOptions(words).parse())
         except Enough:
             pass
         except SystemExit as end:

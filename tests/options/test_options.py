@@ -6,7 +6,7 @@ import json
 import math
 
 import pytest
-from conftest import type_command
+from conftest import refused, type_command
 
 from options.legacy import modernise
 from options.test_options import TestOptions as TestingOptions
@@ -38,9 +38,7 @@ TEST = {
 }  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def in_an_empty_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("away")
 
 
 def train(line=""):
@@ -54,14 +52,6 @@ def parse_test(line=""):
 def raw(options, line):
     """Parse without setting values that follow from others."""
     return vars(options(f"--dataroot D {line}").gather_options())
-
-
-def refusal(capsys, line, parse=train):
-    """Return the message of a command line that ends with exit status 2."""
-    with pytest.raises(SystemExit) as stop:
-        parse(line)
-    assert stop.value.code == 2
-    return capsys.readouterr().err
 
 
 # ---- names and defaults ----
@@ -177,7 +167,7 @@ def test_help_lists_the_chosen_model_s_and_dataset_s_options(capsys):
     ],
 )
 def test_a_message_names_the_option_and_a_value_that_works(line, says, capsys):
-    error = refusal(capsys, line)
+    error = refused(capsys, train, line)
     assert says in error
     assert line.split()[0] in error
 
@@ -198,8 +188,8 @@ def test_options_are_saved_as_text_in_the_reference_s_format_and_as_json(tmp_pat
     names = [line.split(":")[0].strip() for line in lines[1:-1]]
     assert names == sorted(names)
     saved = json.loads((folder / "train_opt.json").read_text())
-    assert (saved["ngf"], saved["max_dataset_size"], saved["seed"], saved["isTrain"]) == (8, None, 3, True)
-    assert saved["speed"] == "fp32"
+    expected = {"ngf": 8, "max_dataset_size": None, "seed": 3, "isTrain": True, "speed": "fp32"}
+    assert {name: saved[name] for name in expected} == expected
     assert names == sorted(saved.keys() - {"facts"})
 
 
