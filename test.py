@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+import options.first_look  # noqa: F401 - answers --help and typos before PyTorch is imported
 from data import create_dataset
 from models import create_model
 from options.test_options import TestOptions, loading_processes

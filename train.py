@@ -9,6 +9,7 @@
 import time
 from contextlib import closing
 
+import options.first_look  # noqa: F401 - answers --help and typos before PyTorch is imported
 from data import create_dataset
 from models import create_model
 from options.saved import record

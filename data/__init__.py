@@ -13,14 +13,14 @@ from util.runtime.plugins import find_class
 BUILT_IN = ("aligned", "unaligned", "single", "colorization", "template")
 
 
-def find_dataset_using_name(dataset_name: str) -> type[BaseDataset]:
+def find_dataset_using_name(dataset_name: str, is_train: bool = False) -> type[BaseDataset]:
     """Return the class that `--dataset_mode dataset_name` names."""
-    return find_class("data", dataset_name, BaseDataset)
+    return find_class("data", dataset_name, BaseDataset, is_train)
 
 
-def get_option_setter(dataset_name: str):
+def get_option_setter(dataset_name: str, is_train: bool = False):
     """Return the function by which a dataset adds its options."""
-    return find_dataset_using_name(dataset_name).modify_commandline_options
+    return find_dataset_using_name(dataset_name, is_train).modify_commandline_options
 
 
 def create_dataset(opt, shared: bool = True) -> CustomDatasetDataLoader:

@@ -9,14 +9,14 @@ from util.runtime.plugins import find_class
 BUILT_IN = ("pix2pix", "cycle_gan", "colorization", "test", "template")
 
 
-def find_model_using_name(model_name: str) -> type[BaseModel]:
+def find_model_using_name(model_name: str, is_train: bool = False) -> type[BaseModel]:
     """Return the class that `--model model_name` names."""
-    return find_class("models", model_name, BaseModel)
+    return find_class("models", model_name, BaseModel, is_train)
 
 
-def get_option_setter(model_name: str):
+def get_option_setter(model_name: str, is_train: bool = False):
     """Return the function that adds a model's options to the parser."""
-    return find_model_using_name(model_name).modify_commandline_options
+    return find_model_using_name(model_name, is_train).modify_commandline_options
 
 
 def create_model(opt) -> BaseModel:

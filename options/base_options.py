@@ -6,7 +6,6 @@ them (words typed, resolved speed) are in `run_facts(opt)`.
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import shlex
@@ -17,10 +16,10 @@ from pathlib import Path
 import data
 import models
 from data import transforms
-from data.transforms import PREPROCESS
-from models import networks
 from models.architecture import Architecture, contradictions, explain_contradiction, summary
-from options.parser import Parser, Row, size_or_inf, without
+from options import rows
+from options.help import add_help
+from options.parser import Parser, Row, without
 from options.saved import choose_saved, experiment_folder, options_text, record, write_text
 from util.checkpoint.checkpointer import Checkpointer
 from util.checkpoint.sources import saved_options
@@ -45,57 +44,8 @@ class BaseOptions:
         self.argv = argv.split() if isinstance(argv, str) else argv
 
     def initialize(self, parser: Parser) -> Parser:
-        """Add the options of both phases, one row each (which makes this function long)."""
-        add = parser.section("run")
-        add("--dataroot", None, "folder of the images (docs/datasets.md)", required=True, resume=False)
-        add("--name", "experiment_name", "name of the experiment and of its folders", resume=False)
-        add("--checkpoints_dir", "./checkpoints", "folder of the experiments: networks, logs, pages", resume=False)
-        add("--gpu_ids", "0", "GPU to use; -1: the CPU. Several GPUs: torchrun", resume=False)
-        add("--seed", None, "seed of all random draws (default: drawn and printed)", type=int, new=True)
-        add("--deterministic", False, "the same bits in every run on one GPU, slower", new=True)
-        add("--suffix", "", "added to the name, e.g. {model}_{netG}_size{load_size}", resume=False)
-        add("--verbose", False, "print the networks' structure", resume=False)
-
-        add = parser.section("model")
-        add("--model", "cycle_gan", "a file models/[model]_model.py")
-        of_G, of_D = ({"network": network, "free_for": "model"} for network in "GD")
-        add("--netG", "resnet_9blocks", "generator", values=networks.GENERATORS, **of_G)
-        add("--netD", "basic", "discriminator (basic is 70x70)", values=networks.DISCRIMINATORS, **of_D)
-        layers = "layers of netD n_layers; 1 2 3 5 see 16 34 70 286 pixels"
-        add("--n_layers_D", 3, layers, at_least=1, at_most=12, **of_D)
-        add("--ngf", 64, "width of the generator's first layer", at_least=1, at_most=65536, **of_G)
-        add("--ndf", 64, "width of the discriminator's first layer", at_least=1, at_most=65536, **of_D)
-        add("--input_nc", 3, "channels of A: 3 for colour, 1 for grey", at_least=1, network="G")
-        add("--output_nc", 3, "channels of B: 3 for colour, 1 for grey", at_least=1, network="G")
-        add("--norm", "instance", "normalisation", values=networks.NORMS, **of_G)
-        add("--no_dropout", False, "no dropout in the generator", network="G")
-        add("--init_type", "normal", "initialisation", values=networks.INITS, free_for="model")
-        add("--init_gain", 0.02, "scale of normal, xavier and orthogonal", at_least=0)
-        add("--epoch", "latest", "which checkpoint to load", resume=False)
-        add("--load_iter", 0, "load the checkpoint iter_[load_iter] if above 0", resume=False)
-
-        add = parser.section("data")
-        add("--dataset_mode", "unaligned", "a file data/[dataset_mode]_dataset.py", test=True)
-        add("--direction", "AtoB", "", values=("AtoB", "BtoA"), free_for="dataset", test=True)
-        add("--batch_size", 1, "images per step (of each process under torchrun)", at_least=1)
-        most = max(64, 4 * (os.cpu_count() or 1))
-        add("--num_threads", 4, "processes that load images; 0: the main process", at_least=0, at_most=most)
-        add("--serial_batches", False, "images in order, not shuffled")
-        add("--preprocess", "resize_and_crop", "resizing", values=PREPROCESS, free_for="dataset", test=True)
-        add("--load_size", 286, "resize images to this size", at_least=1, test=True)
-        add("--crop_size", 256, "then crop them to this size", at_least=1, test=True)
-        add("--no_flip", False, "no random left-right flips")
-        add("--max_dataset_size", math.inf, "use this many images at most", type=size_or_inf)
-
-        add = parser.section("speed", "docs/performance.md has the gain and the cost of each")
-        add("--fast", False, "the fastest known choices for this model and machine, printed at the start", new=True)
-        add("--precision", "fp32", "arithmetic within networks", values=plan.DTYPES, new=True)
-
-        add = parser.section("display")
-        add("--display_winsize", 256, "width of images on the pages", at_least=1)
-        add("--use_wandb", False, "log to Weights & Biases")
-        add("--wandb_project_name", "CycleGAN-and-pix2pix", "its project")
-        parser.group = None  # a subclass may add more by argparse's own methods
+        """Add the options of both phases."""
+        rows.add_common(parser)
         return parser
 
     # ---- parsing ----
@@ -143,7 +93,7 @@ class BaseOptions:
         self.architecture = self.read_networks(opt, Checkpointer(folder))
         self._take_architecture(opt)
         # 3. The command line.
-        self.parser.add_argument("-h", "--help", action="help", help="show this and exit")
+        add_help(self.parser, self.isTrain)
         opt = self.parser.parse_args(self.parser.todays_words(self.words), Options())
         paired = data.find_dataset_using_name(opt.dataset_mode).is_paired()
         set_facts(opt, words=tuple(self.words), typed=self.parser.typed(self.words), paired=paired)
@@ -156,8 +106,8 @@ class BaseOptions:
         self.usual = {}  # the defaults without saved options
         if self.saved:
             parser.set_defaults(model=self.saved["model"])
-        for option in ("model", "dataset_mode"):
-            self.parser = parser = parser.add_chosen(option, self.words, self.isTrain)
+        for option, setter_of in (("model", models.get_option_setter), ("dataset_mode", data.get_option_setter)):
+            self.parser = parser = parser.add_chosen(option, self.words, self.isTrain, setter_of)
             self.usual = {**parser.defaults(), **self.usual}
             if self.saved:
                 names = {name for name in parser.defaults() if self.takes(parser.rows.get(name))}

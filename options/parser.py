@@ -3,15 +3,47 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import contextlib
 import math
-from collections.abc import Iterable
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import NoReturn
 
-import data
-import models
 from options.legacy import modernise
+from options.typos import explain_typos
 from util.errors import did_you_mean
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class Table:
+    """The names in a table or a tuple of another module, such as `models.networks.GENERATORS`.
+
+    Plug-ins may add to the table. Until its module is imported, which would import PyTorch, the source is read.
+    """
+
+    def __init__(self, path: str):
+        self.module, _, self.name = path.rpartition(".")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.read())
+
+    def read(self) -> Mapping[str, object]:
+        """Return the table; values that are not literals are None if it is read from the source."""
+        if self.module in sys.modules:
+            table = getattr(sys.modules[self.module], self.name)
+            return table if isinstance(table, Mapping) else dict.fromkeys(table)
+        file = ROOT / self.module.replace(".", "/")
+        source = (file / "__init__.py" if file.is_dir() else file.with_suffix(".py")).read_text(encoding="utf-8")
+        assigned = (node for node in ast.parse(source).body if isinstance(node, ast.Assign))
+        value = next(node.value for node in assigned if ast.unparse(node.targets[0]) == self.name)
+        if isinstance(value, ast.Tuple):
+            return dict.fromkeys(ast.literal_eval(value))
+        return {key.value: getattr(item, "value", None) for key, item in zip(value.keys, value.values, strict=True)}
 
 
 @dataclass(frozen=True)
@@ -43,15 +75,32 @@ class Row:
 ROW = {field.name for field in fields(Row)} - {"action"}
 
 
-class Formatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Add defaults to the help, except those that say nothing."""
+def shown(default: object) -> str:
+    """Write a default as the help and docs/options.md do."""
+    if isinstance(default, bool):
+        return "on" if default else "off"
+    return "none" if default is None else str(default) or "empty"
+
+
+class Formatter(argparse.HelpFormatter):
+    """Add the default to each option's help, unless the help names it."""
 
     def _get_help_string(self, action):
-        says_nothing = action.default in (None, "") or isinstance(action.default, bool)
-        return action.help if says_nothing else super()._get_help_string(action)
+        if action.default == argparse.SUPPRESS or "default" in action.help:
+            return action.help
+        usual = "required" if action.required else f"default: {shown(action.default)}".replace("%", "%%")
+        return f"{action.help} ({usual})"
 
 
-class Parser(argparse.ArgumentParser):
+class OneLine(argparse.ArgumentParser):
+    """argparse with messages of one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with a message and status 2; of torchrun's processes only the main one prints."""
+        self.exit(2, f"{self.prog}: error: {message}\n" if os.environ.get("RANK", "0") == "0" else None)
+
+
+class Parser(OneLine):
     """argparse with rows. Plug-ins add options by argparse's own methods; those have no row."""
 
     def __init__(self):
@@ -93,12 +142,14 @@ class Parser(argparse.ArgumentParser):
         row = self.rows.get(action.dest)
         return row if row and row.action is action else None
 
-    def add_chosen(self, option: str, words: list[str], is_train: bool) -> Parser:
-        """Add the options of the model or dataset that the words name by `--model` or `--dataset_mode`."""
+    def add_chosen(self, option: str, words: list[str], is_train: bool, setter_of: Callable) -> Parser:
+        """Add the options of the model or dataset that the words name by `--model` or `--dataset_mode`.
+
+        `setter_of` maps that name to its `modify_commandline_options`.
+        """
         name = self.peek(option, words)
         self.section(f"{option} {name}")
-        find = {"model": models.find_model_using_name, "dataset_mode": data.find_dataset_using_name}[option]
-        parser = find(name).modify_commandline_options(self, is_train) or self
+        parser = setter_of(name, is_train)(self, is_train) or self
         parser.group = None
         return parser
 
@@ -119,19 +170,30 @@ class Parser(argparse.ArgumentParser):
 
     def peek(self, name: str, words: list[str]):
         """Return the value of one option while others are not yet known, nor required."""
-        parser = argparse.ArgumentParser(usage=self.usage, add_help=False, allow_abbrev=False)
+        parser = OneLine(add_help=False, allow_abbrev=False)
         parser.add_argument(f"--{name}", default=self.get_default(name))
         return getattr(parser.parse_known_args(self.todays_words(words))[0], name)
 
     def parse_leniently(self, words: list[str]) -> argparse.Namespace:
         """Parse while options may be unknown or missing."""
+        return self._parse_leniently(self.todays_words(words))[0]
+
+    def _parse_leniently(self, words: list[str], opt=None) -> tuple[argparse.Namespace, list[str]]:
         required = [action for action in self._actions if action.required]
         for action in required:
             action.required = False
-        opt = self.parse_known_args(self.todays_words(words))[0]
-        for action in required:
-            action.required = True
-        return opt
+        try:
+            return self.parse_known_args(words, opt)
+        finally:
+            for action in required:
+                action.required = True
+
+    def parse_args(self, words: list[str], opt=None) -> argparse.Namespace:
+        """Parse today's words; words that no option takes are an error, which names the options that may be meant."""
+        asks_for_help = {"-h", "--help", "--help_all"} & {*words}
+        if not asks_for_help and self._parse_leniently(words)[1]:
+            self.error(explain_typos(words, self._option_string_actions))
+        return super().parse_args(words, opt)
 
     def typed(self, words: list[str]) -> frozenset[str]:
         """Return the names of the options in a command line that parses."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import shutil
 from pathlib import Path
@@ -10,8 +9,8 @@ from pathlib import Path
 import data
 import models
 from models.architecture import NETWORKS, Architecture, read_architecture
+from options import rows
 from options.base_options import BaseOptions
-from options.parser import size_or_inf
 from util.checkpoint.checkpointer import Checkpointer, prefix_of
 from util.checkpoint.sources import generator_of
 from util.runtime.machine import core_count
@@ -28,18 +27,7 @@ class TestOptions(BaseOptions):
 
     def initialize(self, parser):
         parser = super().initialize(parser)
-        add = parser.section("testing")
-        add("--phase", "test", "sub-folder of the data, and part of the results' folder")
-        add("--results_dir", "./results/", "folder of the results")
-        add("--num_test", 50, "translate this many images at most; inf: all", type=size_or_inf)
-        add("--eval", False, "batch norm with the statistics of training, no dropout")
-        add("--ema", False, "use the averaged weights that training's --ema saved", new=True)
-        add("--aspect_ratio", 1.0, "stretch results: > 1 taller, < 1 wider", at_least=0.01, at_most=100)
-        others = "folders of other results, shown beside these"
-        add("--compare", None, others, nargs="+", metavar="FOLDER", new=True)
-        add("--display_id", -1, argparse.SUPPRESS)  # an option of test.py in 2018
-        parser.group = None
-        parser.set_defaults(model="test", load_size=parser.get_default("crop_size"))
+        rows.add_testing(parser)
         return parser
 
     # ---- values from files ----

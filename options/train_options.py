@@ -6,7 +6,7 @@ import math
 
 import models
 from models.architecture import NETWORKS, PIX2PIX, Architecture, read_architecture
-from models.networks import GAN_MODES, POLICIES
+from options import rows
 from options.base_options import BaseOptions
 from options.saved import choose_saved
 from options.test_options import WHOLE
@@ -26,52 +26,8 @@ class TrainOptions(BaseOptions):
     isTrain = True
 
     def initialize(self, parser):
-        """Add the options of training, one row each (which makes this function long)."""
         parser = super().initialize(parser)
-        add = parser.section("training")
-        add("--phase", "train", "sub-folder of the data")
-        add("--n_epochs", 100, "epochs with the initial learning rate", at_least=0)
-        add("--n_epochs_decay", 100, "epochs in which it falls to zero", at_least=0)
-        add("--continue_train", False, "resume at the last checkpoint", resume=False)
-        add("--epoch_count", 1, "number of the first epoch", at_least=1, resume=False)
-        start = "start with the weights of another experiment, or of a .pth file"
-        add("--init_from", "", start, resume=False, new=True)
-        add("--gan_mode", "lsgan", "objective", values=GAN_MODES, free_for="model")
-        add("--pool_size", 50, "generated images kept for the discriminator", at_least=0)
-        add("--grad_accum", 1, "batches whose gradients make one step of the optimizers", at_least=1, new=True)
-        add("--ema", 0.0, "average the generators' weights, e.g. 0.999; 0: off", at_least=0, below=1, new=True)
-        add("--lr", 0.0002, "initial learning rate of Adam", at_least=0)
-        add("--beta1", 0.5, "momentum of Adam", at_least=0, below=1)
-        add("--lr_policy", "linear", "learning rate", values=POLICIES, free_for="model")
-        add("--lr_decay_iters", 50, "for lr_policy step: divide by 10 each N epochs", at_least=1)
-
-        add = parser.section("memory")
-        add("--grad_checkpoint", False, "less memory for large images, slower steps", new=True)
-        add("--cache", False, "keep decoded images in memory", new=True)
-
-        add = parser.section("saving", "all counts are images, unless they say epochs")
-        add("--save_latest_freq", 5000, "save the latest networks each N images")
-        add("--save_epoch_freq", 5, "save the epoch's networks each N epochs", at_least=1)
-        add("--save_by_iter", False, "name periodic checkpoints iter_N instead of latest")
-
-        add = parser.section("validation", "measures on the split `val`, whose images training never sees")
-        add("--val_freq", 0, "measure each N epochs; 0: never", at_least=0, new=True)
-        best = "metric that decides which epoch is kept as `best`"
-        add("--best_metric", None, best, values=METRICS, free_for="model", new=True)
-        add("--early_stop", 0, "stop after N epochs without a new best; 0: off", at_least=0, new=True)
-
-        add = parser.section("progress", "all counts are images")
-        add("--print_freq", 100, "print and log the losses each N images")
-        add("--display_freq", 400, "show images each N images")
-        add("--update_html_freq", 1000, "add to the web page each N images")
-        add("--no_html", False, "no web page")
-        add("--use_tensorboard", False, "log to TensorBoard", new=True)
-        add("--display_id", 1, "visdom window; -1: no visdom")
-        add("--display_server", "http://localhost", "visdom server, used if it answers")
-        add("--display_port", 8097, "visdom port", at_least=1, at_most=2**16 - 1)
-        add("--display_env", "main", "visdom environment")
-        add("--display_ncols", 4, "visdom images per row; 0: a window each")
-        parser.group = None
+        rows.add_training(parser)
         return parser
 
     # ---- values from files ----

@@ -10,8 +10,6 @@ import os
 import sys
 from collections.abc import Iterable
 
-import torch
-
 # Errors of a write, which name no file.
 DISK_ERRORS = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EIO") if hasattr(errno, name)}
 
@@ -61,7 +59,8 @@ python scripts/doctor.py with the same arguments estimates the need; --continue_
 def _out_of_memory(error: Exception) -> bool:
     """Whether an error means that a device or the computer lacks memory; not all of them have a type."""
     texts = ("can't allocate memory", "out of memory", "not enough memory")
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(text in str(error) for text in texts)
+    named = type(error).__name__ == "OutOfMemoryError"  # PyTorch's, which is not imported here: see first_look.py
+    return named or isinstance(error, MemoryError) or any(text in str(error) for text in texts)
 
 
 def warn(message: str) -> None:

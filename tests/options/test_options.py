@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import re
 
 import pytest
-from conftest import refused, type_command
+from conftest import ROOT, refused, type_command
 
+from data.transforms import PREPROCESS
 from options.legacy import modernise
 from options.test_options import TestOptions as TestingOptions
 from options.train_options import TrainOptions
+from util.metrics.table import METRICS
 from util.runtime.run_facts import run_facts, with_values
 
 BASE = {
@@ -136,13 +139,38 @@ def test_a_plug_in_s_option_is_not_taken_for_an_old_name():
     assert modernise(words, {"niter", "no_lsgan", "n_epochs"}, set()) == words
 
 
-def test_help_lists_the_chosen_model_s_and_dataset_s_options(capsys):
+# ---- help ----
+
+
+def printed(capsys, options, line):
+    """Return what a command line prints that ends with exit status 0."""
     with pytest.raises(SystemExit) as stop:
-        TrainOptions("-h --model pix2pix --dataset_mode template").parse()
-    text = capsys.readouterr().out
+        options(line).parse()
     assert stop.value.code == 0
-    for title, option in (("model pix2pix:", "--lambda_L1"), ("dataset_mode template:", "--new_dataset_option")):
-        assert option in text.split(title)[1].split("\n\n")[0]
+    return " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("options", [TrainOptions, TestingOptions])
+def test_help_has_twenty_options_with_defaults_and_an_example_and_the_names_that_can_be_chosen(options, capsys):
+    text = printed(capsys, options, "-h --model pix2pix")
+    shown = set(re.findall(r" --(\w+) ", text.split("example:")[0]))
+    assert 18 <= len(shown & raw(options, "").keys()) <= 24
+    assert text.count("(default:") + text.count("(required)") >= len(shown) - 2
+    assert "(default: unet_256)" in text
+    example = re.search(r"example: python \w+.py (.*?) --model is one of", text)[1]
+    options(example).parse(begin=False)
+    assert ("pix2pix, template, test" in text) == (options is TestingOptions)
+    assert "aligned, colorization" in text
+    for name in (*PREPROCESS, *(METRICS if options is TrainOptions else ())):
+        assert re.search(rf" {name} \w+ \w+", text.split("is one of:")[-1]), name
+
+
+def test_all_options_of_the_chosen_model_and_dataset_are_listed_by_help_all(capsys):
+    text = printed(capsys, TrainOptions, "--help_all --model pix2pix --dataset_mode template")
+    for name in raw(TrainOptions, "--model pix2pix --dataset_mode template").keys() - {"isTrain"}:
+        assert f" --{name} " in text, name
+    assert "model pix2pix: --lambda_L1 " in text
+    assert "(default: 2.0)" in text.split("dataset_mode template: ")[1]
     assert "--lambda_identity" not in text
 
 
@@ -156,8 +184,19 @@ def test_help_lists_the_chosen_model_s_and_dataset_s_options(capsys):
         ("--netD baisc", "--netD baisc: allowed: basic, n_layers, pixel. Did you mean 'basic'"),
         ("--gan_mode wgan", "Did you mean 'wgangp'"),
         ("--direction AToB", "Did you mean 'AtoB'"),
-        ("--n_e 3", "--n_e"),  # ambiguous
-        ("--frobnicate", "--frobnicate"),
+        ("--n_e 3", "Did you mean --n_epochs or --n_epochs_decay?"),
+        ("--frobnicate", "unknown option --frobnicate; --help lists"),
+        ("--datarot D", "Did you mean --dataroot?"),
+        ("--crop_szie 64", "Did you mean --crop_size?"),
+        ("--n-epochs 3", "Did you mean --n_epochs?"),
+        ("--epochs 3", "Did you mean --n_epochs?"),
+        ("\u2014model pix2pix", "(with one long dash, not two hyphens). Did you mean --model?"),
+        ("\u2013model pix2pix", "(with one long dash, not two hyphens). Did you mean --model?"),
+        ("-gpu_ids -1", "Did you mean --gpu_ids?"),
+        ("--dataroot my photos --lr 1", "needs quotes: --dataroot 'my photos'"),
+        ("--batch_size 4 5", "--batch_size takes one value: leave out 5"),
+        ("--no_flip True", "--no_flip takes no value: leave out True"),
+        ("--lambda_L1 5 --modle pix2pix", "Did you mean --lambda_B? Unknown option --modle. Did you mean --model?"),
         ("--epoch_count 201", "To train longer, type the same command with --n_epochs 101"),
         ("--lr -1", "--lr -1.0: must be at least 0"),
         ("--display_port 0", "--display_port 0: must be at least 1 and at most 65535"),
@@ -302,3 +341,24 @@ def test_parsing_imports_no_heavy_package_but_torch():
     heavy = "'torchvision', 'torchmetrics', 'skimage', 'scipy', 'pandas', 'matplotlib'"
     done = type_command("-c", f"{code}; print(*({{{heavy}}} & {{*sys.modules}}))")
     assert (done.returncode, done.stdout) == (0, "\n"), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "says"),
+    [
+        ("--help", 0, "--n_epochs"),
+        ("--help_all --model pix2pix", 0, "--unconditional_D"),
+        ("--dataroot D --n_epoch 3", 2, "Did you mean --n_epochs"),
+        ("--dataroot D --model colorization --lambda_l1 3", 2, "Did you mean --lambda_L1?"),
+        ("--dataroot D --name x --continue_train --lambda_L2 3", 2, "Did you mean --lambda_L1?"),
+        ("--dataroot D --netG unet256", 2, "Did you mean 'unet_256'?"),
+        ("--model pix2pxi", 1, "Did you mean 'pix2pix'?"),
+    ],
+)
+def test_help_and_typos_are_answered_before_pytorch_is_imported(line, status, says, tmp_path):
+    train("--name x --model pix2pix")
+    done = type_command("-X", "importtime", ROOT / "train.py", *line.split(), cwd=tmp_path)
+    imported, said = re.sub(r"(?m)^import time:.*\n", "", done.stderr), done.stderr
+    assert (done.returncode, says in done.stdout + imported) == (status, True), imported
+    assert not re.search(r"\| +(torch|numpy)$", said, re.MULTILINE)
+    assert status == 0 or imported.count("\n") == 1

@@ -6,23 +6,25 @@ import importlib
 import importlib.util
 import inspect
 import pkgutil
+from collections.abc import Iterable
 
 from util.errors import UserError, did_you_mean
 
+PACKAGES = {"models": ("model", "--model"), "data": ("dataset", "--dataset_mode")}
+TEST_ONLY = ("test", "single")  # train.py suggests neither
 
-def find_class(package: str, name: str, base: type) -> type:
+
+def find_class(package: str, name: str, base: type, is_train: bool = False) -> type:
     """Return the subclass of `base` that `--model NAME` or `--dataset_mode NAME` selects.
 
     For package `models` and name `foo_bar`: class FooBarModel, in any case, in models/foo_bar_model.py.
-    Raises UserError that lists the known names or classes; an error inside the file is raised as it is.
+    Raises UserError that lists the known names (those of train.py if `is_train`) or the file's classes. An error inside
+    the file is raised as it is.
     """
-    kind, flag = {"models": ("model", "--model"), "data": ("dataset", "--dataset_mode")}[package]
+    kind, flag = PACKAGES[package]
     module_name, file = f"{package}.{name}_{kind}", f"{package}/{name}_{kind}.py"
     if not name.isidentifier() or importlib.util.find_spec(module_name) is None:
-        known = available(package, kind)
-        raise UserError(
-            f"{flag} {name}: there is no file {file}.{did_you_mean(name, known)} Known: {', '.join(known)}."
-        )
+        raise UserError(missing(package, name, importlib.import_module(package).__path__, is_train))
     module = importlib.import_module(module_name)
     wanted = (name.replace("_", "") + kind).lower()
     classes = {title: c for title, c in vars(module).items() if inspect.isclass(c)}
@@ -36,9 +38,17 @@ def find_class(package: str, name: str, base: type) -> type:
     return fitting[-1]
 
 
-def available(package: str, kind: str) -> list[str]:
-    """List the names that a package has files for."""
-    files = [module.name for module in pkgutil.iter_modules(importlib.import_module(package).__path__)]
+def missing(package: str, name: str, folders: Iterable[str], is_train: bool) -> str:
+    """Return the message that a package has no file for a name; `folders` are those of the package."""
+    kind, flag = PACKAGES[package]
+    known = [known for known in available(folders, kind) if not (is_train and known in TEST_ONLY)]
+    hint = did_you_mean(name, known)
+    return f"{flag} {name}: there is no file {package}/{name}_{kind}.py.{hint} Known: {', '.join(known)}."
+
+
+def available(folders: Iterable[str], kind: str) -> list[str]:
+    """List the names that folders have files for."""
+    files = [module.name for module in pkgutil.iter_modules(folders)]
     return sorted(
         file.removesuffix(f"_{kind}") for file in files if file.endswith(f"_{kind}") and file != f"base_{kind}"
     )
