@@ -12,7 +12,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from conftest import ROOT, type_command
+from conftest import ROOT, names, type_command
 from PIL import Image
 
 SCRIPT = "datasets/make_earth_dataset.py"
@@ -60,10 +60,6 @@ def corner(path):
     """The grid position in a tile's name."""
     x, y = re.fullmatch(r"x(\d{4})_y(\d{4})\.png", path.name).groups()
     return int(x), int(y)
-
-
-def names(folder):
-    return {path.name for path in folder.iterdir()}
 
 
 def files(folder):

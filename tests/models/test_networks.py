@@ -138,13 +138,6 @@ def test_every_generator_maps_any_size_to_the_same_size_and_learns(netG, norm):
     assert all(p.grad is not None for p in net.parameters())
 
 
-@pytest.mark.parametrize("netG", ["resnet_6blocks", "unet_32"])
-def test_a_size_that_divides_is_not_touched_by_padding(netG):
-    net = networks.define_G(3, 3, 4, netG, "instance")
-    x = torch.randn(1, 3, 64, 96)
-    assert torch.equal(net(x), net.model(x))
-
-
 @pytest.mark.parametrize("netD", networks.DISCRIMINATORS)
 def test_every_discriminator_judges_images_of_any_size(netD):
     net = networks.define_D(3, 4, netD, 2, "instance")
@@ -214,12 +207,6 @@ def test_sync_batch_norm_keeps_its_ones_and_zeros_at_initialisation():
 def test_an_unknown_name_lists_the_allowed_ones_and_the_nearest(call):
     with pytest.raises(UserError, match=r"allowed: .*Did you mean '(unet_256|basic|batch|normal|lsgan)'"):
         call()
-
-
-def test_older_plugins_may_pass_gpu_ids():
-    assert networks.define_G(3, 3, 4, "resnet_6blocks", "instance", False, "normal", 0.02, [])
-    assert networks.define_D(3, 4, "basic", 3, "instance", "normal", 0.02, [0])
-    assert networks.init_net(torch.nn.Conv2d(1, 1, 1), "normal", 0.02, []).bias.item() == 0
 
 
 def test_gan_losses_have_their_values():

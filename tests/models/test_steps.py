@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, make_aligned, make_unaligned
+from conftest import ROOT, make_aligned
 from terminal import TINY, equal, type_well, weights
 from training_steps import batch, make_model, train
 
@@ -13,15 +13,7 @@ from util.checkpoint.progress import Progress
 from util.errors import UserError
 from util.runtime.step_part import StepPart
 
-NETS = f"{TINY} --netG resnet_6blocks --no_dropout"
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    make_aligned(folder / "pairs", count=5)
-    make_unaligned(folder / "two", count_A=5, count_B=5)
-    return folder
+NETS = f"--dataroot nowhere {TINY} --netG resnet_6blocks --no_dropout"
 
 
 def part(whole, begin, end):
@@ -51,9 +43,9 @@ def test_the_batches_of_a_step_are_weighted_by_their_images():
 
 
 @pytest.mark.usefixtures("in_float64")
-def test_accumulated_batches_equal_one_batch_in_float64(data, tmp_path):
+def test_accumulated_batches_equal_one_batch_in_float64(tmp_path):
     """CycleGAN on 7 images: steps of 4 and 3 images, or of batches of 2 + 2 and 2 + 1."""
-    line = f"--dataroot {data / 'two'} --model cycle_gan {NETS} --pool_size 0 --name"
+    line = f"--model cycle_gan {NETS} --pool_size 0 --name"
     whole, parts = make_model(f"{line} whole", tmp_path), make_model(f"{line} parts --grad_accum 2", tmp_path)
     images = batch(7)
     for begin in (0, 4):
@@ -68,8 +60,8 @@ def test_accumulated_batches_equal_one_batch_in_float64(data, tmp_path):
             assert (one - other).abs().max() <= 1e-9
 
 
-def test_pix2pix_accumulates_and_G_sees_the_new_D_in_the_last_batch_only(data, tmp_path):
-    model = make_model(f"--dataroot {data / 'pairs'} --model pix2pix {NETS} --norm instance --name p", tmp_path)
+def test_pix2pix_accumulates_and_G_sees_the_new_D_in_the_last_batch_only(tmp_path):
+    model = make_model(f"--model pix2pix {NETS} --norm instance --name p", tmp_path)
     old = {name: [p.detach().clone() for p in net.parameters()] for name, net in model.networks().items()}
     seen = []
     backward_G = model.backward_G
@@ -98,12 +90,11 @@ def test_progress_counts_a_step_of_several_batches_as_one():
     assert progress.total_iters == 8
 
 
-def test_train_accumulates_and_saves_at_the_ends_of_steps(data, tmp_path):
-    line = (
-        f"train.py --dataroot {data / 'pairs'} --model pix2pix {NETS} --n_epochs 2 --n_epochs_decay 0 --grad_accum 2 "
-        f"--ema 0.9 --save_latest_freq 2 --print_freq 1 --no_html --checkpoints_dir {tmp_path} --name"
-    )
-    out = type_well(f"{line} one", ROOT)
+def test_train_accumulates_and_saves_at_the_ends_of_steps(tmp_path):
+    pairs = make_aligned(tmp_path / "pairs", count=5)
+    line = f"--model pix2pix {NETS} --dataroot {pairs} --checkpoints_dir {tmp_path} --name one --print_freq 1 --no_html"
+    line += " --n_epochs 2 --n_epochs_decay 0 --grad_accum 2 --ema 0.9 --save_latest_freq 2"
+    out = type_well(f"train.py {line}", ROOT)
     # 5 images: steps of 2, 2 and 1 batches; the latest model is saved at the steps' ends alone
     assert [n for n in range(1, 11) if f"total_iters {n})" in out] == [2, 4, 7, 9, 10]
     state = torch.load(tmp_path / "one" / "latest_state.pth", weights_only=True)
@@ -112,8 +103,8 @@ def test_train_accumulates_and_saves_at_the_ends_of_steps(data, tmp_path):
     assert {key.split(".")[0] for key in one} == {"G", "G_ema", "D"}
 
 
-def test_a_model_that_steps_its_optimizers_itself_learns_how_to_accumulate(data, tmp_path):
-    model = make_model(f"--dataroot {data / 'pairs'} --model template {NETS} --name own --grad_accum 2", tmp_path)
+def test_a_model_that_steps_its_optimizers_itself_learns_how_to_accumulate(tmp_path):
+    model = make_model(f"--model template {NETS} --name own --grad_accum 2", tmp_path)
     model.begin_batch(StepPart(last=False))
     model.set_input(batch())
     model.forward()
@@ -122,8 +113,8 @@ def test_a_model_that_steps_its_optimizers_itself_learns_how_to_accumulate(data,
         model.optimizer.step()
 
 
-def test_deterministic_algorithms_train_the_same_on_a_cpu(data, tmp_path):
-    line = f"--dataroot {data / 'two'} --model cycle_gan {NETS}"
+def test_deterministic_algorithms_train_the_same_on_a_cpu(tmp_path):
+    line = f"--model cycle_gan {NETS}"
     try:
         models = [make_model(f"{line} --name {flags}", tmp_path) for flags in ("plain", "exact --deterministic")]
         train(models[1], [1, 1])
@@ -136,8 +127,8 @@ def test_deterministic_algorithms_train_the_same_on_a_cpu(data, tmp_path):
 # ---- averaged weights ----
 
 
-def test_ema_is_the_average_of_the_generators_weights(data, tmp_path):
-    model = make_model(f"--dataroot {data / 'two'} --model cycle_gan {NETS} --ema 0.75 --name e", tmp_path)
+def test_ema_is_the_average_of_the_generators_weights(tmp_path):
+    model = make_model(f"--model cycle_gan {NETS} --ema 0.75 --name e", tmp_path)
     assert list(model.averages) == ["G_A", "G_B"]
     expected = None
     for step in range(3):
@@ -151,7 +142,7 @@ def test_ema_is_the_average_of_the_generators_weights(data, tmp_path):
     saved = weights(tmp_path / "e")
     assert not torch.equal(saved["G_B_ema.model.1.weight"], saved["G_B.model.1.weight"])
 
-    line = f"--dataroot {data / 'two'} --name e --checkpoints_dir {tmp_path} --gpu_ids -1"
+    line = f"--dataroot nowhere --name e --checkpoints_dir {tmp_path} --gpu_ids -1"
     for flag, key in (("", "G_B."), ("--ema", "G_B_ema.")):
         opt = TestOptions(f"{line} {flag}").parse()
         test = create_model(opt)
@@ -159,8 +150,8 @@ def test_ema_is_the_average_of_the_generators_weights(data, tmp_path):
         assert torch.equal(test.netG_B.model[1].weight, saved[f"{key}model.1.weight"])
 
 
-def test_resuming_needs_saved_averages_only_for_testing_and_takes_a_metric_of_numpy(data, tmp_path, capsys):
-    line = f"--dataroot {data / 'pairs'} --model pix2pix {NETS} --name late"
+def test_resuming_needs_saved_averages_only_for_testing_and_takes_a_metric_of_numpy(tmp_path, capsys):
+    line = f"--model pix2pix {NETS} --name late"
     model = make_model(line, tmp_path)
     model.metric = np.array(1.5)  # as a plug-in may set it
     model.save_networks("latest")
@@ -171,7 +162,7 @@ def test_resuming_needs_saved_averages_only_for_testing_and_takes_a_metric_of_nu
     train(again, [1])
     expected = (start + again.netG.model[1].weight) / 2
     torch.testing.assert_close(again.averages["G"].module.model[1].weight, expected)
-    opt = TestOptions(f"--dataroot {data / 'pairs'} --name late --checkpoints_dir {tmp_path} --ema").parse()
+    opt = TestOptions(f"--dataroot nowhere --name late --checkpoints_dir {tmp_path} --ema").parse()
     with pytest.raises(UserError, match=r"latest_net_G_ema\.pth"):
         create_model(opt).setup(opt)
 
@@ -179,8 +170,8 @@ def test_resuming_needs_saved_averages_only_for_testing_and_takes_a_metric_of_nu
 # ---- initial weights ----
 
 
-def test_init_from_takes_weights_and_nothing_else(data, tmp_path, capsys):
-    line = f"--dataroot {data / 'pairs'} --model pix2pix {NETS}"
+def test_init_from_takes_weights_and_nothing_else(tmp_path, capsys):
+    line = f"--model pix2pix {NETS}"
     first = make_model(f"{line} --name first", tmp_path)
     train(first, [1])
     first.save_networks("latest")
@@ -198,7 +189,7 @@ def test_init_from_takes_weights_and_nothing_else(data, tmp_path, capsys):
     assert torch.equal(tuned.netG.model[1].weight, weight)
 
     file = tmp_path / "first" / "latest_net_G.pth"
-    line = f"--dataroot {data / 'two'} --model cycle_gan {NETS} --norm batch"
+    line = f"--model cycle_gan {NETS} --norm batch"
     cycle = make_model(f"{line} --init_from {file} --name c", tmp_path)
     assert torch.equal(cycle.netG_A.model[1].weight, weight)
     assert not torch.equal(cycle.netG_B.model[1].weight, weight)
