@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
+from types import FunctionType
 from typing import TYPE_CHECKING
 
 import torch.utils.data
@@ -33,6 +34,15 @@ class BaseDataset(torch.utils.data.Dataset, ABC):
     def is_paired() -> bool | None:
         """Return True if B is the target of A, False if A and B do not belong together, None if that is unknown."""
         return None
+
+    def __init_subclass__(cls, **keywords):
+        """Forget the parent's answer to `is_paired` where a subclass makes its own items and gives no answer."""
+        super().__init_subclass__(**keywords)
+        places = {name: [name in vars(c) for c in cls.__mro__].index(True) for name in ("__getitem__", "is_paired")}
+        if places["__getitem__"] < places["is_paired"]:
+            cls.is_paired = staticmethod(BaseDataset.is_paired)
+        elif isinstance(vars(cls).get("is_paired"), FunctionType):  # takes self; options ask the class
+            cls.is_paired = classmethod(vars(cls)["is_paired"])
 
     @abstractmethod
     def __len__(self):

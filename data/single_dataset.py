@@ -19,6 +19,10 @@ class SingleDataset(BaseDataset):
         self.transform = get_transform(opt, grayscale=self.grey)
         self.image_count = len(self.A_paths)
 
+    @staticmethod
+    def is_paired():
+        return False
+
     def __getitem__(self, index):
         """Return an image A (C, H, W) in [-1, 1] and its path."""
         path = self.A_paths[index]

@@ -30,7 +30,10 @@ class TemplateDataset(BaseDataset):
 
     @staticmethod
     def is_paired():
-        """Return True if B is the target of A, or False if the two are independent collections."""
+        """Return True if B is the target of A, or False if the two are independent collections.
+
+        Without this method the project does not know, and measures no pairs unless a metric of pairs is named.
+        """
         return True
 
     def __init__(self, opt):

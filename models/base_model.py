@@ -33,6 +33,7 @@ class BaseModel(ModelFiles, ABC):
     - visual_names: image X is the attribute `X`, (N, C, H, W) in [-1, 1]
     """
 
+    needs_pairs = False  # whether training compares an output with the B of the same item
     metric = 0  # lr_policy plateau waits for this to stop falling; a model that has a metric sets it
     step_part = StepPart()  # what the current batch is of an optimizer step
     captured_step = None  # or a util.speed.cuda_graphs.CapturedStep

@@ -17,6 +17,8 @@ class Pix2PixModel(BaseModel):
 
     captured_inputs = ("real_A", "real_B")
 
+    needs_pairs = True
+
     @staticmethod
     def modify_commandline_options(parser, is_train=True):
         parser.set_defaults(norm="batch", netG="unet_256", dataset_mode="aligned")

@@ -14,6 +14,8 @@ from models.base_model import BaseModel
 class TemplateModel(BaseModel):
     """The five methods that make a model: options, construction, input, output, one training step."""
 
+    needs_pairs = True  # A's target is B: train.py warns if the dataset has no pairs
+
     @staticmethod
     def modify_commandline_options(parser, is_train=True):
         """Add options of this model, and change defaults of others."""

@@ -26,7 +26,7 @@ from util.checkpoint.sources import saved_options
 from util.errors import UserError, warn
 from util.runtime import lock, processes, seeds
 from util.runtime.device import choose_device, read_gpu_ids
-from util.runtime.run_facts import Options, run_facts, set_facts
+from util.runtime.run_facts import Options, run_facts, save_fact, set_facts
 from util.speed import plan
 
 
@@ -97,6 +97,7 @@ class BaseOptions:
         opt = self.parser.parse_args(self.parser.todays_words(self.words), Options())
         paired = data.find_dataset_using_name(opt.dataset_mode).is_paired()
         set_facts(opt, words=tuple(self.words), typed=self.parser.typed(self.words), paired=paired)
+        save_fact(opt, "paired", paired)
         opt.name = name
         return opt
 

@@ -12,11 +12,10 @@ from options.saved import choose_saved
 from options.test_options import WHOLE
 from util.checkpoint.checkpointer import prefix_of
 from util.checkpoint.sources import find_source, saved_options, sources
-from util.errors import UserError
+from util.errors import UserError, warn
 from util.metrics.table import METRICS
-from util.monitor.validation import is_paired
 from util.runtime import processes
-from util.runtime.run_facts import with_values
+from util.runtime.run_facts import run_facts, with_values
 from util.speed import plan
 
 
@@ -77,10 +76,27 @@ class TrainOptions(BaseOptions):
     def check(self, opt):
         super().check(opt)
         self._check_validation(opt)
+        self._check_pairs(opt)
         if opt.precision == "fp16" and (obstacle := plan.why_not_fp16(opt)):
             self.parser.error(f"--precision fp16: {obstacle}; bf16 needs no scale")
         if opt.epoch_count > opt.n_epochs + opt.n_epochs_decay:
             self.parser.error(f"--epoch_count {opt.epoch_count}: {nothing_left(opt.epoch_count, opt)}")
+
+    def _check_pairs(self, opt) -> None:
+        """Warn if the model learns from pairs and the dataset has none; report a dataset that does not say so."""
+        paired, mode = run_facts(opt).paired, f"--dataset_mode {opt.dataset_mode}"
+        needed = models.find_model_using_name(opt.model).needs_pairs
+        if needed and paired is False:
+            warn(
+                f"--model {opt.model} learns from pairs, and {mode} has none: the B of an item is not A's target. Type "
+                "--model cycle_gan for images without pairs, or --dataset_mode aligned for pairs (docs/datasets.md)"
+            )
+        elif paired is None and (needed or opt.val_freq):
+            self.notes.append(
+                f"{mode} does not say whether A and B are pairs (method is_paired, see data/template_dataset.py)"
+                + f", which --model {opt.model} learns from" * needed
+                + "; metrics of pairs are measured only if --best_metric names one" * bool(opt.val_freq)
+            )
 
     def _check_validation(self, opt) -> None:
         """End with a message if an option needs a measurement that is not made."""
@@ -92,7 +108,7 @@ class TrainOptions(BaseOptions):
         if plateau and opt.val_freq != 1:
             self.parser.error(f"--lr_policy plateau needs a measurement each epoch: --val_freq 1, not {opt.val_freq}")
         metric = METRICS.get(opt.best_metric)
-        if metric and metric.paired and not is_paired(opt):
+        if metric and metric.paired and run_facts(opt).paired is False:
             unpaired = ", ".join(name for name, metric in METRICS.items() if not metric.paired)
             self.parser.error(
                 f"--best_metric {opt.best_metric} compares each image with its ground truth, which --dataset_mode "

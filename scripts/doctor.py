@@ -54,8 +54,12 @@ def main(words: list[str]) -> int:
     if words and Path(words[0]).name in ("train.py", "test.py"):
         program, words = Path(words[0]).name, words[1:]
     options = (TestOptions if program == "test.py" else TrainOptions)(words)
-    with contextlib.redirect_stdout(io.StringIO()) as printed:
-        opt = options.parse(begin=False)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.redirect_stderr(printed):
+            opt = options.parse(begin=False)
+    except SystemExit:
+        sys.stderr.write(printed.getvalue())
+        raise
     report, case = Report(), Case(opt)
     report.show(check_options(opt, program, printed.getvalue().splitlines()))
     report.show(check_device(opt, asked=options.parser.peek("gpu_ids", words)))
@@ -70,7 +74,8 @@ def check_options(opt, program: str, printed: list[str]) -> Iterator[Finding]:
     yield Finding("ok", "options", f"{text}, batch_size {opt.batch_size}, name {opt.name}")
     for line in printed:
         if not line.startswith("no CUDA GPU"):  # check_device says more
-            yield Finding("ok", "options", line)
+            level = "warn" if line.startswith("warning: ") else "ok"
+            yield Finding(level, "options", line.removeprefix("warning: "))
     python = ".".join(map(str, sys.version_info[:3]))
     text = f"Python {python}, torch {torch.__version__}, torchvision {torchvision.__version__}"
     if torch.__version__ < "2.6":

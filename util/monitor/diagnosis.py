@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from util.loggers.base import Pictures, Say, Sink, Step
-from util.monitor.validation import is_paired
+from util.runtime.run_facts import run_facts
 
 PRINTS = 20  # consecutive prints that a sign needs
 WON = 0.02  # discriminator loss (vanilla, lsgan) below which D recognises every image
@@ -31,7 +31,7 @@ class Diagnosis(Sink):
         """Report findings by `say`."""
         self.say = say
         self.reported: set[str] = set()
-        self.paired = is_paired(opt)
+        self.paired = run_facts(opt).paired
         # Other objectives have no such bound, and without the GAN loss D should win.
         self.watches_D = getattr(opt, "gan_mode", "") in ("vanilla", "lsgan") and getattr(opt, "lambda_GAN", 1) > 0
         self.tuning = bool(getattr(opt, "init_from", ""))

@@ -13,7 +13,7 @@ from util.checkpoint.progress import Best
 from util.errors import UserError
 from util.loggers.base import Pictures
 from util.loggers.visuals import to_bytes, to_pictures
-from util.metrics.evaluation import Evaluation
+from util.metrics.evaluation import Evaluation, ready
 from util.metrics.table import METRICS
 from util.runtime import processes, seeds
 from util.runtime.run_facts import run_facts
@@ -23,15 +23,10 @@ PAIRED, UNPAIRED = ("l1", "psnr", "ssim"), ("fd_lite0", "kid_lite0")  # measured
 SAMPLES = 4  # images shown
 
 
-def is_paired(opt) -> bool:
-    """Return whether the target of each image may be known: False only if the dataset says that it has no pairs."""
-    return run_facts(opt).paired is not False
-
-
 def watched_metric(opt) -> str:
     """Return the metric that decides which epoch is the best, empty if no option needs one."""
     asked = opt.early_stop or opt.lr_policy == "plateau"
-    return opt.best_metric or (("psnr" if is_paired(opt) else "kid_lite0") if asked else "")
+    return opt.best_metric or (("psnr" if run_facts(opt).paired else "kid_lite0") if asked else "")
 
 
 class Validation:
@@ -52,8 +47,16 @@ class Validation:
         self.over = False  # whether to stop now (--early_stop)
         if dataset is None:
             return
-        usual = PAIRED if is_paired(opt) else UNPAIRED
+        usual = PAIRED if run_facts(opt).paired else UNPAIRED
+        if run_facts(opt).paired is None:  # --best_metric may be all that is wanted, and possible
+            usual = [name for name in usual if name in ready()]
         self.names = [*usual, *({self.metric} - {"", *usual})]
+        if not self.names:
+            raise UserError(
+                f"--val_freq: --dataset_mode {opt.dataset_mode} does not say whether A and B are pairs. If they are, "
+                "type --best_metric psnr; metrics of sets need pip install -r requirements-extra.txt"
+            )
+        self.of_pairs = any(METRICS[name].paired for name in self.names if name in METRICS)
         Evaluation(self.names, model.device)  # a missing package or file fails before training
         if model.best_so_far and model.best_so_far.metric != self.metric:
             model.best_so_far = None
@@ -112,7 +115,7 @@ class Validation:
                     if name not in evaluations:
                         evaluations[name] = Evaluation(self.names, self.model.device)
                     pair = as_images(fake), as_images(real)
-                    if is_paired(self.opt):
+                    if self.of_pairs:
                         evaluations[name].add(*pair)
                     else:
                         add_once(evaluations[name], pair, seen.setdefault(name, set()))

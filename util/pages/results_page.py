@@ -16,7 +16,6 @@ from util.checkpoint.checkpointer import Checkpointer, prefix_of
 from util.errors import UserError, printable
 from util.loggers import run_summary
 from util.loggers.visuals import file_label, stretched, three_channels
-from util.monitor.validation import is_paired
 from util.pages.data_file import PageData, as_line
 from util.pages.document import HTML, address, command_spans, relative_address, script, template, valid_utf8
 from util.runtime.run_facts import run_facts
@@ -58,7 +57,7 @@ class ResultsPage(HTML):
         super().__init__(web_dir, title, sheets=("results",))
         self.roots, self.aspect_ratio = tuple(roots), aspect_ratio
         (Path(web_dir) / "metrics.js").write_text("")  # it would belong to images that are replaced now
-        about = {"paired": True, "width": 0, "label": "", "runs": [], **(about or {})}
+        about = {"paired": None, "width": 0, "label": "", "runs": [], **(about or {})}
         self.data = PageData(web_dir)
         self.data.begin(str(time.time_ns()))
         self.data.append(as_line("about", about))
@@ -175,7 +174,7 @@ def short_labels(folders: list[Path]) -> list[str]:
 def begin_page(opt, web_dir: Path, about: dict, count: int, total: int) -> ResultsPage:
     """Begin the page of `count` of `total` images; `about` comes from `runs_to_compare`."""
     width = opt.display_winsize if "display_winsize" in run_facts(opt).typed else 0
-    about = {"paired": is_paired(opt), "width": width, **about}
+    about = {"paired": run_facts(opt).paired, "width": width, **about}
     roots = [*(Path(opt.dataroot) / f"{opt.phase}{domain}" for domain in ("", "A", "B")), opt.dataroot]
     title = f"Experiment = {opt.name}, Phase = {opt.phase}, Epoch = {opt.epoch}"
     return ResultsPage(web_dir, title, about, page_header(opt, web_dir, count, total), roots, opt.aspect_ratio)

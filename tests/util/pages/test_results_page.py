@@ -49,7 +49,7 @@ def tree(tmp_path_factory):
 def many(tmp_path_factory):
     """A page with rows of all NAMES and metrics."""
     folder = tmp_path_factory.mktemp("many")
-    page = ResultsPage(folder, "Results", {"width": 256}, roots=["/d"])
+    page = ResultsPage(folder, "Results", {"paired": True, "width": 256}, roots=["/d"])
     with Results(page) as rows:
         for i, name in enumerate(NAMES):
             labels = ("real_A", "fake_B", "real_B")
