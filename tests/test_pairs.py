@@ -99,9 +99,11 @@ def test_an_unknown_answer_is_reported_and_metrics_of_pairs_are_measured_only_by
     assert line not in capsys.readouterr().out
 
     model = type("Model", (), {"device": "cpu", "best_so_far": None, "progress": type("P", (), {"epoch": 1})})
-    measured = lambda more: validation.Validation(  # noqa: E731
-        parse(f"--model pix2pix --dataset_mode strange --val_freq 1 {more}"), model, ({},)
-    ).names
+    measured = lambda more: (
+        validation.Validation(  # noqa: E731
+            parse(f"--model pix2pix --dataset_mode strange --val_freq 1 {more}"), model, ({},)
+        ).names
+    )
     assert measured("") == ["fd_lite0", "kid_lite0"]
     assert measured("--best_metric psnr") == ["fd_lite0", "kid_lite0", "psnr"]
     monkeypatch.setattr(validation, "ready", lambda: ["l1", "psnr"])
