@@ -87,7 +87,8 @@ def test_a_model_that_learns_from_pairs_is_warned_about_a_dataset_without_them(p
 
 def test_an_unknown_answer_is_reported_and_metrics_of_pairs_are_measured_only_by_name(parse, monkeypatch, capsys):
     line = "--dataset_mode strange does not say whether A and B are pairs"
-    opt = parse("--model pix2pix --dataset_mode strange --val_freq 1 --early_stop 3")
+    words = "--model pix2pix --dataset_mode strange --val_freq 1"
+    opt = parse(f"{words} --early_stop 3")
     out, err = capsys.readouterr()
     assert line in out
     assert "which --model pix2pix learns from" in out
@@ -99,11 +100,10 @@ def test_an_unknown_answer_is_reported_and_metrics_of_pairs_are_measured_only_by
     assert line not in capsys.readouterr().out
 
     model = type("Model", (), {"device": "cpu", "best_so_far": None, "progress": type("P", (), {"epoch": 1})})
-    measured = lambda more: (
-        validation.Validation(  # noqa: E731
-            parse(f"--model pix2pix --dataset_mode strange --val_freq 1 {more}"), model, ({},)
-        ).names
-    )
+
+    def measured(more):
+        return validation.Validation(parse(f"{words} {more}"), model, ({},)).names
+
     assert measured("") == ["fd_lite0", "kid_lite0"]
     assert measured("--best_metric psnr") == ["fd_lite0", "kid_lite0", "psnr"]
     monkeypatch.setattr(validation, "ready", lambda: ["l1", "psnr"])

@@ -55,6 +55,7 @@ def run_header(opt) -> dict[str, object]:
     return {
         "name": opt.name,
         "model": getattr(opt, "model", ""),
+        "paired": run_facts(opt).paired,
         "command": command(opt),
         "options": given(opt),
         "device": device_name(opt),

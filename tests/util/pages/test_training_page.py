@@ -35,7 +35,7 @@ def clock(monkeypatch):
 
 def run(folder, **about):
     """Begin the page of a training of ten epochs, 100 images each."""
-    about = {"name": "run", "epochs": 10, "best": "psnr", "lower": ["l1"], "time": BEGIN, **about}
+    about = {"name": "run", "paired": True, "epochs": 10, "best": "psnr", "lower": ["l1"], "time": BEGIN, **about}
     page = TrainingPage(folder, "run", 256, about)
     page.cut(0, 1)
     return page
@@ -203,7 +203,7 @@ def test_the_scrubber_changes_the_images_and_keeps_mode_and_zoom(browser, tmp_pa
 
 
 def test_without_validation_the_displayed_images_are_shown_and_the_address_keeps_their_epoch(browser, tmp_path, clock):
-    page = run(tmp_path)
+    page = run(tmp_path, paired=False)
     for epoch in (1, 2, 3):
         page.images(Step(epoch, 100 * epoch, 0.0), images(epoch, ("real_A", "fake_B", "rec_A", "real_B")))
     page.flush()

@@ -282,7 +282,7 @@ function drawImages() {
   $("best").setAttribute("aria-pressed", line === best);
   $("newest").setAttribute("aria-pressed", !at);
   const labels = [...new Set(line.items.flat().map(([label]) => label))];
-  if (!view.chosen) view.pair = usualPair(labels, !labels.some((label) => label.startsWith("rec_")));
+  if (!view.chosen) view.pair = usualPair(labels, about.paired);
   bar.labels(labels);
   while (shown.viewers.length > line.items.length) shown.viewers.pop().remove();
   line.items.forEach((item, k) => {
