@@ -11,7 +11,7 @@ fail() { echo "error: $*" >&2; exit 1; }
 target=${1:-core}
 case $target in
     core) wanted=(-r requirements.txt) ;;
-    test) wanted=(-r requirements.txt -r requirements-extra.txt pytest pytest-xdist pytest-timeout hypothesis selenium ruff import-linter) ;;
+    test) wanted=(-r requirements.txt -r requirements-extra.txt pytest pytest-xdist pytest-timeout selenium ruff import-linter) ;;
     *) fail "setup_env.sh $target: the choices are core (the default) and test" ;;
 esac
 

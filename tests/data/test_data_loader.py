@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from itertools import chain
 
 import numpy as np
@@ -11,8 +12,8 @@ import torch
 from conftest import make_image, make_unaligned
 from data_options import data_options
 
-import data
 from data import create_dataset
+from data.base_dataset import BaseDataset
 from data.loading.sampler import EpochSampler
 from util.errors import UserError
 
@@ -168,32 +169,28 @@ def test_processes_load_together_what_one_process_loads(folder, monkeypatch):
 
 # ---- plug-ins ----
 
-JITTER = """
-import random
-import numpy as np
-import torch
-from data.base_dataset import BaseDataset
-
 
 class JitterDataset(BaseDataset):
     def __getitem__(self, index):
         if index == 4:
             raise KeyError("four")
         draws = [random.random(), np.random.rand(), torch.rand(1).item()]
-        return {"A": torch.tensor(draws), "number": index, "name": "item %d" % index}
+        return {"A": torch.tensor(draws), "number": index, "name": f"item {index}"}
 
     def __len__(self):
         return 5
-"""
+
+
+class VoidDataset(JitterDataset):
+    def __len__(self):
+        return 0
 
 
 @pytest.fixture
-def plug_ins(tmp_path, monkeypatch):
-    """Write data/NAME_dataset.py, as far as imports can tell."""
-    monkeypatch.setattr(data, "__path__", [*data.__path__, str(tmp_path)])
-    (tmp_path / "jitter_dataset.py").write_text(JITTER)
-    void = JITTER.replace("JitterDataset", "VoidDataset").replace("return 5", "return 0")
-    (tmp_path / "void_dataset.py").write_text(void)
+def plug_ins(monkeypatch):
+    """Let this file be data/jitter_dataset.py and data/void_dataset.py, as far as imports can tell."""
+    for name in ("jitter", "void"):
+        monkeypatch.setitem(sys.modules, f"data.{name}_dataset", sys.modules[__name__])
 
 
 @pytest.mark.usefixtures("plug_ins")

@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -135,21 +133,3 @@ def test_what_is_no_network_is_an_error_and_leaves_nothing(server, tmp_path, mon
         with pytest.raises(published.DownloadError, match="is not usable and was removed"):
             published.main(*words)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_download_leaves_a_part_that_the_next_call_finishes(house, server, command, fetch, number):
-    server.files["/maps.zip"] = served = Served(MAPS, cut=40_000)
-    served.stall = 10
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    run = subprocess.Popen(**command(CYCLEGAN, "maps"), start_new_session=True, **quiet)
-    part, deadline = house / "datasets/maps.zip.part", time.monotonic() + 20
-    while not (part.exists() and part.stat().st_size) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    os.killpg(run.pid, number)
-    assert run.wait(10) != 0
-    assert not (house / "datasets/maps").exists()
-    served.cut, served.stall = None, 0
-    assert fetch(CYCLEGAN, "maps").returncode == 0
-    assert served.asked[-1] == f"bytes={40_000}-"
-    assert (house / "datasets/maps/testA/3.jpg").read_bytes() == b"ours"
