@@ -112,7 +112,8 @@ def test_no_batch_size_skips_a_frequency(train):
     folder = train("x", more="--batch_size 3 --n_epochs 4 --n_epochs_decay 0 --print_freq 4")
     # 5 images in steps of 3 and 2, each counted as 3: after 6, 9, 12, ... of 24 images a multiple of 4 was passed
     with (folder / "metrics.csv").open() as file:
-        assert [int(row["total_iters"]) for row in csv.DictReader(file)] == [6, 9, 12, 18, 21, 24]
+        assert [int(row["total_iters"]) for row in csv.DictReader(file)] == [3, 6, 9, 12, 18, 21, 24]  # 3: the first
+    assert (folder / "loss_log.txt").read_text().count("(epoch: ") == 6
     assert not Progress(total_iters=5, step=1).passed(0)
 
 

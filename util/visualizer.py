@@ -126,12 +126,12 @@ class Visualizer:
 
         `len(dataset)` counts images; the caller advances `progress` once for each batch.
         """
+        self.dataset_size = self.dataset_size or len(dataset)
         if not self.active:
             yield from dataset
             return
         self.progress = progress
         first = not progress.total_iters  # a resumed run has drawn its first batch already
-        self.dataset_size = self.dataset_size or len(dataset)
         title = f"epoch {progress.epoch}/{self.last_epoch}" if self.last_epoch else f"epoch {progress.epoch}"
         for batch in self.meter.track(dataset, title, progress):
             if first:
@@ -141,16 +141,28 @@ class Visualizer:
             yield batch
 
     def report_step(self, model) -> None:
-        """Show the images and print the losses where a step has passed --display_freq or --print_freq."""
+        """Show the images and print the losses where a step has passed --display_freq or --print_freq.
+
+        Page, tables and dashboards also have the run's first step and its last one; the printed log does not.
+        """
         progress = model.progress
-        if progress.passed(self.opt.display_freq):
+        first, last = progress.total_iters == progress.step, self._is_last(progress)  # a resumed run has had its first
+        if first or last or progress.passed(self.opt.display_freq):
             model.compute_visuals()
-            visuals, save_result = model.get_current_visuals(), progress.passed(self.opt.update_html_freq)
-            self.display_current_results(visuals, progress.epoch, progress.total_iters, save_result)
-        if progress.passed(self.opt.print_freq):
+            save_result = first or last or progress.passed(self.opt.update_html_freq)
+            epoch = progress.epoch - first  # before the first epoch; that epoch's own images follow
+            self.display_current_results(model.get_current_visuals(), epoch, progress.total_iters, save_result)
+        printed = progress.passed(self.opt.print_freq)
+        if first or last or printed:
             losses = model.get_current_losses()
-            self.print_current_losses(progress.epoch, progress.epoch_iter, losses, *self.timing())
+            write = self.print_current_losses if printed else self._write_losses
+            write(progress.epoch, progress.epoch_iter, losses, *self.timing())
             self.plot_current_losses(progress.total_iters, losses)
+
+    def _is_last(self, progress) -> bool:
+        """Whether training ends with this step, or may end with it (--early_stop)."""
+        stops = self.opt.early_stop and progress.epoch % self.opt.val_freq == 0
+        return progress.epoch_iter >= self.dataset_size and (progress.epoch == self.last_epoch or stops)
 
     def timing(self) -> tuple[float, float]:
         """Return seconds per image since the last call: training, and waiting for data."""
@@ -187,6 +199,10 @@ class Visualizer:
         self.current_epoch = epoch
         values = {name: float(value) for name, value in losses.items()}
         self._report(loss_line(epoch, iters, values, t_comp, t_data))
+        self._write_losses(epoch, iters, values, t_comp, t_data)
+
+    def _write_losses(self, epoch: int, iters: int, values: dict[str, float], t_comp: float, t_data: float) -> None:
+        """Append the losses to metrics.csv."""
         if self.log is not None:
             total_iters = self.progress.total_iters if self.progress else ""
             self._log_guard(self.log.add_losses, epoch, iters, total_iters, values, t_comp, t_data)

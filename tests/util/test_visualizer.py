@@ -19,6 +19,7 @@ from conftest import ROOT
 from logged_run import image, logger_options, optimizer, progress
 from PIL import Image
 
+from util.checkpoint.progress import Progress
 from util.loggers import console
 from util.loggers.base import Sink
 from util.pages.data_file import PageData
@@ -227,6 +228,61 @@ def test_training_continues_while_images_are_written_and_their_row_follows_them(
     visualizer.close()
     assert seen == [0, 0, 1, 1]
     assert shown(tmp_path) == ["images", "losses"] * 2
+
+
+# ---- the first step and the last one ----
+
+
+def short_run(folder, images=41, epochs=1, saved=None, until=None, **changes):
+    """Report every step of a run with train.py's usual frequencies; continue from `saved`, stop after `until`."""
+    frequencies = {"display_freq": 400, "update_html_freq": 1000, "print_freq": 100, "early_stop": 0, "val_freq": 0}
+    values = {"continue_train": saved is not None, "n_epochs": epochs, "n_epochs_decay": 0}
+    visualizer = Visualizer(options(folder, **frequencies | values | changes))
+    done = saved or Progress()
+    losses = lambda: {"G": done.total_iters / 7}  # noqa: E731
+    pictures = lambda: {"fake_B": image(done.total_iters / 500, 4, 4)}  # noqa: E731
+    model = argparse.Namespace(progress=done, compute_visuals=lambda: None)
+    model.get_current_visuals, model.get_current_losses = pictures, losses
+    with contextlib.closing(visualizer):
+        visualizer.resume(done, [optimizer(0.02)])
+        for epoch in range(done.epoch, epochs + 1):
+            done.epoch, dataset = epoch, Batches([{}] * (images - done.epoch_iter))
+            dataset.total = images
+            for _ in visualizer.track(dataset, done):
+                done.advance(1)
+                visualizer.report_step(model)
+                if done.total_iters == until:
+                    return
+            done.epoch_iter = 0
+
+
+def test_a_short_run_shows_its_first_and_last_step_and_prints_as_before(tmp_path, capsys):
+    short_run(tmp_path)
+    rows = [(row["id"], row["total_iters"]) for row in data(tmp_path, "images")]
+    assert rows == [("epoch000", 1), ("epoch001", 41)]
+    assert [point["total_iters"] for point in data(tmp_path, "losses")] == [1, 41]
+    assert [(row["total_iters"], float(row["G"])) for row in table(tmp_path)] == [
+        ("1", pytest.approx(1 / 7)),
+        ("41", pytest.approx(41 / 7)),
+    ]
+    assert "(epoch: " not in capsys.readouterr().out + (tmp_path / "exp/loss_log.txt").read_text()
+
+
+def test_a_resumed_run_shows_the_steps_of_an_unbroken_one(tmp_path):
+    for saved in (20, 41, 60):
+        short_run(tmp_path / "whole", epochs=3)
+        short_run(tmp_path / "broken", epochs=3, until=70)
+        epoch, done = divmod(saved, 41)
+        short_run(tmp_path / "broken", epochs=3, saved=Progress(epoch + 1, done, saved, 1))
+        assert [row["total_iters"] for row in table(tmp_path / "whole")] == ["1", "100", "123"]
+        lines = [[{**row, "time": "", "data": ""} for row in table(tmp_path / run)] for run in ("whole", "broken")]
+        assert lines[0] == lines[1]
+        assert data(tmp_path / "whole", "losses", "images") == data(tmp_path / "broken", "losses", "images")
+
+
+def test_a_step_at_which_early_stopping_may_end_the_run_is_shown(tmp_path):
+    short_run(tmp_path, epochs=5, early_stop=1, val_freq=2, best_metric="psnr")
+    assert [row["total_iters"] for row in table(tmp_path)] == ["1", "82", "100", "164", "200", "205"]
 
 
 # ---- failures ----
