@@ -75,12 +75,12 @@ def test_a_short_last_batch_is_spread_evenly_and_weighted_by_its_share(length, s
 # ---- the loader ----
 
 
-def epochs(opt, wanted=(1, 2), start=0):
+def epochs(opt, wanted=(1, 2)):
     """All batches of some epochs: tensors as bytes, so that they can be compared."""
     loader = create_dataset(opt)
     batches = []
     for epoch in wanted:
-        loader.set_epoch(epoch, start)
+        loader.set_epoch(epoch)
         batches.append(
             [{k: v.numpy().tobytes() if torch.is_tensor(v) else v for k, v in batch.items()} for batch in loader]
         )
@@ -100,13 +100,6 @@ def test_the_number_of_workers_changes_nothing(folder):
     for workers in (1, 2):
         assert epochs(data_options(folder, "unaligned", batch_size=2, num_threads=workers)) == expected
     assert epochs(data_options(folder, "unaligned", batch_size=2, seed=1)) != expected
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_an_interrupted_epoch_resumes_with_the_remaining_batches(folder, workers):
-    opt = data_options(folder, "unaligned", batch_size=2, num_threads=workers)
-    whole = epochs(opt, (3,))[0]
-    assert epochs(opt, (3,), start=4)[0] == whole[2:]
 
 
 def test_a_loop_that_never_calls_set_epoch_gets_another_order_each_time(folder):
@@ -146,25 +139,6 @@ def test_max_dataset_size_caps_the_images_of_an_epoch(folder):
     assert (len(loader), len(list(loader))) == (3, 3)
     assert [batch["A_paths"] for batch in loader] == [[str(folder / f"trainA/a{i:02d}.png")] for i in range(3)]
     assert len(create_dataset(data_options(folder, "unaligned", max_dataset_size=100))) == 7
-
-
-def test_processes_load_together_what_one_process_loads(folder, monkeypatch):
-    expected = list(create_dataset(data_options(folder, "unaligned", batch_size=4)))
-    parts = []
-    for rank in range(2):
-        monkeypatch.setenv("WORLD_SIZE", "2")
-        monkeypatch.setenv("RANK", str(rank))
-        loader = create_dataset(data_options(folder, "unaligned", batch_size=2))
-        assert len(loader) == 7
-        parts.append([(batch, loader.step_part.share) for batch in loader])
-    assert [[share for _, share in part] for part in parts] == [
-        [1.0, pytest.approx(4 / 3)],
-        [1.0, pytest.approx(2 / 3)],
-    ]
-    for whole, (first, _), (second, _) in zip(expected, *parts, strict=True):
-        for key in ("A", "B"):
-            assert torch.equal(whole[key], torch.cat([first[key], second[key]]))
-        assert whole["B_paths"] == first["B_paths"] + second["B_paths"]
 
 
 # ---- plug-ins ----

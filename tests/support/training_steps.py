@@ -26,19 +26,15 @@ def batch(count=1, seed=0):
     return {"A": A, "B": B, "A_paths": [f"a{i}.png" for i in range(count)], "B_paths": ["b.png"] * count}
 
 
-def images_for(model, size, seed):
-    """Return a batch with the channels that a model takes."""
-    images = batch(size, seed)
-    channels = {"A": model.opt.input_nc, "B": model.opt.output_nc}
-    return {**images, **{name: images[name][:, :nc].contiguous() for name, nc in channels.items()}}
-
-
 def train(model, sizes, every=3):
     """Take a step on a batch of each size; the learning rate falls after `every` steps. Return the losses."""
     losses = []
     for number, size in enumerate(sizes):
         seeds.seed_all(1, "step", number)
-        model.set_input(images_for(model, size, number))
+        images = batch(size, number)
+        for side, channels in (("A", model.opt.input_nc), ("B", model.opt.output_nc)):
+            images[side] = images[side][:, :channels].contiguous()
+        model.set_input(images)
         model.optimize_parameters()
         losses.append(model.get_current_losses())
         if number % every == every - 1:
