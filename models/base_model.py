@@ -96,7 +96,7 @@ class BaseModel(ModelFiles, ABC):
             accelerate(net, self.device, speed, self.scale)
             if self.isTrain and getattr(opt, "ema", 0) and name.startswith("G"):
                 self.averages[name] = ema.AveragedNetwork(net, opt.ema)
-            net = processes.distribute(net, lambda: self.step_part.share) if self.isTrain else net
+            net = processes.distribute(net, self) if self.isTrain else net
             setattr(self, "net" + name, net)
 
     def _watch_optimizers(self):

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import inspect
 import os
 import sys
-from collections.abc import Callable
+import traceback
+import weakref
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
+
+from util.errors import warn
 
 
 def rank() -> int:
@@ -47,17 +52,38 @@ def start_processes() -> None:
             )
         if cuda:
             torch.cuda.set_device(local_rank())
+        # DDP imports it. Its functions' default arguments would hold a group that exists by then, for ever.
+        importlib.import_module("torch.distributed.nn.functional")
         dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")  # both, for --gpu_ids -1
         if not is_main():
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - for the rest of the process
 
 
 def stop_processes() -> None:
-    """Leave the process group, if there is one."""
+    """Leave the process group, if there is one.
+
+    Its threads release Python objects, and one that lives when Python ends aborts the process. Networks keep them
+    alive, so nothing may hold a network any more.
+    """
     if dist.is_initialized():
-        # Networks not yet collected hold the group, whose threads call Python: they must end before Python does.
         gc.collect()
         dist.destroy_process_group()
+
+
+def group_threads() -> int:
+    """Return the number of gloo's threads in this process, as far as the system shows them."""
+    count = 0
+    for file in Path("/proc/self/task").glob("*/comm"):
+        with contextlib.suppress(OSError):
+            count += "gloo" in file.read_text()
+    return count
+
+
+def release_frames(error: BaseException | None) -> None:
+    """Clear the local variables of the calls that an error ended: they hold the networks."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 @contextlib.contextmanager
@@ -66,12 +92,17 @@ def processes():
     start_processes()
     try:
         yield
-    except (RuntimeError, ConnectionError) as error:
-        if dist.is_initialized() and any(word in str(error) for word in ("gloo", "NCCL", "Connection closed")):
-            sys.exit("error: another process stopped; its own message says why")
+    except BaseException as error:
+        if dist.is_initialized():
+            release_frames(error)
+            lost = isinstance(error, (RuntimeError, ConnectionError))
+            if lost and any(word in str(error) for word in ("gloo", "NCCL", "Connection closed")):
+                sys.exit("error: another process stopped; its own message says why")
         raise
     finally:
         stop_processes()
+        if left := group_threads():
+            warn(f"{left} threads of the process group are left: something still holds a network")
 
 
 def from_main(value):
@@ -108,11 +139,12 @@ def average(values: torch.Tensor, share: float) -> torch.Tensor:
     return values
 
 
-def distribute(net: torch.nn.Module, share: Callable[[], float]) -> torch.nn.Module:
-    """Have a trained network's gradients averaged over the processes, each weighted by its `share` of the batch.
+def distribute(net: torch.nn.Module, model) -> torch.nn.Module:
+    """Have a trained network's gradients averaged over the processes, each weighted by its share of the batch.
 
-    A share is a process's images times the number of processes over all images: 1 but for a short last batch. Every
-    process keeps its own running statistics of batch norm, and the main one's are saved; syncbatch keeps them equal.
+    `model.step_part.share` is a process's images times the number of processes over all images: 1 but for a short last
+    batch. Every process keeps its own running statistics of batch norm, and the main one's are saved; syncbatch keeps
+    them equal.
     """
     if not (dist.is_initialized() and world_size() > 1 and any(p.requires_grad for p in net.parameters())):
         return net
@@ -122,8 +154,11 @@ def distribute(net: torch.nn.Module, share: Callable[[], float]) -> torch.nn.Mod
     own_buffers = {"forward_sync_buffers" if newer else "broadcast_buffers": False}
     net = DistributedDataParallel(net, device_ids=ids, **own_buffers)
 
+    # DDP's C++ part holds the hook. Were the reference not weak, no garbage collection would see the cycle.
+    owner = weakref.ref(model)
+
     def weighted_mean(_, bucket):
-        gradients = bucket.buffer().mul_(share() / world_size())
+        gradients = bucket.buffer().mul_(owner().step_part.share / world_size())
         return dist.all_reduce(gradients, async_op=True).get_future().then(lambda future: future.value()[0])
 
     net.register_comm_hook(None, weighted_mean)
