@@ -9,6 +9,8 @@
 import time
 from contextlib import closing
 
+import util.runtime.threads  # noqa: F401 - before torch
+
 import options.first_look  # noqa: F401 - answers --help and typos before PyTorch is imported
 from data import create_dataset
 from models import create_model

@@ -24,7 +24,7 @@ from options.saved import choose_saved, experiment_folder, options_text, record,
 from util.checkpoint.checkpointer import Checkpointer
 from util.checkpoint.sources import saved_options
 from util.errors import UserError, warn
-from util.runtime import lock, processes, seeds
+from util.runtime import lock, processes, seeds, threads
 from util.runtime.device import choose_device, read_gpu_ids
 from util.runtime.run_facts import Options, run_facts, save_fact, set_facts
 from util.speed import plan
@@ -69,6 +69,7 @@ class BaseOptions:
         device = choose_device(ids)
         speed, messages = plan.choose(opt, device, self.saved.get("speed") if self.isTrain else None)
         set_facts(opt, speed=speed, differing=self.differing(opt))
+        messages += threads.keep(opt, self.saved) if self.isTrain else []
         if begin:
             self.print_options(opt)
         for line in messages if processes.is_main() else ():

@@ -28,6 +28,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 try:
+    import util.runtime.threads  # noqa: F401 - before torch
+
     import torch
     import torchvision
 

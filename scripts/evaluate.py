@@ -24,6 +24,8 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import util.runtime.threads  # noqa: F401 - before torch
+
 import torch
 from tqdm import tqdm
 

@@ -19,12 +19,14 @@ import sys
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import util.runtime.threads  # noqa: F401 - before torch
+
 import numpy as np
 import torch
 from PIL import Image
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data.aligned_dataset import AlignedDataset
 from data.formats import pillow
 from scripts.evaluation import segmentation, small_fcn

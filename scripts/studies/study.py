@@ -53,6 +53,9 @@ def main(study: Study, words: list[str] | None = None) -> None:
     """Run a study as the command line asks; `--help` and mistakes are answered before PyTorch is imported."""
     args = parse(study, words)
     sys.path.insert(0, str(ROOT))
+    import util.runtime.threads  # noqa: F401 - before torch
+
+    # isort: split
     from runner import Runner, compare
 
     from util.errors import explained_errors
