@@ -11,6 +11,8 @@ import shutil
 from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 
+from util.errors import UserError
+
 PROC, SYS = Path("/proc"), Path("/sys")
 
 
@@ -59,8 +61,6 @@ def _text(path: Path) -> str:
 
 def free_space(folder: Path | str) -> int:
     """Return the free bytes for a folder that need not exist yet; UserError if it can't be made or written."""
-    from util.errors import UserError  # here, as it imports torch
-
     folder = Path(folder).absolute()
     parent = next(f for f in (folder, *folder.parents) if f.exists())
     if not (parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)):

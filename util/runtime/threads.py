@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 
+from util.errors import printable
 from util.runtime import machine
 from util.runtime.run_facts import save_fact, saved_facts
 
@@ -70,8 +71,6 @@ def _environment() -> dict[str, object]:
 def _restore(earlier: dict[str, object]) -> list[str]:
     """Set the earlier number of threads; return lines about what has changed. An old run had PyTorch's own number."""
     import torch
-
-    from util.errors import printable
 
     now = _environment()
     if CHOSEN in os.environ:  # else PyTorch's own number is unchanged
