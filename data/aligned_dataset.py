@@ -10,7 +10,7 @@ from PIL import Image
 from data import transforms
 from data.base_dataset import BaseDataset, channels_of, get_params, get_transform, naming
 from data.formats import pillow
-from data.image_folder import find_images, make_dataset
+from data.image_folder import DataNotFound, find_images, make_dataset
 from util.errors import UserError, printable
 
 
@@ -114,9 +114,8 @@ def match_names(dir_A: str, dir_B: str) -> list[tuple[str, str]]:
         if rest
     )
     if not both:
-        raise UserError(
-            f"no image of {printable(dir_A)} has a partner of the same name in {printable(dir_B)} ({unmatched}). "
-            "Paired data needs equal names; for unpaired data type --model cycle_gan."
+        raise DataNotFound(
+            f"no image of {printable(dir_A)} has a partner of the same name in {printable(dir_B)} ({unmatched})."
         )
     if unmatched:
         print(f"{len(both)} pairs. Left out, having no partner of the same name: {unmatched}")

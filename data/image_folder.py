@@ -9,7 +9,8 @@ from pathlib import Path
 import torch.utils.data
 
 from data.formats import pillow
-from util.errors import UserError, did_you_mean, printable
+from util.errors import UserError, printable
+from util.runtime.search import Search
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".tif", ".tiff", ".webp")
 # Plug-ins read this list and may append to it. `is_image_file` accepts any case.
@@ -28,7 +29,7 @@ def make_dataset(dir: str | Path, max_dataset_size: float = math.inf) -> list[st
     UserError for a folder that is missing or cannot be listed; an empty one gives an empty list.
     """
     if not Path(dir).is_dir():
-        raise UserError(f"{printable(dir)} is not there. {what_is_there(dir)}")
+        raise NoImages(Path(dir))
     paths = []
     for root, folders, files in os.walk(Path(dir), followlinks=True, onerror=_cannot_list):
         above = {folder.resolve() for folder in (Path(root), *Path(root).parents)}
@@ -43,53 +44,43 @@ def _cannot_list(error: OSError) -> None:
     raise UserError(f"cannot list {printable(error.filename)}: {error.strerror}.") from error
 
 
-def find_images(folder: str | Path, max_dataset_size: float = math.inf, phase: str | None = None) -> list[str]:
-    """List the images of a folder as `make_dataset` does; if there are none, raise UserError with the folder's content.
+class DataNotFound(UserError):
+    """The images that a dataset needs are not there; `open_dataset` adds what to type."""
 
-    With the `phase` of a data folder `<dataroot>/<phase>...` the error also names the options that would find images.
-    """
-    folder = Path(folder)
-    exists = folder.is_dir()
-    paths = make_dataset(folder, max_dataset_size) if exists else []
-    if not paths:
-        state = "has no images" if exists else "is not there"
+
+class NoImages(DataNotFound):
+    """A folder has no images, is a file or is missing; the message lists what is there."""
+
+    def __init__(self, folder: Path):
+        there = next(f for f in (folder, *folder.parents) if f.exists())
+        if there.is_file():
+            super().__init__(f"{printable(there)} is a file, not a folder.")
+            return
         kinds = " ".join(suffix[1:] for suffix in SUFFIXES)
-        there = what_is_there(folder if exists or not phase else folder.parent)
-        advice = fitting_options(folder.parent, phase) if phase else ""
-        raise UserError(f"{printable(folder)} {state} (looked for {kinds}). {there}{advice}")
+        state = "has no images" if folder.is_dir() else "is not there"
+        super().__init__(f"{printable(folder)} {state} (looked for {kinds}). {what_is_there(there)}")
+
+
+def find_images(folder: str | Path, max_dataset_size: float = math.inf, phase: str | None = None) -> list[str]:
+    """List the images of a folder as `make_dataset` does, but raise UserError if there are none."""
+    paths = make_dataset(folder, max_dataset_size)
+    if not paths:
+        raise NoImages(Path(folder))
     return paths
 
 
 def what_is_there(folder: str | Path, most: int = 8) -> str:
-    """Describe the content of a folder, or of the nearest folder above if it is missing."""
-    folder = Path(folder)
-    there = next(f for f in (folder, *folder.parents) if f.is_dir())
-    entries = sorted(entry for entry in there.iterdir() if not entry.name.startswith("."))
-    texts = [
-        printable(entry.name) + (f"/ ({len(make_dataset(entry))} images)" if entry.is_dir() else "")
-        for entry in entries[:most]
-    ]
+    """Describe the content of a folder, from a bounded look at it."""
+    search, texts = Search(500, 0.5), []
+    entries = search.entries(folder)
+    for entry in entries[:most]:
+        count = search.count(entry, is_image_file, 100) if entry.is_dir() else None
+        number = f"{count} or more" if count and (count == 100 or search.is_over()) else count
+        known = number or not search.is_over()  # else it was not looked at
+        texts.append(printable(entry.name) + ("" if count is None else f"/ ({number} images)" if known else "/"))
     if len(entries) > most:
         texts.append(f"{len(entries) - most} more")
-    # The first part that is missing: `facade` of datasets/facade/train, where only datasets/ is.
-    missing = (folder.parts[len(there.parts) :] or [""])[0]
-    guess = did_you_mean(missing, [entry.name for entry in entries if entry.is_dir()])
-    return f"{printable(there)} holds: {', '.join(texts) or 'nothing'}.{guess}"
-
-
-def fitting_options(dataroot: Path, phase: str) -> str:
-    """Return a sentence with the options that would read the images of the data folder."""
-    names = (phase, f"{phase}A", f"{phase}B")
-    paired, has_A, has_B = ((dataroot / name).is_dir() and bool(make_dataset(dataroot / name)) for name in names)
-    if paired:
-        return f" {dataroot / phase} looks like paired data: type --model pix2pix or --dataset_mode aligned."
-    if has_A and has_B:
-        return f" {phase}A and {phase}B look like unpaired data: type --model cycle_gan or --dataset_mode unaligned."
-    if dataroot.name in names:
-        return f" Type --dataroot {dataroot.parent}: {dataroot.name} is added to it."
-    if dataroot.is_dir() and any(is_image_file(entry.name) for entry in dataroot.iterdir()):
-        return f" For the images in {dataroot} itself type --model test or --dataset_mode single."
-    return ""
+    return f"{printable(folder)} holds: {', '.join(texts) or 'nothing'}."
 
 
 default_loader = pillow.load  # the name that plug-ins import

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import shlex
 from collections.abc import Mapping
 
-from util.errors import printable
+from util.errors import near_names, printable
 
 DASHES = "-\u2010\u2011\u2012\u2013\u2014\u2015\u2212"  # editors turn two hyphens into one of them
 MEANT = {  # names in other programs
@@ -63,7 +62,7 @@ def _unknown(word: str, known: list[str]) -> str:
     elif MEANT.get(name.lower()) in known:
         near = [MEANT[name.lower()]]
     elif not 0 < len(near) <= 4:
-        near = [lower[option] for option in difflib.get_close_matches(name.lower(), lower, n=1)]
+        near = near_names(name, known, 1)
     hint = f". Did you mean {' or '.join(f'--{option}' for option in near)}?" if near else "; --help lists the options"
     dash = " (with one long dash, not two hyphens)" if word[0] != "-" else ""
     return f"unknown option {printable(word)}{dash}{hint}"

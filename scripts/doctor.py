@@ -33,7 +33,7 @@ try:
     import torch
     import torchvision
 
-    import data
+    from data.folder_advice import open_dataset
     from options.test_options import TestOptions
     from options.train_options import TrainOptions
     from scripts.checks.dataset import Examination, check_dataset
@@ -92,7 +92,7 @@ def check_data(case: Case) -> Iterator[Finding]:
     opt = case.opt
     try:
         with quiet() as printed:
-            dataset = data.find_dataset_using_name(opt.dataset_mode)(opt)
+            dataset = open_dataset(opt)
     except UserError as error:
         yield Finding("FAIL", "data", str(error))
         return

@@ -88,8 +88,14 @@ def table_entry(table: dict, name: str, option: str):
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return ` Did you mean 'x'?` for the nearest of `known`, or nothing."""
-    near = difflib.get_close_matches(word, list(known), n=1)
+    near = near_names(word, known, 1)
     return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def near_names(word: str, known: Iterable[str], most: int) -> list[str]:
+    """Return the names of `known` that resemble `word` in any case, the nearest first."""
+    lower = {name.lower(): name for name in known}
+    return [lower[name] for name in difflib.get_close_matches(word.lower(), lower, n=most)]
 
 
 def need(module: str, package: str, what: str):

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
 
-from data.base_dataset import BaseDataset
+from data.folder_advice import open_dataset
 from data.loading import workers
 from data.loading.byte_reader import create_reader
 from data.loading.cache import fork_context
@@ -18,7 +18,6 @@ from data.loading.prefetch import FLIPS, prefetched
 from data.loading.sampler import EpochSampler
 from util.errors import DataError, UserError
 from util.runtime import processes, seeds
-from util.runtime.plugins import find_class
 from util.runtime.step_part import StepPart
 
 # The reference's default is 4 workers; on a machine with fewer cores they take turns.
@@ -30,7 +29,7 @@ class CustomDatasetDataLoader:
 
     def __init__(self, opt, shared: bool = True):
         self.opt = opt
-        self.dataset = find_class("data", opt.dataset_mode, BaseDataset)(opt)
+        self.dataset = open_dataset(opt)
         if not len(self):
             raise UserError(f"dataset [{type(self.dataset).__name__}] is empty: --dataroot {opt.dataroot}.")
         if processes.is_main():
