@@ -97,7 +97,7 @@ def test_one_missing_added_or_misshapen_entry_makes_a_network_foreign():
     ):
         state = {key: value for key, value in net.state_dict().items() if value.dim()}
         assert infer(state)
-        for key, value in list(state.items())[::3]:
+        for key, value in list(state.items())[::7]:
             assert infer({k: v for k, v in state.items() if k != key}) is None
             wider = torch.empty(value.shape[0] + 1, *value.shape[1:], device="meta")
             assert infer({**state, key: wider}) is None
