@@ -30,7 +30,7 @@ import torch
 from tqdm import tqdm
 
 from options.test_options import TestOptions
-from scripts.evaluation.inputs import Task, from_experiment, from_folders, from_results
+from scripts.evaluation.inputs import Task, from_experiment, from_folders, from_results, names_in
 from scripts.evaluation.outputs import Output
 from scripts.evaluation.page import Section, baseline_rows, make_page, score_rows
 from scripts.evaluation.targets import MeanImage, targets
@@ -112,8 +112,11 @@ def weights_of(parser: argparse.ArgumentParser, words: list[str]) -> dict[str, P
 def choose_metrics(args, paired: bool, weights: dict[str, Path]) -> list[str]:
     """Return the metrics to measure."""
     if args.metrics is None:
-        return [name for name in ready(weights) if paired or not METRICS[name].paired]
-    names = [name.strip() for name in args.metrics.split(",") if name.strip()]
+        names = [name for name in ready(weights) if paired or not METRICS[name].paired]
+        if not names:
+            raise UserError("metrics of two sets need packages: type pip install -r requirements-extra.txt")
+        return names
+    names = names_in(args.metrics)
     of_pairs = [name for name in names if name in METRICS and METRICS[name].paired]
     if of_pairs and not paired:
         others = ", ".join(name for name, metric in METRICS.items() if not metric.paired)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import re
 import tempfile
 from collections.abc import Iterator
 from itertools import islice
@@ -17,16 +15,16 @@ from data import create_dataset
 from data.image_folder import find_images
 from models import create_model
 from options.test_options import loading_processes
-from scripts.evaluation.page import Picture, Row
+from scripts.evaluation.page import Row
+from scripts.evaluation.results_folder import read_results
 from util.errors import UserError, list_names, printable, warn
 from util.loggers.visuals import stretched, to_pictures
+from util.metrics.table import METRICS
 from util.pages.document import HTML
 from util.pages.results_writer import name_rows
 from util.runtime import seeds
 from util.runtime.run_facts import run_facts, with_values
 from util.speed.batching import batch_size, in_batches
-
-LABEL = re.compile(r"(.*)_((?:fake|real)(?:_[A-Za-z0-9]+)?(?:_rgb)?)\.png", re.DOTALL)
 
 
 class Task(NamedTuple):
@@ -41,22 +39,41 @@ class Task(NamedTuple):
 
 
 def from_results(web: Path, args) -> Task:
-    """Return the images that test.py has written."""
-    folder = web / "images" if (web / "images").is_dir() else web
-    rows = rows_of(folder)
-    labels = sorted({label for row in rows for label in row.pictures}, reverse=True)
-    outputs = with_truth(labels, args.output)
+    """Return the images that the last run of test.py has written."""
+    found = read_results(web)
+    outputs = with_truth(found.labels(), args.output)
     if not outputs:
-        raise UserError(nothing_found(args, folder, labels))
-    cycle = {"fake_A", "fake_B"} <= set(labels)
-    paired = args.paired or not (args.unpaired or cycle)
-    if cycle and not args.paired:
-        print("results of CycleGAN: real_B is not the ground truth of fake_B (--paired if yours are pairs)")
+        raise UserError(nothing_found(args, found.images, found.labels()))
+    paired = compares_pairs(args, found.paired, web)
+    wanted = {*outputs} if paired else {*outputs, *map(truth, outputs)}
+    rows = [row for row in found.rows if row.pictures.keys() & wanted]
+    if len(rows) < len(found.rows):
+        print(f"{len(found.rows) - len(rows):,} images without {' or '.join(outputs)} are left out")
     if paired:
-        of = [row for row in rows if row.pictures.keys() & set(outputs)]
-        needed = [(row, truth(label)) for row in of for label in outputs if label in row.pictures]
-        check_missing([f"{row.name}_{real}.png" for row, real in needed if real not in row.pictures], len(of))
+        needed = [(row, truth(label)) for row in rows for label in outputs if label in row.pictures]
+        check_missing([f"{row.name}_{real}.png" for row, real in needed if real not in row.pictures], len(rows))
     return Task(str(web), web, len(rows), iter(rows), tuple(outputs), paired)
+
+
+def compares_pairs(args, known: bool | None, source: object) -> bool:
+    """Whether each result is compared with its ground truth: as typed, or as the dataset says (`known`).
+
+    Where that is unknown, results are compared as pairs only if a metric of pairs is named.
+    """
+    if args.paired or args.unpaired:
+        return args.paired
+    if known is None:
+        if any(METRICS[name].paired for name in names_in(args.metrics) if name in METRICS):
+            return True
+        print(f"{printable(source)} does not say whether results and real images are pairs; --paired if they are")
+    elif not known:
+        print("the dataset has no pairs: real_B is not the ground truth of fake_B (--paired if yours are pairs)")
+    return bool(known)
+
+
+def names_in(metrics: str | None) -> list[str]:
+    """Return the metrics that --metrics names."""
+    return [name.strip() for name in (metrics or "").split(",") if name.strip()]
 
 
 def with_truth(labels: list[str], wanted: str | None) -> list[str]:
@@ -79,16 +96,6 @@ def nothing_found(args, folder: Path, labels: list[str]) -> str:
         f"{printable(folder)} has {', '.join(labels)}, but no {wanted} with its {truth(wanted)}: also name the folder "
         "of the real images: scripts/evaluate.py FOLDER_OF_RESULTS FOLDER_OF_TRUTHS"
     )
-
-
-def rows_of(folder: Path) -> list[Row]:
-    """List a folder's files NAME_fake_X.png and NAME_real_X.png by NAME."""
-    rows: dict[str, dict[str, Picture]] = {}
-    for entry in os.scandir(folder) if folder.is_dir() else ():
-        found = LABEL.fullmatch(entry.name)
-        if found and not entry.name.startswith(".") and entry.is_file():
-            rows.setdefault(found[1], {})[found[2]] = folder / entry.name
-    return [Row(name, rows[name]) for name in sorted(rows)]
 
 
 def check_missing(missing: list[str], count: int) -> None:
@@ -122,14 +129,13 @@ def from_folders(results: Path, truths: Path, args) -> Task:
 
 def images_of(folder: Path, label: str | None, kind: str) -> tuple[dict[str, Path], str | None]:
     """List one folder's images by name; of a results folder those of one label, which is also returned."""
-    inner = folder / "images" if (folder / "images").is_dir() else folder
-    rows = rows_of(inner)
-    labels = sorted({name for row in rows for name in row.pictures if name.startswith(kind)})
+    found = read_results(folder)
+    labels = [name for name in found.labels() if name.startswith(kind)]
     if label in labels or (label is None and len(labels) == 1):
         label = label or labels[0]
-        return {row.name: row.pictures[label] for row in rows if label in row.pictures}, label
+        return {row.name: row.pictures[label] for row in found.rows if label in row.pictures}, label
     if labels and kind == "fake":
-        raise UserError(f"{printable(inner)} has {', '.join(labels)}: choose by --output")
+        raise UserError(f"{printable(found.images)} has {', '.join(labels)}: choose by --output")
     paths: dict[str, Path] = {}
     for path in map(Path, find_images(folder)):
         name = path.relative_to(folder).with_suffix("").as_posix()
@@ -160,7 +166,7 @@ def from_experiment(opt, args) -> Task:
         raise UserError(f"model {opt.model} shows {', '.join(labels)}: no {args.output or 'fake_X'} with its real_X")
     folder = f"{opt.phase}_{opt.epoch}" + (f"_iter{opt.load_iter}" if opt.load_iter > 0 else "")
     out = Path(opt.results_dir) / opt.name / folder
-    paired = args.paired or not (args.unpaired or dataset.dataset.is_paired() is False)
+    paired = compares_pairs(args, run_facts(opt).paired, f"--dataset_mode {opt.dataset_mode}")
     count = int(min(opt.num_test, len(dataset)))
     return Task(f"{opt.name}, {folder}", out, count, translated(opt, dataset, model, count), tuple(outputs), paired)
 

@@ -47,7 +47,7 @@ class Output:
     def add(self, row: Row) -> dict[str, float]:
         """Add a row; return the values of its pair."""
         if self.paired:
-            return self._add_pair(row)
+            return self._add_pair(row) if self.label in row.pictures else {}
         adds = {self.label: (self.source, self.evaluation.add_fake), self.real: (self.real, self.evaluation.add_real)}
         for label, (key, add) in adds.items():
             if label in row.pictures and not self._repeated(row, key):

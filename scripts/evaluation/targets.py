@@ -10,24 +10,24 @@ from PIL import Image
 
 from data.formats import pillow
 from data.image_folder import find_images
+from scripts.evaluation.results_folder import read_results
 from util.errors import UserError, printable
 
 
 def find_pairs(results: Path, side: str = "B") -> list[tuple[Path, Path]]:
     """List (fake, real) of a results folder, sorted by name; UserError if there are none, or a fake has no real."""
-    folder = results / "images" if (results / "images").is_dir() else results
+    found = read_results(results)
     for fake, real in ((f"fake_{side}", f"real_{side}"), ("fake_B_rgb", "real_B_rgb")):  # --model colorization
-        fakes = sorted(folder.glob(f"*_{fake}.png"))
-        pairs = [(file, file.with_name(file.name.removesuffix(f"_{fake}.png") + f"_{real}.png")) for file in fakes]
-        missing = [truth for _, truth in pairs if not truth.is_file()]
-        if missing:
-            raise UserError(f"{printable(missing[0])} is missing: every result needs its ground truth.")
-        if pairs:
-            return pairs
+        rows = [row for row in found.rows if fake in row.pictures]
+        if missing := [row.name for row in rows if real not in row.pictures]:
+            path = found.images / f"{missing[0]}_{real}.png"
+            raise UserError(f"{printable(path)} is missing: every result needs its ground truth.")
+        if rows:
+            return sorted((row.pictures[fake], row.pictures[real]) for row in rows)
     alone = " It contains results of --model test, which have no ground truth: test with the training's --model."
     raise UserError(
-        f"no *_fake_{side}.png in {printable(folder)}: name a folder that test.py wrote, results/NAME/test_latest."
-        + (alone if next(folder.glob("*_fake.png"), None) else "")
+        f"no *_fake_{side}.png in {printable(found.images)}: "
+        "name a folder that test.py wrote, results/NAME/test_latest." + alone * ("fake" in found.labels())
     )
 
 

@@ -149,4 +149,8 @@ def read_results(experiment: Experiment, folder: Path) -> None:
     experiment.results.append((folder, scores))
     if not experiment.images:
         experiment.read(read_images, folder / "images")
-    experiment.read(read_scores, folder / "evaluation.json")
+    file, page = folder / "evaluation.json", folder / "data.js"
+    if file.exists() and page.exists() and file.stat().st_mtime < page.stat().st_mtime:
+        experiment.notes.append(f"{folder.name}/{file.name} measures an earlier run of test.py")
+    else:
+        experiment.read(read_scores, file)
