@@ -8,10 +8,10 @@ are found.
 
 from __future__ import annotations
 
+import atexit
 import csv
 import functools
 import hashlib
-import importlib.util
 import itertools
 import json
 import os
@@ -30,14 +30,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from conftest import make_aligned, make_unaligned
-from faults.driver import Row, in_parallel
+from faults.driver import Row, end_with, in_parallel
 from terminal import loss_lines, weights
 
 import data
 import models
 import train  # noqa: F401 - train.py's imports, once for all forks
-from models.cycle_gan_model import CycleGANModel
-from models.pix2pix_model import Pix2PixModel
 from util.pages.data_file import PageData
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,46 +64,6 @@ class Case(NamedTuple):
     short: bool = False  # resume by `--continue_train` alone: the options come from train_opt.json
     chain: bool = False  # besides, kill every start at the same point, until the last comes to the end
     group: str = ""  # the row of the campaign's table
-
-
-# ---- models of our own: built-in ones have no metric for plateau, and no dropout in CycleGAN ----
-
-
-class _Watched:
-    """A metric that rises, and a plateau without patience, so that three epochs see the rate fall."""
-
-    def setup(self, opt):
-        super().setup(opt)
-        for scheduler in self.schedulers:
-            scheduler.patience = 0
-
-    def optimize_parameters(self):
-        super().optimize_parameters()
-        loss = self.loss_D_real if hasattr(self, "loss_D_real") else self.loss_D_A
-        self.metric = loss.detach() * self.progress.total_iters
-
-
-class WatchedPairModel(_Watched, Pix2PixModel):
-    """pix2pix for `--lr_policy plateau`."""
-
-
-class WatchedCycleModel(_Watched, CycleGANModel):
-    """CycleGAN with dropout for `--lr_policy plateau`."""
-
-    @staticmethod
-    def modify_commandline_options(parser, is_train=True):
-        """Dropout is on, pools are small."""
-        parser = CycleGANModel.modify_commandline_options(parser, is_train)
-        parser.set_defaults(no_dropout=False)
-        return parser
-
-
-def add_plugins() -> None:
-    """Let `--model` find the models above."""
-    for name, kind in (("watched_pair", WatchedPairModel), ("watched_cycle", WatchedCycleModel)):
-        spec = importlib.machinery.ModuleSpec(f"models.{name}_model", loader=None)
-        sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)
-        setattr(module, kind.__name__, kind)
 
 
 # ---- in the training process ----
@@ -137,6 +95,8 @@ def watch(record: int, point: Kill | None, rank: int) -> None:
 
         def optimize_parameters():
             step = next(steps)
+            for scheduler in model.schedulers:
+                scheduler.patience = -1  # plateau lowers the rate after every epoch
             die("before", step)
             optimize()
             numpy = np.random.get_state()
@@ -179,38 +139,29 @@ def start(words: str, out: Path, ranks: int = 1, kill: Kill | None = None, doubl
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     children, temporary = [], tempfile.mkdtemp()
+    append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+
+    def train_here(rank):
+        atexit._clear()  # what the parent registered
+        signal.alarm(LIMIT)
+        tempfile.tempdir = temporary  # a killed process leaves its folders for pipes to its workers
+        names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "MASTER_PORT": port}
+        for name, value in names.items():
+            os.environ.pop(name, None) if ranks == 1 else os.environ.update({name: str(value)})
+        os.environ.update(MASTER_ADDR="127.0.0.1", CUDA_VISIBLE_DEVICES="", OMP_NUM_THREADS="1")
+        os.dup2(os.open(out / "log.txt", append), 1)
+        os.dup2(1, 2)
+        sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+        torch.set_num_threads(1)
+        if doubles:
+            compute_in_float64()
+        watch(os.open(out / f"steps_{rank}.txt", append), kill, rank)
+        sys.argv = ["train.py", *f"{words} --checkpoints_dir {out} --name run".split()]
+        runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
+
     for rank in range(ranks):
         if (pid := os.fork()) == 0:
-            status = 1
-            try:
-                signal.alarm(LIMIT)
-                tempfile.tempdir = temporary  # a killed process leaves its folders for pipes to its workers
-                names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "MASTER_PORT": port}
-                for name, value in names.items():
-                    os.environ.pop(name, None) if ranks == 1 else os.environ.update({name: str(value)})
-                os.environ.update(MASTER_ADDR="127.0.0.1", CUDA_VISIBLE_DEVICES="", OMP_NUM_THREADS="1")
-                append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-                os.dup2(os.open(out / "log.txt", append), 1)
-                os.dup2(1, 2)
-                sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
-                torch.set_num_threads(1)
-                add_plugins()
-                if doubles:
-                    compute_in_float64()
-                watch(os.open(out / f"steps_{rank}.txt", append), kill, rank)
-                sys.argv = ["train.py", *f"{words} --checkpoints_dir {out} --name run".split()]
-                runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
-                status = 0
-            except SystemExit as error:
-                if isinstance(error.code, str):
-                    print(error.code, file=sys.stderr)
-                status = error.code if isinstance(error.code, int) else int(error.code is not None)
-            except BaseException as error:
-                print(f"Traceback: {error!r}", file=sys.stderr)
-            finally:
-                sys.stdout.flush()
-                sys.stderr.flush()
-                os._exit(status)
+            end_with(train_here, rank)
         children.append(pid)
     statuses = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children]
     shutil.rmtree(temporary, ignore_errors=True)
@@ -321,25 +272,23 @@ def differences(whole: Path, parts: Path) -> list[str]:
 # ---- the campaign ----
 
 
-def _core() -> Iterator[Case]:
-    """Two models, four policies, one and two processes."""
-    rates = {"linear": "", "step": "--lr_decay_iters 1", "cosine": "", "plateau": ""}
-    two = (("before", None), ("after", (0,)), ("before", (1,)))
-    for policy, more in rates.items():
-        for model in ("pix2pix", "cycle_gan"):
-            name = {"pix2pix": "watched_pair", "cycle_gan": "watched_cycle"}[model] if policy == "plateau" else model
-            net = {"pix2pix": "unet_64", "cycle_gan": "unet_32", "watched_pair": "unet_64", "watched_cycle": "unet_64"}
-            words = f"--model {name} --netG {net[name]} --lr_policy {policy} {more} --num_threads 0 {TINY}"
-            words += " --save_latest_freq 2" + (" --pool_size 3" if model == "cycle_gan" else "")
-            words += " --dataset_mode aligned" if name == "watched_pair" else ""
-            yield Case(f"{model}, {policy}", words, group=f"{model}, 4 policies, 1 process")
-            yield Case(f"{model}, {policy}, 2 processes", words, 2, two, group=f"{model}, 4 policies, 2 processes")
-
-
 PAIR = f"--model pix2pix --netG unet_32 --num_threads 0 {TINY}"
 CYCLE = f"--model cycle_gan --netG unet_32 --pool_size 3 --num_threads 0 {TINY}"
-WATCHED = f"--model watched_pair --netG unet_64 --dataset_mode aligned --lr_policy plateau --num_threads 0 {TINY}"
+WATCHED = "--lr_policy plateau --val_freq 1"
 OFTEN = "--save_latest_freq 2"
+
+
+def _core() -> Iterator[Case]:
+    """Two models, their policies (without pairs no metric is cheap enough for plateau), one and two processes."""
+    rates = {"linear": "", "step": "--lr_policy step --lr_decay_iters 1", "cosine": "--lr_policy cosine"}
+    two = (("before", None), ("after", (0,)), ("before", (1,)))
+    for model, words, policies in (("pix2pix", PAIR, rates | {"plateau": WATCHED}), ("cycle_gan", CYCLE, rates)):
+        for policy, more in policies.items():
+            name, words_of_it, group = f"{model}, {policy}", f"{words} {OFTEN} {more}", f"{model}, all policies"
+            yield Case(name, words_of_it, group=f"{group}, 1 process")
+            yield Case(f"{name}, 2 processes", words_of_it, 2, two, group=f"{group}, 2 processes")
+
+
 TORN, STOP = ((("torn", None),), (("stop", None),))
 ALL = (("before", None), ("after", None), ("torn", None))
 CASES = (
@@ -354,7 +303,7 @@ CASES = (
     Case("averaged weights, batches that accumulate", f"{PAIR} {OFTEN} --ema 0.9 --grad_accum 2", moments=ALL),
     Case("the same, 2 processes", f"{CYCLE} {OFTEN} --ema 0.9 --grad_accum 2", 2, (("after", (1,)),)),
     Case("stopped by SIGTERM", f"{CYCLE} --save_latest_freq 1000 --save_by_iter", moments=STOP, chain=True),
-    Case("stopped by SIGTERM, 2 processes", f"{WATCHED} --save_latest_freq 1000", 2, (("stop", (1,)),)),
+    Case("stopped by SIGTERM, 2 processes", f"{PAIR} {WATCHED} --save_latest_freq 1000", 2, (("stop", (1,)),)),
 )
 
 
@@ -366,7 +315,7 @@ def points(case: Case, steps: int) -> list[list[Kill]]:
 
 def make_sources(folder: Path, count: int = 5) -> None:
     """Make pairs of images, and two sets of images, one fewer in B."""
-    make_aligned(folder / "aligned", ("train",), count=count, side=36)
+    make_aligned(folder / "aligned", ("train", "val"), count=count, side=36)
     make_unaligned(folder / "unaligned", ("train",), count_A=count, count_B=count - 1, side=36)
 
 

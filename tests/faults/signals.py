@@ -10,7 +10,6 @@ A helper process imports torch once and forks all others; only its replacement o
 
 from __future__ import annotations
 
-import atexit
 import ctypes
 import errno
 import json
@@ -22,12 +21,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-import traceback
 from pathlib import Path
-from typing import NoReturn
 
+from faults.driver import end_with
+
+TESTS = Path(__file__).resolve().parents[1]
 LIMIT = 60  # seconds, after which a run hangs
 SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP", "SIGKILL")
 TARGETS = ("rank 0", "rank 1", "torchrun", "worker")
@@ -142,27 +141,6 @@ def program(spec: dict) -> None:
 def redirect(out: Path, name: str) -> None:
     for number, kind in ((1, "out"), (2, "err")):
         os.dup2(os.open(out / f"{name}.{kind}", os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
-
-
-def end_with(action, *args) -> NoReturn:
-    """Run this process's last action, and end as Python does, but at once and not through other frames."""
-    status = 1
-    try:
-        action(*args)
-        status = 0
-    except SystemExit as error:
-        if isinstance(error.code, str):
-            print(error.code, file=sys.stderr)
-        else:
-            status = error.code or 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        threading._shutdown()
-        atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
 
 
 class Forked:
@@ -297,8 +275,8 @@ class Terminal:
     def __init__(self, cwd: Path):
         self.cwd, self.count = cwd, 0
         self.folder = Path(tempfile.mkdtemp(prefix="signals"))
-        env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-        command, pipes = [sys.executable, __file__], {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(TESTS)}
+        command, pipes = [sys.executable, "-m", "faults.signals"], {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         self.helper = subprocess.Popen(command, text=True, env=env, **pipes)
 
     def close(self) -> None:

@@ -8,8 +8,8 @@ from faults.resume import Kill
 
 CASES = {case.name: case for case in resume.CASES}
 SAMPLE = [
-    ("pix2pix, step", Kill("torn", 4)),
-    ("cycle_gan, plateau", Kill("before", 9)),
+    ("cycle_gan, step", Kill("torn", 4)),
+    ("pix2pix, plateau", Kill("before", 9)),
     ("averaged weights, batches that accumulate", Kill("torn", 10)),
     ("pix2pix, cosine, 2 processes", Kill("before", 6, (1,))),
 ]
