@@ -19,7 +19,6 @@ import re
 import reprlib
 import sys
 import tempfile
-import time
 import zipfile
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator
@@ -132,7 +131,11 @@ class _Watch:
 
     on = False
     seen: set[str] = set()
-    installed = False
+
+    @classmethod
+    @functools.cache
+    def install(cls) -> None:
+        sys.addaudithook(cls.hear)
 
     @classmethod
     def hear(cls, event: str, arguments: tuple) -> None:
@@ -141,21 +144,14 @@ class _Watch:
 
 
 def try_one(folder: Path, trial: Trial) -> str:
-    """Lay out a trial's files and load them; say in how many seconds of this process what came of it."""
-    if not _Watch.installed:
-        _Watch.installed = True
-        _load(folder / "first", Trial("", {NET: good()[NET], STATE: good()[STATE]}, "net state"))  # imports lazily
-        _load(folder / "first", Trial("", {NET: good()["legacy " + NET]}))
-        _load(folder / "first", Trial("", {NET: b"1"}))
-        sys.addaudithook(_Watch.hear)
-    began = time.process_time()  # however many others are at work; one that waits is ended by read_all
+    """Lay out a trial's files and load them; say what came of it."""
+    _Watch.install()
     text = _load(folder / "it", trial)
-    seconds = time.process_time() - began
     canaries = [path for path in (folder / "it" / hostile.CANARY, Path(hostile.CANARY)) if path.exists()]
     if _Watch.seen or canaries:
         text = f"executed {sorted(_Watch.seen) or canaries}"
         _Watch.seen.clear()
-    return f"{seconds:.3f} {text}"
+    return text
 
 
 def _load(folder: Path, trial: Trial) -> str:
@@ -221,11 +217,6 @@ def violation(trial: Trial, outcome: Outcome) -> str | None:
     return None
 
 
-def _timed(outcome: Outcome) -> Outcome:
-    seconds, _, text = outcome.text.partition(" ")
-    return outcome._replace(seconds=float(seconds), text=text) if seconds[0].isdigit() else outcome
-
-
 class Report(NamedTuple):
     """The outcomes of trials."""
 
@@ -238,12 +229,13 @@ class Report(NamedTuple):
 
 def judge(trials: list[Trial]) -> Report:
     """Make trials; collect what was wrong, and the worst figures."""
-    good()
     with tempfile.TemporaryDirectory() as folder:
+        for files in ({NET: good()[NET], STATE: good()[STATE]}, {NET: good()["legacy " + NET]}, {NET: b"1"}):
+            _load(Path(folder) / "it", Trial("", files, "net state"))  # imports lazily, once for all forks
         here = Path.cwd()
         os.chdir(folder)  # where a canary would be
         try:
-            outcomes = [_timed(outcome) for outcome in read_all(trials, functools.partial(try_one, Path(folder)))]
+            outcomes = read_all(trials, functools.partial(try_one, Path(folder)))
         finally:
             os.chdir(here)
     wrong = [
@@ -258,26 +250,15 @@ def judge(trials: list[Trial]) -> Report:
 # ---- hostile and strange files ----
 
 
-def hostile_networks() -> Iterator[Trial]:
-    """Put each hostile file in the network's place."""
-    for title, content, pattern in hostile.every(_original(NET)):
-        yield Trial(title, {NET: content}, expected=pattern)
-    for title, put, pattern in hostile.in_the_way():
-        yield Trial(title, {NET: put}, expected=pattern)
-
-
-def hostile_state_files() -> Iterator[Trial]:
-    """Put each hostile file in the state's place, beside a good network."""
-    for title, content, _ in hostile.every(_original(NET)):
-        yield Trial(
-            f"{title} for a state",
-            {NET: good()[NET], STATE: content},
-            "net state",
-            "delete it|no training state",
-            STATE,
-        )
-    for title, put, pattern in hostile.in_the_way():
-        yield Trial(f"{title} for a state", {NET: good()[NET], STATE: put}, "net state", pattern, STATE)
+def hostile_files(for_state: bool = False) -> Iterator[Trial]:
+    """Put each hostile file in the network's place, or in the state's beside a good network."""
+    files = [(*file, "delete it|no training state") for file in hostile.every(_original(NET))]
+    files += [(*file, file[2]) for file in hostile.in_the_way()]
+    for title, content, pattern, of_a_state in files:
+        if for_state:
+            yield Trial(f"{title} for a state", {NET: good()[NET], STATE: content}, "net state", of_a_state, STATE)
+        else:
+            yield Trial(title, {NET: content}, expected=pattern)
 
 
 def unusual_networks() -> Iterator[Trial]:
@@ -405,8 +386,8 @@ def campaign(count: int = 12_000) -> list[tuple[str, int, int, str]]:
     torch.set_num_threads(1)
     rows = []
     groups: dict[str, Callable[[], Iterable[Trial]]] = {
-        "hostile files for a network": hostile_networks,
-        "hostile files for a training state": hostile_state_files,
+        "hostile files for a network": hostile_files,
+        "hostile files for a training state": functools.partial(hostile_files, for_state=True),
         "unusual networks": unusual_networks,
         "states that make no sense": strange_states,
         "cut at every 1 %": truncations,

@@ -286,6 +286,9 @@ def welcome(state: dict) -> Iterator[tuple[str, bytes, str]]:
     yield "legacy", saved(state, zipped=False), ""
     yield "of 2017 and Python 2", python2(state), ""
     yield "a plain dictionary", saved(dict(state)), ""
+    torch.serialization.set_crc32_options(False)
+    yield "without checksums", saved(state), ""
+    torch.serialization.set_crc32_options(True)
     yield "parameters", saved({k: nn.Parameter(v) if v.is_floating_point() else v for k, v in state.items()}), ""
     for dtype in ("bfloat16", "float64", "complex64", "bool", "float8_e4m3fn"):
         yield dtype, saved({**state, first: torch.zeros_like(state[first], dtype=getattr(torch, dtype))}), ""

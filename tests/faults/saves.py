@@ -359,33 +359,25 @@ def cut_power(story: Story, first: int | None = None) -> list[Callable[[], bool]
 # ---- options ----
 
 
-def write_options(folder: Path) -> None:
-    """Write train_opt.json three times, as three starts of a training do."""
-    for number in (1, 2, 3):
-        text = json.dumps({"version": number, "text": "x" * 20_000})
-        write_whole(folder / "train_opt.json", text, durable=True)
-        shim.control.returned += 1
-
-
-def judge_options(folder: Path, returned: int) -> None:
-    """Check that the options are whole, and that no finished write is lost; raises Broken."""
-    path = folder / "train_opt.json"
-    content = path.read_bytes() if path.exists() else b'{"version": 0}'
-    try:
-        version = json.loads(content)["version"]
-    except ValueError as error:
-        raise Broken(f"unloadable: train_opt.json, of {len(content)} bytes") from error
-    if not returned <= version <= returned + 1:
-        raise Broken(f"lost: train_opt.json is of version {version} after {returned} writes")
-
-
 def kill_options(mode: int, at: int) -> bool:
-    """Kill the writing of options in its n-th operation."""
+    """Kill three writes of train_opt.json in their n-th operation: it is whole, and no finished write is lost."""
     with scratch() as folder:
         folder.mkdir()
-        if shim.wait(shim.fork(lambda: write_options(folder), folder, mode=mode, at=at)):
+        path = folder / "train_opt.json"
+
+        def write() -> None:
+            for number in (1, 2, 3):
+                write_whole(path, json.dumps({"version": number, "text": "x" * 20_000}), durable=True)
+                shim.control.returned += 1
+
+        if shim.wait(shim.fork(write, folder, mode=mode, at=at)):
             return False
-        judge_options(folder, shim.control.returned)
+        try:
+            version = json.loads(path.read_bytes())["version"] if path.exists() else 0
+        except ValueError as error:
+            raise Broken(f"unloadable: train_opt.json, of {path.stat().st_size} bytes") from error
+        if version - shim.control.returned not in (0, 1):
+            raise Broken(f"lost: train_opt.json is of version {version} after {shim.control.returned} writes")
         return True
 
 
@@ -433,12 +425,6 @@ def points_of(story: Story, most: int) -> Iterator[Points]:
     yield f"{NAIVE}: killed before or halfway into the n-th operation", naive, 100
 
 
-def options_points() -> Points:
-    """Return the row of the options' file."""
-    points = [partial(kill_options, mode, n) for mode in (KILL_BEFORE, KILL_WITHIN) for n in range(1, 60)]
-    return "train_opt.json: killed before and halfway into the n-th operation", points, None
-
-
 def strike(point: Callable[[], bool]) -> tuple[int, str]:
     """Return whether a fault struck, and the violation."""
     try:
@@ -455,19 +441,20 @@ def work(most: int, only: str, workers: int) -> list[Row]:
     for story in STORIES:
         rehearse(story)
     gc.freeze()  # forks then copy fewer pages
-    for name, points, limit in [*itertools.chain(*(points_of(story, most) for story in STORIES)), options_points()]:
+    options = [partial(kill_options, mode, n) for mode in (KILL_BEFORE, KILL_WITHIN) for n in range(1, 60)]
+    rows = [*itertools.chain(*(points_of(story, most) for story in STORIES))]
+    rows.append(("train_opt.json: killed before and halfway into the n-th operation", options, None))
+    for name, points, limit in rows:
         if only in name:
-            limit = min(most, limit or len(points), len(points))
-            chosen = random.Random(0).sample(points, limit)
+            chosen = random.Random(0).sample(points, min(most, limit or len(points), len(points)))
             table.setdefault(name, []).extend(in_parallel([partial(strike, p) for p in chosen], workers, shim.new_page))
             print(f"{name}: {len(table[name])} points", file=sys.stderr, flush=True)
     gc.unfreeze()
     rows = []
     for name, results in table.items():
         broken = [text for _, text in results if text]
-        rows.append(
-            (name, sum(struck for struck, _ in results), len(broken), broken[0] if broken else "whole or absent")
-        )
+        remark = broken[0] if broken else "whole or absent"
+        rows.append((name, sum(struck for struck, _ in results), len(broken), remark))
     return rows
 
 

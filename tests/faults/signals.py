@@ -85,8 +85,13 @@ def install(spec: dict) -> None:
     before(Interrupts, "leave", lambda: note("left"))
     saving = []
     before(Checkpointer, "save", lambda: saving.append(True))
+
+    def full_disk():
+        if saving:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
     if spec.get("full_disk"):
-        before(os, "fsync", lambda: saving and full_disk())
+        before(os, "fsync", full_disk)
     if spec.get("phase") is None or rank != spec.get("rank", 0):
         return
     calls, wanted = [], spec.get("count", 1)
@@ -117,10 +122,6 @@ def install(spec: dict) -> None:
             before(BaseModel, "update_learning_rate", reached)
 
 
-def full_disk():
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
 def write(path: Path, text: str) -> None:
     """Write a small file that appears whole."""
     new = path.with_name(path.name + ".tmp")
@@ -146,7 +147,7 @@ def redirect(out: Path, name: str) -> None:
 class Forked:
     """What torchrun's agent needs of subprocess.Popen, for a process that is forked rather than executed."""
 
-    def __init__(self, spec, words, env):
+    def __init__(self, spec, env):
         self.out, self.returncode, self.pid = Path(spec["out"]), None, os.fork()
         if self.pid:
             return
@@ -178,21 +179,20 @@ class Forked:
 
 def launch(spec: dict) -> None:
     """Be torchrun, or the only process of a training."""
-    words, out = spec["words"], Path(spec["out"])
+    out = Path(spec["out"])
     os.chdir(spec["cwd"])
     for name in spec.get("ignored", ()):
         signal.signal(getattr(signal, name), signal.SIG_IGN)
     write(out / "pid.torchrun", str(os.getpid()))
     redirect(out, "torchrun" if spec["ranks"] else "rank0")
-    agent = ["--standalone", "--nproc_per_node", str(spec["ranks"])]
     if not spec["ranks"]:
         program(spec)
     else:
         import torch.distributed.run
         from torch.distributed.elastic.multiprocessing.subprocess_handler import SubprocessHandler
 
-        SubprocessHandler._popen = lambda self, args, env: Forked(spec, words, env)
-        torch.distributed.run.main([*agent, *words])
+        SubprocessHandler._popen = lambda self, args, env: Forked(spec, env)
+        torch.distributed.run.main(["--standalone", "--nproc_per_node", str(spec["ranks"]), *spec["words"]])
 
 
 def serve() -> None:
@@ -257,11 +257,7 @@ class Run:
         # The step's end; a run without a reason to stop is timed from its last step.
         last = max(ends, default=sent) if not self._times("left.0") else min(ends, default=sent)
         self.seconds = answer["end"] - max(sent, last)
-        self.errors = "".join(
-            (self.out / f"rank{rank}.err").read_text(errors="replace")
-            for rank in self.ranks
-            if (self.out / f"rank{rank}.err").exists()
-        )
+        self.errors = "".join(path.read_text(errors="replace") for path in sorted(self.out.glob("rank?.err")))
         self.agent = (self.out / "torchrun.err").read_text(errors="replace") if spec["ranks"] else ""
 
     def _times(self, name: str) -> list[float]:
@@ -299,11 +295,9 @@ class Terminal:
         path = Path(spec["out"]) / "reached"
         while not path.exists():
             if select.select([self.helper.stdout], [], [], 0.005)[0]:  # the run's end
-                raise RuntimeError(f"{spec['phase']} was not reached: {self.texts(spec)}")
+                texts = [file.read_text(errors="replace")[-2000:] for file in path.parent.glob("*.err")]
+                raise RuntimeError("\n".join([f"{spec['phase']} was not reached", *texts]))
         return json.loads(path.read_text())
-
-    def texts(self, spec: dict) -> str:
-        return "\n".join(path.read_text(errors="replace")[-2000:] for path in Path(spec["out"]).glob("*.err"))
 
     def send(self, spec: dict, name: str, target: str) -> float:
         """Send a signal to `rank N`, `torchrun` or a `worker` of the process that waits; return when."""
@@ -340,10 +334,6 @@ def whole(folder: Path, prefix: str = "latest") -> int | None:
     return state["progress"][2]
 
 
-def number(name: str) -> int:
-    return getattr(signal, name).value
-
-
 def plan(name: str, target: str, phase: str) -> dict:
     """Choose where the training waits."""
     rank = 1 if target == "rank 1" and phase not in ("display", "saving") else 0  # those are the main process's
@@ -356,7 +346,7 @@ def plan(name: str, target: str, phase: str) -> dict:
 
 def expected(name: str, target: str, phase: str) -> tuple[list[set], set, bool | None]:
     """Return the right statuses of the ranks and of torchrun, and whether there is a save (None: either way)."""
-    n = number(name)
+    n = getattr(signal, name).value
     stopped, killed, failed = {128 + n}, {-n, 128 + n}, {1}
     if target == "worker":
         if name != "SIGKILL" or phase == "last step":  # its work was done

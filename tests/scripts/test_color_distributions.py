@@ -14,7 +14,7 @@ from PIL import Image
 from skimage.color import rgb2lab
 
 from scripts import color_distributions
-from scripts.color_distributions import RANGES, intersection, lab_counts, measure, plot
+from scripts.color_distributions import RANGES, intersection, measure, plot
 from scripts.evaluation.targets import find_pairs
 
 
@@ -52,13 +52,6 @@ def test_counts_equal_numpys_histograms_of_all_pixels(tmp_path):
     assert np.array_equal(colours.real, colours.fake)
     assert (colours.images, colours.fake.sum()) == (5, 3 * len(pixels))
     assert colours.intersection == pytest.approx([1, 1, 1])
-
-
-def test_known_colours_fall_into_their_bins():
-    """White is L 100, a 0, b 0; sRGB blue L 32.30, a 79.19, b -107.86, which is the least b of all."""
-    counts = lab_counts(np.array([[[0, 0, 255]]], np.uint8))
-    assert np.flatnonzero(counts).tolist() == [32, 100 + 110 + 79, 320 + 110 - 108]
-    assert np.flatnonzero(lab_counts(np.array([[[255] * 3]], np.uint8)))[0] == 99
 
 
 def test_an_intersection_by_hand(tmp_path, run):

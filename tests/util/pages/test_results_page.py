@@ -109,11 +109,6 @@ def test_the_document_says_what_was_done(tree):
     assert (tree / RESULTS / link).resolve() == tree / "checkpoints/toy/web/index.html"
 
 
-def test_names_keep_their_folders_and_all_their_characters(many):
-    assert [name for name, _ in shown_rows(many)] == NAMES
-    assert dict(shown_rows(many))["sub/a.png"][1] == "images/sub_a_fake_B.png"
-
-
 def test_large_pictures_get_thumbnails_in_one_strip_and_small_ones_none(tmp_path):
     ramp = np.broadcast_to(np.linspace(0, 255, 256).astype(np.uint8)[None, :, None], (128, 256, 3))
     for folder, side in (("large", 256), ("small", 150)):

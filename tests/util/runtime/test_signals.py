@@ -53,6 +53,12 @@ class Trainer:
         started = self.start(name, more, ranks, **spec)
         return self.terminal.finish(started, self.terminal.send(started, sent, target))
 
+    def waiting(self, name: str, **spec) -> tuple[dict, int]:
+        """Train until the phase of `spec`; return the run and its main process."""
+        started = self.start(name, **spec)
+        self.terminal.reached(started)
+        return started, int((Path(started["out"]) / "pid.0").read_text())
+
 
 @pytest.fixture(scope="module")
 def trainer(tmp_path_factory):
@@ -61,37 +67,29 @@ def trainer(tmp_path_factory):
     trainer.terminal.close()
 
 
-def state(folder):
-    """Return all that a checkpoint holds, besides the networks."""
-    saved = torch.load(folder / "latest_state.pth", weights_only=True)
-    return saved["progress"], saved["optimizers"]
-
-
 # ---- one process ----
 
 
 def test_a_signal_finishes_the_step_and_saves_and_training_resumes_as_if_never_stopped(trainer):
-    name, count = "SIGUSR1", 3
-    run = trainer.interrupt(name, name, phase="forward", count=count)
-    folder, number = trainer.folder / name, getattr(signal, name)
-    assert run.statuses == [128 + number]
+    run = trainer.interrupt("usr", "SIGUSR1", phase="forward", count=3)
+    folder, last = trainer.folder / "usr", trainer.folder / "reference0"
+    assert run.statuses == [128 + signal.SIGUSR1]
     assert run.errors.splitlines() == [
-        f"{name}: finishing the step and saving; again to stop at once",
-        f"stopped by {name} after the step; --continue_train resumes from the last save",
+        "SIGUSR1: finishing the step and saving; again to stop at once",
+        "stopped by SIGUSR1 after the step; --continue_train resumes from the last save",
     ]
     assert run.seconds < 10
-    assert whole(folder) == 2 * count
-    assert equal(weights(folder), weights(trainer.folder / "reference0", f"iter_{2 * count}"))
-    trainer.run(name, "--continue_train", statuses=[0])
-    last = trainer.folder / "reference0"
+    assert whole(folder) == 6
+    assert equal(weights(folder), weights(last, "iter_6"))
+    trainer.run("usr", "--continue_train", statuses=[0])
     assert equal(weights(folder), weights(last))
-    assert repr(state(folder)) == repr(state(last))
+    # All that a checkpoint holds, besides the networks.
+    states = [torch.load(one / "latest_state.pth", weights_only=True) for one in (folder, last)]
+    assert len({repr((state["progress"], state["optimizers"])) for state in states}) == 1
 
 
 def test_a_second_signal_ends_the_process_at_once(trainer):
-    started = trainer.start("twice", phase="forward", count=2)
-    trainer.terminal.reached(started)
-    pid = int((Path(started["out"]) / "pid.0").read_text())
+    started, pid = trainer.waiting("twice", phase="forward", count=2)
     os.kill(pid, signal.SIGTERM)
     time.sleep(1.2)  # what comes within a second is one
     sent = time.monotonic()
@@ -105,9 +103,7 @@ def test_a_second_signal_ends_the_process_at_once(trainer):
 
 def test_signals_that_come_together_are_one(trainer):
     """GNU timeout sends its signal twice, and torchrun passes on the signals of its processes."""
-    started = trainer.start("together", phase="forward")
-    trainer.terminal.reached(started)
-    pid = int((Path(started["out"]) / "pid.0").read_text())
+    started, pid = trainer.waiting("together", phase="forward")
     os.kill(pid, signal.SIGTERM)
     while not (Path(started["out"]) / "rank0.err").read_text():
         time.sleep(0.005)
@@ -168,11 +164,7 @@ def test_a_signal_that_meets_a_loader_process_at_its_start_leaves_it_alone(train
 
 
 @pytest.mark.parametrize(
-    ("name", "target", "phase"),
-    [
-        ("SIGTERM", "rank 1", "saving"),
-        ("SIGKILL", "torchrun", "display"),
-    ],
+    ("name", "target", "phase"), [("SIGTERM", "rank 1", "saving"), ("SIGKILL", "torchrun", "display")]
 )
 def test_all_processes_end_alike(trainer, name, target, phase):
     shutil.rmtree(trainer.folder / "all", ignore_errors=True)
@@ -183,9 +175,7 @@ def test_all_processes_end_alike(trainer, name, target, phase):
 
 def test_the_second_signal_works_while_a_collective_hangs(trainer):
     """Rank 1 stands still, rank 0 waits for it in C++: Python's own handlers would not run there."""
-    started = trainer.start("hanging", ranks=2, phase="forward", rank=1)
-    trainer.terminal.reached(started)
-    pid = int((Path(started["out"]) / "pid.0").read_text())
+    started, pid = trainer.waiting("hanging", ranks=2, phase="forward", rank=1)
     time.sleep(0.5)
     os.kill(pid, signal.SIGTERM)
     time.sleep(1.2)
@@ -231,9 +221,7 @@ def contents(folder):
 
 
 def test_a_second_run_with_one_name_refuses_and_touches_nothing(trainer):
-    started = trainer.start("one", phase="forward", count=2)
-    trainer.terminal.reached(started)
-    pid = int((Path(started["out"]) / "pid.0").read_text())
+    started, pid = trainer.waiting("one", phase="forward", count=2)
     before = contents(trainer.folder / "one")
     again = f"train.py {trainer.words('one', '--batch_size 1')}"
     second = type_fast(again, trainer.terminal.cwd)
@@ -261,14 +249,9 @@ def test_all_processes_of_a_second_run_leave(trainer):
 
 
 def test_a_file_system_without_locks_costs_a_warning(tmp_path, monkeypatch, capsys):
-    number = errno.ENOLCK
-
     def flock(*_):
-        raise OSError(number, os.strerror(number))
+        raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(lock.fcntl, "flock", flock)
     lock.claim(tmp_path)
-    assert capsys.readouterr().err.startswith(f"warning: {tmp_path} can't be locked ({os.strerror(number)}): ")
-
-
-# ---- the handlers ----
+    assert capsys.readouterr().err.startswith(f"warning: {tmp_path} can't be locked (No locks available): ")
