@@ -32,10 +32,9 @@ def optimizer(lr) -> argparse.Namespace:
     return argparse.Namespace(param_groups=[{"lr": lr}])
 
 
-def ask(port, endpoint, method="POST", **body):
+def ask(port, endpoint, **body):
     """Return the JSON that a server on this machine answers."""
-    data = json.dumps(body).encode() if method == "POST" else None
     kind = {"Content-Type": "application/json"}
-    request = urllib.request.Request(f"http://127.0.0.1:{port}/{endpoint}", data, kind, method=method)
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/{endpoint}", json.dumps(body).encode(), kind)
     with urllib.request.urlopen(request, timeout=5) as reply:
         return json.loads(reply.read())

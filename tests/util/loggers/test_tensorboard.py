@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import io
-import logging
 import sys
 
 import numpy as np
 import pytest
-from logged_run import ask, image, logger_options, progress
+from logged_run import image, logger_options, progress
 from PIL import Image
 
 from util.errors import UserError
 from util.visualizer import Visualizer
 
 pytest.importorskip("tensorboard")
-from tensorboard import program
 from tensorboard.backend.event_processing import event_accumulator
+from tensorboard.plugins.hparams import metadata
 
 
 def png(event):
@@ -24,7 +23,7 @@ def png(event):
 
 
 def test_losses_images_scores_and_options_are_logged_and_a_resumed_run_replaces_repeated_steps(tmp_path):
-    visualizer = Visualizer(logger_options(tmp_path, use_tensorboard=True))
+    visualizer = Visualizer(logger_options(tmp_path, use_tensorboard=True, lr=0.5, norm="batch", seed=None))
     for total_iters in (100, 200, 300):
         visualizer.plot_current_losses(total_iters, {"G_GAN": total_iters / 8, "D": 0.5})
     visualizer.close()
@@ -50,36 +49,11 @@ def test_losses_images_scores_and_options_are_logged_and_a_resumed_run_replaces_
     assert (png(event)[4:, :6] == 128).all()
     assert (png(event) == 255).all(axis=2).sum() == 4 * 6 + 8 * 6
     assert b"wandb_project_name: project" in log.Tensors("options/text_summary")[0].tensor_proto.string_val[0]
-
-
-def test_the_hparams_tab_compares_options_and_scores_of_experiments(tmp_path):
-    for lr in (0.5, 0.25):
-        opt = logger_options(tmp_path, name=f"lr{lr}", use_tensorboard=True, lr=lr, norm="batch", seed=None)
-        visualizer = Visualizer(opt)
-        visualizer.display_validation(1, 100, {"psnr": 40 * lr}, {})
-        visualizer.close()
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    board = program.TensorBoard()
-    board.configure(logdir=str(tmp_path), host="127.0.0.1", port=0, load_fast="false")
-    port = int(board.launch().rstrip("/").rpartition(":")[2])
-    for _ in range(100):
-        if len(runs := ask(port, "data/runs", method="GET")) == 2:
-            break
-    assert sorted(runs) == ["lr0.25/tensorboard", "lr0.5/tensorboard"]
-    experiment = ask(port, "data/plugin/hparams/experiment", experimentName="")
-    infos = {info["name"]: info for info in experiment["hparamInfos"]}
-    assert infos["lr"]["differs"]
-    assert infos["norm"]["type"] == "DATA_TYPE_STRING"
-    assert infos["use_wandb"]["type"] == "DATA_TYPE_BOOL"
-    assert {info["name"]["tag"] for info in experiment["metricInfos"]} == {"validation/psnr"}
-    columns = [{"metric": {"group": "", "tag": "validation/psnr"}, "order": "ORDER_DESC"}]
-    wanted = {"colParams": columns, "sliceSize": 10, "aggregationType": "AGGREGATION_AVG"}
-    wanted["allowedStatuses"] = ["STATUS_UNKNOWN"]
-    groups = ask(port, "data/plugin/hparams/session_groups", **wanted)["sessionGroups"]
-    assert [group["hparams"]["lr"] for group in groups] == [0.5, 0.25]
-    assert [group["metricValues"][0]["value"] for group in groups] == [20, 10]
-    assert groups[0]["hparams"]["max_dataset_size"] == "inf"
-    assert groups[0]["hparams"]["no_html"] is True
+    tag = metadata.SESSION_START_INFO_TAG
+    info = metadata.parse_session_start_info_plugin_data(log.SummaryMetadata(tag).plugin_data.content)
+    assert (info.hparams["lr"].number_value, info.hparams["norm"].string_value) == (0.5, "batch")
+    assert (info.hparams["no_html"].bool_value, info.hparams["max_dataset_size"].string_value) == (True, "inf")
+    assert "seed" not in info.hparams
 
 
 @pytest.mark.parametrize(("option", "package"), [("use_wandb", "wandb"), ("use_tensorboard", "tensorboard")])
