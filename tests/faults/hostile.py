@@ -13,7 +13,6 @@ import os
 import pickle
 import pickletools
 import struct
-import tarfile
 import warnings
 import zipfile
 import zlib
@@ -24,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn as nn
+from file_server import tar_of, zip_of
 
 CANARY = "executed"  # a file that a pickle leaves if it runs, in the current folder
 PROTO, STOP = b"\x80\x02", b"."
@@ -385,24 +385,6 @@ def archives() -> Iterator[tuple[str, bytes, str]]:
     yield "an empty archive", b"PK\x05\x06" + bytes(18), "zip archive"
 
 
-def _zipped(entries: dict[str, bytes], method=zipfile.ZIP_STORED) -> bytes:
-    box = io.BytesIO()
-    with zipfile.ZipFile(box, "w", method) as archive:
-        for title, content in entries.items():
-            archive.writestr(title, content)
-    return box.getvalue()
-
-
-def _tarred(entries: dict[str, bytes], mode="w") -> bytes:
-    box = io.BytesIO()
-    with tarfile.open(fileobj=box, mode=mode) as archive:
-        for title, content in entries.items():
-            info = tarfile.TarInfo(title)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-    return box.getvalue()
-
-
 def other_kinds() -> Iterator[tuple[str, bytes, str]]:
     """Return what is found under a network's name because a download or a conversion went another way."""
     weights = saved({"0.weight": torch.ones(2)})
@@ -415,12 +397,12 @@ def other_kinds() -> Iterator[tuple[str, bytes, str]]:
     pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 45575747\n"
     yield "a pointer of Git LFS", pointer, r"Git LFS.*git lfs pull"
     yield "gzip", gzip.compress(weights, mtime=0), "archive.*unpack it"
-    yield "tar.gz", _tarred({"latest_net_G.pth": weights}, "w:gz"), "archive.*unpack it"
+    yield "tar.gz", tar_of({"latest_net_G.pth": weights}), "archive.*unpack it"
     old = {"storages": pickle.dumps(0, 2) + pickle.dumps([], 2), "tensors": pickle.dumps(0, 2), "pickle": evil}
-    yield "tar as PyTorch of 2016 wrote it", _tarred(old), "PyTorch of 2016"
-    yield "zip of a network", _zipped({"latest_net_G.pth": weights}), "zip archive.*unpack it.*pth"
+    yield "tar as PyTorch of 2016 wrote it", tar_of(old, "w"), "PyTorch of 2016"
+    yield "zip of a network", zip_of({"latest_net_G.pth": weights}), "zip archive.*unpack it.*pth"
     script = {"net/code/__torch__.py": PYTHON.encode(), "net/data.pkl": evil, "net/constants.pkl": evil}
-    yield "TorchScript", _zipped(script), r"TorchScript program.*net.state_dict\(\)"
+    yield "TorchScript", zip_of(script), r"TorchScript program.*net.state_dict\(\)"
     yield "safetensors", struct.pack("<Q", len(header)) + header + bytes(4), "safetensors file"
     yield "ONNX", b"\x08\x07\x12\x07pytorch\x1a\x052.1.0" + bytes(40), "ONNX file"
     yield "HDF5", b"\x89HDF\r\n\x1a\n" + bytes(40), "HDF5 file"

@@ -9,7 +9,6 @@ are found.
 from __future__ import annotations
 
 import atexit
-import csv
 import functools
 import hashlib
 import itertools
@@ -31,7 +30,7 @@ import numpy as np
 import torch
 from conftest import make_aligned, make_unaligned
 from faults.driver import Row, end_with, in_parallel
-from terminal import loss_lines, weights
+from terminal import loss_lines, table, weights
 
 import data
 import models
@@ -234,8 +233,7 @@ def content(path: Path):
         lines = loss_lines(path.read_text())
         return sorted({(e, i, *losses.items()) for e, i, losses in lines})
     if path.name == "metrics.csv":
-        with path.open() as file:
-            return [[(k, v) for k, v in row.items() if k not in ("time", "data")] for row in csv.DictReader(file)]
+        return [{**row, "time": "", "data": ""} for row in table(path)]
     if path.name == "data.js":
         lines = [line for line in PageData(path.parent).read() if line[0] not in ("begin", "start", "next", "end")]
         return [(call, {**values[0], "time": 0}) for call, values in lines]

@@ -47,7 +47,7 @@ def hold(out: Path, seconds: float) -> None:
 
     here = {"pid": os.getpid(), "workers": [child.pid for child in multiprocessing.active_children()]}
     write(out / "reached", json.dumps(here))
-    end = time.monotonic() + 20
+    end = time.monotonic() + 40
     while not (out / "sent").exists() and time.monotonic() < end:
         time.sleep(0.005)
     time.sleep(seconds)

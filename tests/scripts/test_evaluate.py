@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import io
 import json
 import math
@@ -17,6 +16,7 @@ import pytest
 from conftest import make_image
 from experiments import trained_copy
 from PIL import Image
+from terminal import table
 
 from scripts.evaluate import main
 from util.errors import UserError
@@ -59,11 +59,6 @@ def values(report, output="fake_B", baseline=None):
     return {name: score["value"] for name, score in scores.items()}
 
 
-def table(folder):
-    with (folder / "evaluation_images.csv").open(encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
 @pytest.fixture
 def results(tmp_path):
     """Two results, 10 and 51 from the ground truth; the inputs are 100 and 85 from it."""
@@ -90,7 +85,7 @@ def test_scores_are_means_over_the_images(results):
     assert re.search(r"^psnr +21\.06 dB +7\.187 to 34\.92 +higher is better +2$", text, re.MULTILINE)
     assert re.search(r"^l1 +0\.1196 +0\.000 to 0\.2772 +lower is better +2$", text, re.MULTILINE)
     assert re.search(r"^the input itself +0\.3627 +8\.837 +0\.7712$", text, re.MULTILINE)
-    rows = table(results)
+    rows = table(results / "evaluation_images.csv")
     assert [(row["image"], row["output"]) for row in rows] == [("one", "fake_B"), ("two", "fake_B")]
     assert [float(row["psnr"]) for row in rows] == pytest.approx([psnr(10), psnr(51)])
 
@@ -119,7 +114,7 @@ def test_a_perfect_result_has_infinite_psnr_which_is_null_in_json(tmp_path):
     report, text = evaluate(tmp_path)
     assert values(report) == {"l1": 0.0, "psnr": None, "ssim": 1.0}
     assert "inf dB" in text
-    assert table(tmp_path)[0]["psnr"] == "inf"
+    assert table(tmp_path / "evaluation_images.csv")[0]["psnr"] == "inf"
 
 
 def test_an_input_of_another_size_is_no_baseline(results):
@@ -164,7 +159,7 @@ def test_an_experiment_has_the_scores_of_its_results_folder(trained, tmp_path):
         report, text = evaluate("--out", tmp_path, more=f"{options} {QUICK} --phase train --num_test 2")
         assert report["of"] == "toy, train_latest"
         assert "toy, train_latest: fake_B against real_B, pairs" in text
-        assert len(table(tmp_path)) == 2
+        assert len(table(tmp_path / "evaluation_images.csv")) == 2
     else:
         assert list(memory["outputs"]) == ["fake_B", "fake_A"]
         counts = {name: output["metrics"]["kid_lite0"]["images"] for name, output in memory["outputs"].items()}
@@ -173,7 +168,7 @@ def test_an_experiment_has_the_scores_of_its_results_folder(trained, tmp_path):
         assert "No scores of single images" in (tmp_path / "out/evaluation.html").read_text()
         assert "these compare each result with its ground truth, and there are no pairs here" in error_of(web)
         report, _ = evaluate(web, "--paired")
-        assert {row["output"] for row in table(web)} == {"fake_A", "fake_B"}
+        assert {row["output"] for row in table(web / "evaluation_images.csv")} == {"fake_A", "fake_B"}
         assert values(report, "fake_A", "the input itself")["psnr"] > 0
         assert list(evaluate(web, "--paired", "--output", "fake_A")[0]["outputs"]) == ["fake_A"]
 
@@ -195,7 +190,7 @@ def test_two_folders_are_paired_by_name_in_any_format(tmp_path, capsys):
     report, _ = evaluate(tmp_path / "fakes", tmp_path / "reals")
     assert "warning: 1 images of" in capsys.readouterr().err
     assert values(report)["psnr"] == pytest.approx((psnr(10) + psnr(51)) / 2)
-    assert [row["image"] for row in table(tmp_path / "fakes")] == ["a", "sub/b"]
+    assert [row["image"] for row in table(tmp_path / "fakes" / "evaluation_images.csv")] == ["a", "sub/b"]
 
 
 def test_folders_without_common_names_are_two_sets(tmp_path):
@@ -303,7 +298,7 @@ def test_names_cannot_break_the_page(tmp_path):
     assert "script" not in page.tags
     assert page.tags.count("img") == len(pictures(tmp_path)) == 3 * 5 * 2
     assert set(names) <= set(page.texts)
-    assert sorted(row["image"] for row in table(tmp_path)) == sorted(names)
+    assert sorted(row["image"] for row in table(tmp_path / "evaluation_images.csv")) == sorted(names)
 
 
 # ---- files ----

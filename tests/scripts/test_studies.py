@@ -88,15 +88,19 @@ def run_study(name, data, checkpoints, out, *words, more=TINY, metrics=("l1", "p
 # ---- arms ----
 
 
+def options_of(name, args, arm):
+    """Parse the options of a study's arm as train.py does."""
+    words = study.options_of(recipe(name), args, arm)
+    assert "{" not in " ".join(words)
+    return TrainOptions(["--dataroot", "D", "--gpu_ids", "-1", *words]).parse(begin=False)
+
+
 @pytest.mark.parametrize("quick", [True, False])
 @pytest.mark.parametrize("name", RECIPES)
-def test_train_py_accepts_the_options_of_every_arm(name, quick, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_train_py_accepts_the_options_of_every_arm(name, quick, away):
     args = study.parse(recipe(name), ["--quick"] * quick)
     for arm in args.arms:
-        words = study.options_of(recipe(name), args, arm)
-        assert "{" not in " ".join(words)
-        opt = TrainOptions(["--dataroot", "D", "--gpu_ids", "-1", *words]).parse(begin=False)
+        opt = options_of(name, args, arm)
         assert (opt.model, opt.crop_size) == (recipe(name).model, args.size)
         total = opt.n_epochs + opt.n_epochs_decay
         assert total <= 10 if quick else total == 200
@@ -117,19 +121,16 @@ def test_train_py_accepts_the_options_of_every_arm(name, quick, tmp_path, monkey
         ),
     ],
 )
-def test_the_arms_have_the_losses_of_the_paper(name, options, expected, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_the_arms_have_the_losses_of_the_paper(name, options, expected, away):
     args = study.parse(recipe(name), [])
     for arm, values in zip(args.arms, expected, strict=True):
-        opt = TrainOptions(["--dataroot", "D", *study.options_of(recipe(name), args, arm)]).parse(begin=False)
+        opt = options_of(name, args, arm)
         assert tuple(getattr(opt, option) for option in options) == values
 
 
 @pytest.mark.parametrize(("arm", "field"), [("1 x 1", 1), ("16 x 16", 16), ("70 x 70", 70), ("286 x 286", 286)])
-def test_each_discriminator_of_patches_sees_the_pixels_in_its_name(arm, field, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    args = study.parse(recipe("patches"), [])
-    opt = TrainOptions(["--dataroot", "D", *study.options_of(recipe("patches"), args, arm)]).parse(begin=False)
+def test_each_discriminator_of_patches_sees_the_pixels_in_its_name(arm, field, away):
+    opt = options_of("patches", study.parse(recipe("patches"), []), arm)
     net = networks.define_D(1, 1, opt.netD, opt.n_layers_D, "none")
     for p in net.parameters():
         p.data.fill_(0.1)  # nothing cancels out
@@ -258,7 +259,6 @@ def test_a_failing_command_ends_the_study_with_its_output(data, tmp_path, typed,
 
 
 def test_an_interruption_is_passed_on_and_waited_for(tmp_path):
-    stop = SystemExit
     code = (
         "import pathlib, signal, sys, time\n"
         "signal.signal(signal.SIGTERM, lambda *_: (pathlib.Path('saved').touch(), sys.exit(3)))\n"
@@ -267,14 +267,10 @@ def test_an_interruption_is_passed_on_and_waited_for(tmp_path):
     pipes = {"stdout": subprocess.PIPE, "start_new_session": True, "cwd": tmp_path}
     with subprocess.Popen([sys.executable, "-c", code], **pipes) as process:
         process.stdout.readline()
-
-        def interrupt(*_):
-            raise stop
-
-        former = signal.signal(signal.SIGALRM, interrupt)
+        former = signal.signal(signal.SIGALRM, lambda *_: sys.exit())
         signal.setitimer(signal.ITIMER_REAL, 0.2)
         try:
-            with pytest.raises(stop):
+            with pytest.raises(SystemExit):
                 programs.wait_for(process)
         finally:
             signal.signal(signal.SIGALRM, former)

@@ -110,9 +110,9 @@ def zip_of(files):
     return box.getvalue()
 
 
-def tar_of(files):
+def tar_of(files, mode="w:gz"):
     box = io.BytesIO()
-    with tarfile.open(fileobj=box, mode="w:gz") as archive:
+    with tarfile.open(fileobj=box, mode=mode) as archive:
         for name, data in files.items():
             info = tarfile.TarInfo(name)
             info.size = len(data)

@@ -7,6 +7,7 @@ One helper process imports what every command imports anyway, and forks itself f
 from __future__ import annotations
 
 import atexit
+import csv
 import functools
 import json
 import os
@@ -105,6 +106,12 @@ def shown_rows(web_dir: Path) -> list[tuple[str, list[str]]]:
         elif call == "row":
             rows.append((values[0], [f"images/{values[1]}_{file}.png" for _, file, *_ in images]))
     return rows
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    """Read a CSV file, a dict for each row."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def loss_lines(text: str) -> list[tuple[int, int, dict[str, float]]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import shlex
@@ -12,7 +11,7 @@ from urllib.parse import unquote_to_bytes
 import pytest
 from conftest import make_image
 from html_page import Page
-from terminal import TINY, copy_tree, loss_lines, shown_rows, type_fast
+from terminal import TINY, copy_tree, loss_lines, shown_rows, table, type_fast
 
 from util.errors import printable
 
@@ -73,8 +72,7 @@ def trained(tree):
     words = f"--dataroot pairs --name {shlex.quote(HOSTILE)}"
     said = type_cleanly(f"train.py {words} --model pix2pix {SHORT} --display_freq 10 --update_html_freq 10", tree)
     assert len(loss_lines(said)) == len(NAMES)
-    with (tree / "checkpoints" / HOSTILE / "metrics.csv").open(newline="") as file:
-        assert len(list(csv.DictReader(file))) == len(NAMES)
+    assert len(table(tree / "checkpoints" / HOSTILE / "metrics.csv")) == len(NAMES)
     said = type_cleanly(f"test.py {words} --num_test inf --gpu_ids -1", tree)
     assert len([line for line in said.splitlines() if line.startswith("processing (")]) == -(-len(NAMES) // 5)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 import shutil
@@ -17,7 +16,7 @@ from conftest import ROOT
 from experiments import trained_copy
 from html_page import Page, image
 from PIL import Image
-from terminal import copy_tree, shown_rows, type_well
+from terminal import copy_tree, shown_rows, table, type_well
 
 from util.errors import UserError
 from util.pages.data_file import PageData
@@ -300,8 +299,7 @@ def test_evaluated_runs_are_compared_on_the_same_images_and_may_be_moved(tree, t
     folder = tree / "other/toy/test_latest"
     type_well(f"{ROOT / 'scripts/evaluate.py'} {folder} --metrics psnr,l1 --gpu_ids -1", tree)
     shutil.copy(folder / "metrics.js", tree / RESULTS)  # the same networks and images have the same values
-    with (folder / "evaluation_images.csv").open(newline="", encoding="utf-8") as file:
-        measured = {line["image"]: float(line["psnr"]) for line in csv.DictReader(file)}
+    measured = {line["image"]: float(line["psnr"]) for line in table(folder / "evaluation_images.csv")}
     for name in ("results", "other"):
         (tree / name).rename(tmp_path / name)
     visitor = Visitor().open(tmp_path / "other/toy/test_latest", "#sort=psnr", READY)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import subprocess
@@ -12,6 +11,7 @@ import pytest
 import torch
 from conftest import ROOT, make_aligned, make_unaligned
 from faults import resume
+from terminal import table, weights
 
 TINY = [
     *"--netG unet_32 --ngf 2 --ndf 2 --load_size 36 --crop_size 32 --num_threads 0 --display_id -1".split(),
@@ -46,18 +46,10 @@ def processes(count, folder, *words):
     return output
 
 
-def rows(folder):
-    with (folder / "metrics.csv").open() as file:
-        return [{k: v for k, v in row.items() if k not in ("time", "data")} for row in csv.DictReader(file)]
-
-
 def assert_same_weights(one, two):
-    paths = sorted(one.glob("latest_net_*.pth"))
-    assert paths
-    for path in paths:
-        a, b = torch.load(path, weights_only=True), torch.load(two / path.name, weights_only=True)
-        for key in a:
-            assert (a[key] - b[key]).abs().max() <= 1e-9, f"{path.name}: {key}"
+    mine, theirs = weights(one), weights(two)
+    assert mine.keys() == theirs.keys() > set()
+    assert {key for key in mine if (mine[key] - theirs[key]).abs().max() > 1e-9} == set()
 
 
 @pytest.mark.parametrize("model", ["pix2pix", "cycle_gan"])
@@ -69,9 +61,9 @@ def test_two_processes_compute_what_one_does_with_their_whole_batch(data, tmp_pa
     drawn = json.loads((tmp_path / "two/run/train_opt.json").read_text())["seed"]  # one for both processes
     processes(1, tmp_path / "one", *common, "--batch_size", 4, "--seed", drawn)
     assert_same_weights(tmp_path / "one/run", tmp_path / "two/run")
-    for a, b in zip(rows(tmp_path / "one/run"), rows(tmp_path / "two/run"), strict=True):
-        assert list(a) == list(b)
-        assert [float(v) for v in a.values()] == pytest.approx([float(v) for v in b.values()], rel=1e-6)
+    for a, b in zip(*(table(tmp_path / f"{n}/run/metrics.csv") for n in ("one", "two")), strict=True):
+        figures = [{k: float(v) for k, v in row.items() if k not in ("time", "data")} for row in (a, b)]
+        assert figures[0] == pytest.approx(figures[1], rel=1e-6)
     assert out.count("The number of training images = 7") == 1
     assert out.count("End of epoch 1 / 2") == 1
     log = (tmp_path / "two/run/loss_log.txt").read_text()

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_aligned
+from conftest import make_aligned, names
 from faults.signals import TINY, Terminal, check, plan, whole
 from terminal import copy_tree, equal, type_fast, type_well, weights
 
@@ -117,11 +117,7 @@ def test_signals_that_come_together_are_one(trainer):
 def test_before_training_a_signal_ends_the_process_at_once_and_without_a_traceback(trainer):
     run = trainer.interrupt("early", "SIGINT", phase="loading")
     assert (run.statuses, run.errors) == ([130], "stopped by Ctrl-C\n")
-    assert sorted(path.name for path in (trainer.folder / "early").iterdir()) == [
-        ".lock",
-        "train_opt.json",
-        "train_opt.txt",
-    ]
+    assert names(trainer.folder / "early") == {".lock", "train_opt.json", "train_opt.txt"}
 
 
 def test_a_signal_that_was_ignored_at_the_start_stays_ignored(trainer):
@@ -221,6 +217,7 @@ def contents(folder):
 
 
 def test_a_second_run_with_one_name_refuses_and_touches_nothing(trainer):
+    type_fast("train.py --help", trainer.terminal.cwd)  # its helper imports PyTorch, which may take long, before
     started, pid = trainer.waiting("one", phase="forward", count=2)
     before = contents(trainer.folder / "one")
     again = f"train.py {trainer.words('one', '--batch_size 1')}"
@@ -245,7 +242,7 @@ def test_all_processes_of_a_second_run_leave(trainer):
         run = trainer.run("taken", ranks=2)
     assert set(run.statuses) in ({1}, {1, -signal.SIGTERM})  # torchrun may be faster with the other
     assert f"error: another run is training in {folder}. Type another --name" in run.errors
-    assert [path.name for path in folder.iterdir()] == [".lock"]
+    assert names(folder) == {".lock"}
 
 
 def test_a_file_system_without_locks_costs_a_warning(tmp_path, monkeypatch, capsys):
