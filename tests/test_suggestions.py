@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import shlex
 import subprocess
@@ -10,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, make_image
+from conftest import ROOT, make_image, program
 from experiments import trained_copy
 from terminal import TINY
 
@@ -20,14 +19,6 @@ from util.errors import UserError
 
 TRAIN = f"{TINY} --netG unet_32 --n_epochs 1 --n_epochs_decay 0 --max_dataset_size 1 --no_html --name new"
 TEST = "--gpu_ids -1 --num_test 1 --name toy"
-
-
-def program(name):
-    """Return train.py or test.py as a module: Python has a package of its own called `test`."""
-    spec = importlib.util.spec_from_file_location(f"program_{name}", ROOT / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 TRAIN_PY, TEST_PY = program("train"), program("test")
@@ -56,11 +47,10 @@ def trained(tmp_path_factory):
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
-    """An empty folder, with `python` and the project's scripts as a clone has them."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "datasets").symlink_to(ROOT / "datasets")
-    return tmp_path
+def here(away):
+    """A folder to stand in, with the project's scripts as a clone has them."""
+    (away / "datasets").symlink_to(ROOT / "datasets")
+    return away
 
 
 def put(names: str) -> None:
@@ -76,7 +66,8 @@ def put(names: str) -> None:
 
 # ---- data folders ----
 
-COMBINE = "python datasets/combine_A_and_B.py"
+COMBINE = "type python datasets/combine_A_and_B.py --fold_A new/before --fold_B new/after --fold_AB new_AB/train"
+COMBINE += ", then --dataroot new_AB"
 # The words typed, the images that are there (`=`: two images side by side), and what is suggested.
 FOLDERS = [
     ("pix2pix", "test.py --dataroot new", "new/testA/a.png", "Type --dataroot new/testA --model test"),
@@ -111,9 +102,8 @@ FOLDERS = [
      "Type --dataroot new --model cycle_gan"),
     ("", "train.py --model pix2pix --dataroot new", "= new/maps/train/a.png", "Type --dataroot new/maps"),
     ("", "train.py --model pix2pix --dataroot nwe", "= new/train/a.png", "Did you mean --dataroot new?"),
-    ("", "train.py --model pix2pix --dataroot new", "new/before/a.png new/after/a.jpg",
-     f"type {COMBINE} --fold_A new/before --fold_B new/after --fold_AB new_AB/train, then --dataroot new_AB"),
-    ("", "train.py --dataroot new", "new/before/a.png new/after/a.jpg", "then --dataroot new_AB --model pix2pix"),
+    ("", "train.py --model pix2pix --dataroot new", "new/before/a.png new/after/a.jpg", COMBINE),
+    ("", "train.py --dataroot new", "new/before/a.png new/after/a.jpg", f"{COMBINE} --model pix2pix"),
     ("", "train.py --model cycle_gan --dataroot new", "new/summer/a.png new/winter/b.jpg",
      "type ln -s summer new/trainA && ln -s winter new/trainB, then the same command again"),
     ("", "train.py --dataroot photos", "options/parser.py", ""),

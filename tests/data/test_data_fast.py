@@ -10,7 +10,6 @@ import torch
 from conftest import make_aligned, make_image
 from data_options import data_options, epochs
 from PIL import Image, ImageDraw
-from torchvision import transforms as T
 
 from data import create_dataset
 from data.loading import loader, prefetch
@@ -79,16 +78,6 @@ def test_images_are_resized_as_pillow_does_within_the_bounds(kind, mode):
             difference = np.abs(resize_fast(image, size).reshape(expected.shape) - expected)
             assert difference.max() <= 2
             assert difference.mean() < 0.1 or size == (1, 1)
-
-
-# ---- bytes to floats ----
-
-
-def test_bytes_become_the_floats_that_torchvision_makes_of_them():
-    values = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16).repeat(3, 3, 1, 1)
-    whole = T.Compose([T.ToTensor(), T.Normalize((0.5,), (0.5,))])(values[0].permute(1, 2, 0).numpy())
-    floats = prefetch.finish(values, [False, True, False])
-    assert torch.equal(floats, torch.stack([whole, whole.flip(-1), whole]))
 
 
 # ---- one batch ahead ----

@@ -122,25 +122,6 @@ def test_loading_draws_nothing_from_the_trainings_generators(folder):
     assert states[0] == states[1]
 
 
-def test_batches_have_the_documented_form(folder, capsys):
-    loader = create_dataset(data_options(folder, "unaligned", batch_size=3))
-    assert capsys.readouterr().out == "dataset [UnalignedDataset] was created\n"
-    batches = list(loader)
-    assert [len(batch["A_paths"]) for batch in batches] == [3, 3, 1]
-    for batch in batches:
-        assert sorted(batch) == ["A", "A_paths", "B", "B_paths"]
-        assert batch["A"].shape == batch["B"].shape == (len(batch["A_paths"]), 3, 32, 32)
-        assert batch["A"].dtype == torch.float32
-        assert all(type(path) is str for path in batch["A_paths"] + batch["B_paths"])
-
-
-def test_max_dataset_size_caps_the_images_of_an_epoch(folder):
-    loader = create_dataset(data_options(folder, "unaligned", max_dataset_size=3, serial_batches=True))
-    assert (len(loader), len(list(loader))) == (3, 3)
-    assert [batch["A_paths"] for batch in loader] == [[str(folder / f"trainA/a{i:02d}.png")] for i in range(3)]
-    assert len(create_dataset(data_options(folder, "unaligned", max_dataset_size=100))) == 7
-
-
 # ---- plug-ins ----
 
 
