@@ -4,6 +4,7 @@
     python scripts/benchmark.py --quick                              # about a minute; not for publication
     python scripts/benchmark.py steps --models cycle_gan --batch_sizes 1 4
     python scripts/benchmark.py schedule --epochs 200                # train.py on 400 synthetic pairs, as for facades
+    python scripts/benchmark.py neighbours --gpu_ids -1              # on a CPU that other programs use too
 
 Variants alternate (A B C A B C ...), with the same seeds and data. Options after `--` go to train.py. Every sample is
 written to benchmark.json, and tables to benchmark.md; an interrupted run keeps its measurements.
@@ -30,7 +31,7 @@ try:
     import torch
     import torchvision
 
-    from scripts.benchmarks import steps, tables, throughput
+    from scripts.benchmarks import neighbours, steps, tables, throughput
     from scripts.benchmarks.common import release, say, train_options
     from util.checkpoint.atomic_files import write_whole
     from util.errors import explained_errors
@@ -44,6 +45,7 @@ PARTS = {
     "loader": throughput.loader,
     "translation": throughput.translation,
     "schedule": throughput.schedule,
+    "neighbours": neighbours.neighbours,
 }
 
 
@@ -69,17 +71,17 @@ def parse(words: list[str]) -> argparse.Namespace:
     end = words.index("--") if "--" in words else len(words)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("parts", nargs="*", help=f"of {', '.join(PARTS)} [all but schedule, which takes long]")
+    add("parts", nargs="*", help=f"of {', '.join(PARTS)} [all but the last two]")
     add("--quick", action="store_true", help="about a minute, fewer variants, pix2pix alone; not for publication")
     add("--out", type=Path, default=Path("results/benchmark"), help="folder to write to [%(default)s]")
-    add("--models", nargs="+", help="of pix2pix, cycle_gan [both; schedule: pix2pix]")
+    add("--models", nargs="+", help="of pix2pix, cycle_gan [both; last two parts: pix2pix]")
     add("--batch_sizes", nargs="+", type=int, help="of steps [1; on a GPU 1 4 16 64]")
     add("--size", type=int, default=256, help="side of the images in pixels [%(default)s]")
     add("--rounds", type=int, help="samples of each variant [5, quick 3]")
     add("--gpu_ids", default="0", help="as train.py's; -1: the CPU [%(default)s]")
     add("--epochs", type=int, default=30, help="of schedule, at least 2; 200: all of it [%(default)s]")
     args = parser.parse_args(words[:end])
-    args.further, args.parts = words[end + 1 :], args.parts or [part for part in PARTS if part != "schedule"]
+    args.further, args.parts = words[end + 1 :], args.parts or [*PARTS][:-2]
     if unknown := [part for part in args.parts if part not in PARTS]:
         parser.error(f"{unknown[0]}: the parts are {', '.join(PARTS)}")
     if not 2 <= args.epochs <= tables.FACADES_EPOCHS:

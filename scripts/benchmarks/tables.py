@@ -179,12 +179,26 @@ def schedule_table(rows: list[dict], document: dict) -> list[str]:
     return table(f"model | arm | images | seconds an epoch | minutes for {FACADES_EPOCHS} epochs | how", lines)
 
 
+def neighbours_table(rows: list[dict], document: dict) -> list[str]:
+    best = {}
+    for row in rows:
+        key = row["model"], row["neighbours"]
+        best[key] = max(best.get(key, 0), rate(row["samples"]))
+    lines = []
+    for row in rows:
+        times = best[row["model"], row["neighbours"]] / rate(row["samples"])
+        about = [row[key] for key in ("model", "neighbours", "setting", "threads")]
+        lines.append([*about, spread([1 / value for value in row["samples"]]), f"{times:.2f}"])
+    return table("model | busy neighbours | setting | threads | steps/s | times the best's time", lines)
+
+
 TABLES = {
     "limits": limits_table,
     "steps": steps_table,
     "loader": loader_table,
     "translation": translation_table,
     "schedule": schedule_table,
+    "neighbours": neighbours_table,
 }
 
 if __name__ == "__main__":

@@ -76,6 +76,14 @@ def test_steps_are_compared_with_the_default_of_their_batch_size():
     assert (failed["what runs"], failed["images/s"]) == ("out of memory", "-")
 
 
+def test_settings_of_threads_are_compared_with_the_best_beside_as_many_neighbours():
+    head = {"model": "pix2pix", "threads": 2}
+    rows = [("a", 0, [0.5]), ("b", 0, [0.25]), ("a", 1, [1, 2, 3]), ("b", 1, [8])]
+    rows = [{**head, "setting": name, "neighbours": count, "samples": times} for name, count, times in rows]
+    shown = rows_of(tables.markdown(document(neighbours=rows)), "neighbours")
+    assert [row["times the best's time"] for row in shown] == ["2.00", "1.00", "1.00", "4.00"]
+
+
 def test_a_schedule_is_extrapolated_from_the_epochs_after_the_first():
     about = {"model": "pix2pix", "arm": "fp32", "images": 400}
     rows = [{**about, "samples": [10, 1, 3], "end": 0.5}, {**about, "samples": [1.0] * 200, "end": 2.0}]
@@ -185,6 +193,13 @@ def test_a_quick_run_writes_samples_and_tables_that_agree(run, tmp_path):
         assert len(shown) == len(found[part]) > 1
         assert [line[column] for line in shown] == [tables.spread(row["samples"]) for row in found[part]]
     assert [len(row["samples"]) for row in found["schedule"]] == [2]
+    lines = rows_of(text, "neighbours")
+    assert [(line["busy neighbours"], line["setting"]) for line in lines] == [
+        (count, setting) for count in "01" for setting in ("as chosen", "spinning")
+    ]
+    assert [line["steps/s"] for line in lines] == [
+        tables.spread([1 / s for s in row["samples"]]) for row in found["neighbours"]
+    ]
     lines = rows_of(text, "steps")
     assert [line["variant"] for line in lines] == ["default", "bf16", "--fast"]
     for row, line in zip(found["steps"], lines, strict=True):
