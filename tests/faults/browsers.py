@@ -1,4 +1,4 @@
-"""The pages of a real run in Firefox: they show their content without complaints; the suite uses Chromium for details.
+"""The pages of a real run in Firefox, without complaints, and the results page in Chromium at many sizes.
 
 Firefox speaks WebDriver BiDi itself, so that no geckodriver is needed.
 """
@@ -6,6 +6,7 @@ Firefox speaks WebDriver BiDi itself, so that no geckodriver is needed.
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
 import re
 import shutil
@@ -14,6 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from browser import Visitor
 from conftest import ROOT, make_aligned
 from faults.driver import Row
 from terminal import TINY, copy_tree, type_well
@@ -113,7 +115,29 @@ def make_pages(tree: Path) -> None:
 
 
 def campaign() -> list[Row]:
-    """Open the pages; return the row of the table."""
+    """Open the pages; return the rows of the table."""
+    return in_firefox() + in_chromium()
+
+
+def in_chromium() -> list[Row]:
+    """Lay out pages of results with 1 to 6 images in a row at many sizes, zooms and modes."""
+    if not shutil.which("chromedriver"):
+        return [("(nothing: the layout of rows): skipped, needs Chromium", 0, 0, "")]
+    from page_geometry import faults_at, make_page
+
+    wrong, points = [], 0
+    for page in itertools.product((1, 2, 3, 6), (1, 3, 40), (64, 256, 512), (64, 256, 512)):
+        with tempfile.TemporaryDirectory() as folder:
+            visitor = Visitor().open(make_page(Path(folder), *page), "", "seen.size > 0")
+            for size in itertools.product((320, 360, 500, 701, 960, 1100, 1280, 1366, 1920, 2560), (360, 740, 1080)):
+                points += 1
+                if found := faults_at(visitor, size, 1, [0.5, 1, 2], ["side", "slider", "diff"]):
+                    wrong.append((page, size, found))
+    return [("(nothing: the layout of rows)", points, len(wrong), "; ".join(map(str, wrong[:5])))]
+
+
+def in_firefox() -> list[Row]:
+    """Open the pages of a run."""
     if not any(map(shutil.which, PROGRAMS)) or not importlib.util.find_spec("websocket"):
         return [("(nothing: the pages in Firefox): skipped, needs Firefox and websocket-client", 0, 0, "")]
     with tempfile.TemporaryDirectory(prefix="browsers") as folder:

@@ -15,7 +15,7 @@ import pytest
 
 FLAGS = (
     "--headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --disable-background-networking "
-    "--disable-component-update --disable-sync --no-first-run --hide-scrollbars"
+    "--disable-component-update --disable-sync --no-first-run"
 ).split()
 
 

@@ -138,11 +138,11 @@ def test_all_rows_are_shown_and_no_name_runs(visitor):
 
 
 def test_keys_choose_how_the_output_is_compared_with_the_truth(visitor):
-    assert captions(visitor) == ["real_A", "fake_B", "real_B"]
+    assert captions(visitor) == ["real_A input", "fake_B output", "real_B truth"]
     for key, mode in zip("2345", ("slider", "blend", "blink", "diff"), strict=True):
         visitor.press(key)
         assert set(visitor.all("article figure", "one.className")) == {"side", mode}
-        assert captions(visitor) == ["real_A", "fake_B real_B"]
+        assert captions(visitor) == ["real_A input", "fake_B output real_B truth"]
         visitor.until(f"location.hash.includes('mode={mode}')")
     assert visitor.js("getComputedStyle(document.querySelector('.diff .top')).mixBlendMode") == "difference"
     visitor.press("]", "]")
@@ -227,8 +227,11 @@ def test_rows_are_sorted_by_a_metric_worst_first(visitor):
         assert names(visitor)[:3] == NAMES[1:4]
         visitor.until(f"location.hash.includes('sort={metric}')")
     assert visitor.js("order.at(-1).name") == NAMES[0]  # without a value: the last
-    visitor.find("#up").click()
+    visitor.run("$('sort').value = '-l1'; $('sort').onchange()")
     assert visitor.js("order[0].at > order[1].at")
+    texts = visitor.all("#sort option", "one.textContent")
+    assert texts[:3] == ["dataset order", "name, A to Z", "name, Z to A"]
+    assert texts[-2:] == ["l1, worst first", "l1, best first"]
 
 
 def test_the_address_restores_everything(visitor, many):
@@ -237,7 +240,7 @@ def test_the_address_restores_everything(visitor, many):
     found = visitor.js("[view.mode, view.blend, view.pair.join(), view.zoom, view.x, view.y]")
     assert found == ["blend", 0.25, "real_A,fake_B", 3, 0.6, 0.4]
     found = visitor.js("[$('sort').value, $('filter').value, $('size').value, order.length]")
-    assert found == ["psnr", "plain", "128", 12]
+    assert found == ["-psnr", "plain", "128", 12]
     assert names(visitor)[0] == "plain11.png"
     assert visitor.js("getComputedStyle(document.querySelector('article .blend .top')).opacity") == "0.25"
     visitor.open(many, visitor.js("'#row=' + encodeURIComponent(arguments[0])", NAMES[5]), READY)
@@ -307,9 +310,9 @@ def test_evaluated_runs_are_compared_on_the_same_images_and_may_be_moved(tree, t
     found = captions(visitor)
     other, mine = [text.rpartition(": fake_B")[0] for text in found[1:3]]
     assert found == [
-        "real_A",
-        *(f"{label}: fake_B psnr {min(measured.values()):.4g}" for label in (other, mine)),
-        "real_B",
+        "real_A input",
+        *(f"{label}: fake_B output psnr {min(measured.values()):.4g}" for label in (other, mine)),
+        "real_B truth",
     ]
     visitor.until("[...document.querySelectorAll('article img')].every((one) => one.naturalWidth === 32)")
     sources = visitor.all("article:first-child img", "one.src")

@@ -2,12 +2,10 @@
 /* The results page. Each line of data.js calls begin(), about(), layout(), row(), done() or next(). While test.py runs, the page loads
    the newest file again every few seconds as a script, since a page from file:// may not fetch. metrics.js, written by
    scripts/evaluate.py, calls metrics(). With --compare the files of other runs are loaded too. Only visible rows are in the document. */
-const GAP = 8, NAME = 36, CAPTION = 26, END = 20; // pixels, as in page.css
 const main = { path: "", rows: [], known: new Map(), base: 0, file: 0 }, runs = [main];
-const state = { q: "", sort: "", up: false, size: 0, row: null }; // size 0: as there is room
-const WAYS = { "": ["as tested", "reversed"], name: ["A to Z", "Z to A"], metric: ["worst first", "best first"] };
-const seen = new Map(); // rows in the document -> their elements and viewers
-let reading = main, order = [], tops = [0], open = null, hash = null, place = 0;
+const state = { q: "", sort: "", up: false, size: 0, row: null }; // size 0: as there is room; up: the other way round
+const seen = new Map(), heights = new Map(); // rows in the document -> elements and viewers; a layout's images -> its row's height
+let reading = main, order = [], tops = [0], open = null, hash = null, place = null;
 
 // ---- the lines of data.js and metrics.js ----
 
@@ -31,7 +29,7 @@ function row(name, file) {
   reading.known.set(name, one);
 }
 
-const layout = (value) => (reading.layout = value);
+const layout = (value) => (reading.layout = { ...value, key: value.images.map(([, , width, height]) => width / height).join() });
 const next = () => (reading.more = true);
 const done = (value) => (reading.done = value);
 
@@ -83,7 +81,7 @@ const fourDigits = (value) => (value === null ? "–" : String(+value.toPrecisio
 
 function itemOf(run, one, k, label) {
   const [, file, width, height] = one.layout.images[k], { thumbs } = one.layout;
-  const item = { label, src: `${run.path}images/${one.file}_${file}.png`, ratio: width / height, width };
+  const item = { label, role: roleOf(one.layout.images[k][0], one.layout.images.map(([name]) => name), main.about.paired), src: `${run.path}images/${one.file}_${file}.png`, ratio: width / height, width };
   if (thumbs) {
     const sum = (widths) => widths.reduce((a, b) => a + b, 0);
     item.thumb = [`${run.path}thumbs/${one.file}.jpg`, sum(thumbs.slice(0, k)), thumbs[k], sum(thumbs)];
@@ -121,13 +119,13 @@ function update() {
   bar.labels(labels);
   view.chosen &&= view.pair.every((label) => labels.includes(label));
   if (!view.chosen) view.set({ pair: usualPair(labels, main.about.paired) });
-  const sorts = [["", "in order"], ["name", "by name"]], several = runs.length > 1;
+  const sorts = [["", "dataset order"], ["name", "name, A to Z"], ["-name", "name, Z to A"]];
   for (const one of runs) {
     for (const name of one.metrics ? one.metrics.order : []) {
-      sorts.push(one === main ? [name, several ? `${name} of ${one.label}` : name] : [`${name}@${one.label}`, `${name} of ${one.label}`]);
+      const sort = one === main ? name : `${name}@${one.label}`, text = runs.length > 1 ? `${name} of ${one.label}` : name;
+      sorts.push([sort, `${text}, worst first`], [`-${sort}`, `${text}, best first`]);
     }
   }
-  if (main.metrics && !$("evaluation")) $("shown").after(make("a", null, { id: "evaluation", href: "evaluation.html" }, "Evaluation"));
   if (sorts.length !== $("sort").length) $("sort").replaceChildren(...sorts.map(([value, text]) => make("option", null, { value }, text)));
   arrange();
   if (state.row !== null && !open) show(main.rows.find((one) => one.name === state.row));
@@ -150,45 +148,31 @@ function arrange() {
   const [some, all] = [rows, main.rows].map((list) => list.length.toLocaleString("en"));
   $("shown").textContent = some === all ? `${all} images` : `${some} of ${all} images`;
   if ($("filter").value !== state.q) $("filter").value = state.q; // else the cursor would move
-  $("sort").value = state.sort;
-  $("up").textContent = WAYS[metric ? "metric" : state.sort][Number(state.up)];
+  $("sort").value = (state.up ? "-" : "") + state.sort;
   if (main.rows.length) $("note").textContent = rows.length ? problems() : `No image here has “${state.q}” in its name.`;
-  measure();
+  document.body.classList.toggle("sized", Boolean(state.size || main.about.width));
+  $("rows").style.setProperty("--size", `${state.size || main.about.width}px`);
+  settle();
+  draw();
 }
 
 const { compare } = new Intl.Collator("en", { numeric: true });
 
-const narrow = () => $("rows").clientWidth < 700;
+// Rows follow each other in the document, and CSS alone sizes them. Of the others only the heights are known, or guessed.
 
-function widthOf(one) { // of an image, in a row of the list
-  const all = one.layout.images.reduce((sum, [label]) => sum + (label.startsWith("real") ? 1 : runs.length), 0);
-  const count = view.mode === "side" ? all : narrow() ? 1 : Math.max(1, all - 1), room = $("rows").clientWidth;
-  const tallest = Math.max(...one.layout.images.map(([, , width, height]) => height / width));
-  const wide = (columns) => (room - GAP * (columns - 1)) / columns, least = Math.min(240, wide(Math.min(count, 3)));
-  const fitting = clamp(Math.ceil(all / Math.ceil(all / Math.floor((room + GAP) / (least + GAP)))), 1, count), size = state.size || main.about.width;
-  const most = size ? clamp(Math.floor((room + GAP) / (size + GAP)), room < 500 ? Math.min(count, 3) : 1, count) : fitting;
-  const lines = Math.ceil(count / most), columns = Math.ceil(count / lines), high = size ? Infinity : 0.5 * innerHeight;
-  const width = Math.floor(Math.min(size || Infinity, wide(columns), high / tallest) * (size ? Math.min(1, 1.5 / tallest) : 1));
-  return [Math.max(48, width), columns, NAME + END + lines * (Math.ceil(Math.max(48, width) * tallest) + CAPTION + GAP)];
+function settle() { // the first visible row stays where it is
+  const usual = [...heights.values()].pop() || 400;
+  tops = new Float64Array(order.length + 1);
+  order.forEach((one, k) => (tops[k + 1] = tops[k] + (heights.get(one.layout.key) || usual)));
+  $("rows").style.minHeight = `${tops.at(-1)}px`;
+  const at = place && scrollY > 0 ? order.indexOf(place.one) : -1;
+  if (at >= 0) scrollToRow(at, place.into);
 }
 
-function measure() {
-  const at = Math.max(0, order.indexOf(place.one)), held = scrollY > 0 && order[at] === place.one && place, sizes = new Map();
-  tops = new Float64Array(order.length + 1);
-  order.forEach((one, k) => {
-    if (!sizes.has(one.layout)) sizes.set(one.layout, widthOf(one));
-    [one.width, one.columns, one.height] = sizes.get(one.layout);
-    tops[k + 1] = tops[k] + one.height;
-  });
-  if (order.length) $("size").value = order[at] ? order[at].width : order[0].width;
-  $("rows").style.height = `${tops.at(-1)}px`;
-  if (held) scrollToRow(at, held.into); // the first visible row stays where it is
-  for (const [one, { viewer }] of seen) {
-    viewer.options.alone = narrow();
-    viewer.follow();
-    viewer.resize(one.width, one.columns);
-  }
-  draw();
+function learn() { // the heights of the rows in the document; returns whether one has changed
+  const before = [...heights].join();
+  for (const [one, { element }] of seen) heights.set(one.layout.key, Math.round(10 * element.getBoundingClientRect().height) / 10);
+  return before !== [...heights].join();
 }
 
 const offset = () => ([$("tools"), $("bar")].find((node) => node.offsetHeight && getComputedStyle(node).position === "sticky") || {}).offsetHeight || 0;
@@ -205,13 +189,26 @@ function scrollToRow(k, into = 0) {
 
 function draw() {
   if (open) return;
-  const y = scrolled(), from = first(Math.max(0, y - 300)), wanted = new Set();
-  for (let k = from; k < order.length && tops[k] < y + innerHeight + 300; k++) wanted.add(order[k]);
+  if (learn()) settle(); // the window's size, or the mode, has changed
+  let wanted;
+  for (let tries = 0; tries < 4; tries++) {
+    const y = scrolled(), from = first(y - 300), at = first();
+    place = order[at] ? { one: order[at], into: y + offset() - tops[at] } : null;
+    wanted = new Set(order.slice(from, first(y + innerHeight + 300) + 1));
+    put(wanted, from);
+    if (!learn()) break;
+    settle();
+  }
+  if (seen.size) $("size").value = state.size || $("rows").querySelector("figure").offsetWidth;
+  clearTimeout(draw.timer);
+  draw.timer = setTimeout(() => { // full images are loaded once scrolling stops
+    for (const one of wanted) if (seen.has(one)) seen.get(one).viewer.load();
+  }, 120);
+}
+
+function put(wanted, from) { // these rows into the document, and no others
   for (const [one, { element, viewer }] of seen) {
-    if (wanted.has(one) || element.contains(document.activeElement)) continue;
-    viewer.remove();
-    element.remove();
-    seen.delete(one);
+    if (!wanted.has(one)) viewer.remove(), element.remove(), seen.delete(one);
   }
   let k = from, cursor = $("rows").firstChild;
   for (const one of wanted) {
@@ -219,16 +216,10 @@ function draw() {
     const { element } = seen.get(one);
     if (element === cursor) cursor = cursor.nextSibling;
     else $("rows").insertBefore(element, cursor);
-    element.style.transform = `translateY(${tops[k]}px)`;
     element.setAttribute("aria-posinset", ++k);
     element.setAttribute("aria-setsize", order.length);
   }
-  const at = first();
-  place = order[at] ? { one: order[at], into: y + offset() - tops[at] } : 0;
-  clearTimeout(draw.timer);
-  draw.timer = setTimeout(() => { // full images are loaded once scrolling stops
-    for (const one of wanted) if (seen.has(one)) seen.get(one).viewer.load();
-  }, 120);
+  $("rows").style.paddingTop = `${tops[from]}px`;
 }
 
 function link(one) {
@@ -251,9 +242,8 @@ function valuesOf(one) {
 function build(one) {
   const element = make("article", null, { tabIndex: 0, "aria-label": one.name }), header = make("header", element);
   header.append(make("h2", null, {}, link(one)), valuesOf(one));
-  const viewer = new Viewer(make("div", element), view, { open: () => show(one), alone: narrow() });
+  const viewer = new Viewer(make("div", element), view, { open: () => show(one) });
   element.addEventListener("keydown", (event) => event.key === "Enter" && event.target === element && show(one));
-  viewer.resize(one.width, one.columns);
   viewer.show(itemsOf(one));
   return { element, viewer };
 }
@@ -269,7 +259,7 @@ function rebuild() { // the rows in the document
 function show(one) {
   if (!one) return;
   if (!open) {
-    open = { viewer: new Viewer(make("div", $("large")), view, { eager: true, alone: true, wheel: true }), from: scrollY };
+    open = { viewer: new Viewer(make("div", make("div", $("large"), { className: "stage" })), view, { eager: true, alone: true, wheel: true }), from: scrollY };
     document.body.classList.add("opened");
   }
   open.one = one;
@@ -281,26 +271,12 @@ function show(one) {
   button("✕", "close (Escape)", hide).classList.add("close");
   if ($("large").querySelector("header")) $("large").querySelector("header").remove();
   $("large").prepend(box);
-  enlarge();
   open.viewer.show(itemsOf(one));
   const opens = state.row === null;
   state.row = one.name;
   if (!$("large").contains(document.activeElement)) $("large").focus();
   scrollTo(0, 0);
   remember(opens); // the browser's Back closes it
-}
-
-function enlarge() { // as large as the window allows
-  const items = itemsOf(open.one), over = view.mode !== "side", count = over ? 1 : items.length;
-  const tallest = Math.max(...items.map((item) => 1 / item.ratio)), room = $("large").clientWidth;
-  const high = innerHeight - $("large").offsetTop - $("large").querySelector("header").offsetHeight - 2 * GAP;
-  let best = [64, 1];
-  for (let columns = 1; columns <= count; columns++) {
-    const lines = Math.ceil(count / columns), width = (room - GAP * (columns - 1)) / columns;
-    const fitting = Math.floor(Math.min(width, (high / lines - CAPTION - GAP) / tallest));
-    if (fitting > best[0]) best = [fitting, columns];
-  }
-  open.viewer.resize(...best);
 }
 
 function hide() {
@@ -330,7 +306,6 @@ function go(by) {
 // ---- the address ----
 
 function change(changes) {
-  if ("sort" in changes) state.up = false;
   Object.assign(state, changes);
   rebuild();
   if (!("size" in changes)) scrollToRow(0), draw();
@@ -363,10 +338,9 @@ function restore() {
 
 const soon = (act, frame = 0) => () => (cancelAnimationFrame(frame), (frame = requestAnimationFrame(act)));
 
+const later = soon(draw);
 const view = new View(() => {
-  if (open) enlarge();
-  else if (view.mode !== view.measured && main.rows.length) measure(); // two images have become one, or one has become two
-  view.measured = view.mode;
+  later(); // two images may have become one
   for (const { viewer } of seen.values()) if (viewer.wanted) viewer.load();
   remember();
 });
@@ -380,11 +354,10 @@ const bar = new Toolbar($("bar"), view, [
 ]);
 $("find").onsubmit = () => false;
 $("filter").oninput = () => change({ q: $("filter").value });
-$("sort").onchange = () => change({ sort: $("sort").value });
-$("up").onclick = () => change({ up: !state.up });
+$("sort").onchange = () => change({ sort: $("sort").value.replace(/^-/, ""), up: $("sort").value.startsWith("-") });
 $("size").oninput = () => change({ size: Number($("size").value) });
-addEventListener("scroll", soon(draw), { passive: true });
-addEventListener("resize", () => (open ? enlarge() : measure())); // before drawing changes `place`
+addEventListener("scroll", later, { passive: true });
+new ResizeObserver(later).observe($("rows"));
 addEventListener("hashchange", () => {
   if ((location.hash || "#-") === hash) return;
   const before = open && open.one, kept = Object.fromEntries(Object.keys(START).map((name) => [name, view[name]])), { chosen } = view;

@@ -284,21 +284,13 @@ function drawImages() {
   const labels = [...new Set(line.items.flat().map(([label]) => label))];
   if (!view.chosen) view.pair = usualPair(labels, about.paired);
   bar.labels(labels);
+  $("fixed").style.setProperty("--size", `${line.width}px`); // --display_winsize
   while (shown.viewers.length > line.items.length) shown.viewers.pop().remove();
   line.items.forEach((item, k) => {
     const viewer = (shown.viewers[k] ||= new Viewer(make("div", $("fixed")), view, { eager: true, alone: true }));
-    viewer.show(item.map(([label, name, ratio]) => ({ label, ratio, src: address(name) })));
+    if (line.items.length > 1) viewer.element.dataset.number = `${k + 1} of ${line.items.length}`;
+    viewer.show(item.map(([label, name, ratio]) => ({ label, role: roleOf(label, labels, about.paired), ratio, src: address(name) })));
   });
-  fit();
-}
-
-function fit() { // as large as fits, up to 1.5 or 2 times --display_winsize
-  const W = $("samples").clientWidth;
-  for (const viewer of shown.viewers) {
-    const over = viewer.mode !== "side", n = over ? shown.viewers.length : viewer.items.length;
-    const columns = Math.min(n > 5 ? Math.ceil(n / 2) : n, Math.ceil(W / (over ? 520 : 130))), gap = over ? 20 : 8;
-    viewer.resize(Math.min((over ? 2 : 1.5) * shown.all[0].width, Math.floor((W + gap - 1) / columns) - gap));
-  }
 }
 
 function scrub(line) {
@@ -331,14 +323,10 @@ function recall() {
   view.restore(params);
 }
 
-const view = new View(() => {
-  fit();
-  remember();
-});
+const view = new View(() => remember());
 const bar = new Toolbar($("bar"), view, [[", .", "previous and next images", (key) => scrubTo(Number($("epoch").value) + (key === "," ? -1 : 1))]]);
 charts.set("losses", new Chart($("plot"), 300, "Losses", showLosses));
 charts.set("rate", new Chart($("rate"), 90, "Learning rate", ([line], [k]) => ($("lr").textContent = line ? number(line.ys[k]) : "")));
-new ResizeObserver(() => shown.all.length && drawImages()).observe($("samples"));
 $("smooth").oninput = () => set({ smooth: $("smooth").value === "0" ? 0 : $("smooth").value });
 $("log").onchange = () => set({ log: String(Number($("log").checked)) });
 $("epoch").oninput = () => scrubTo(Number($("epoch").value));

@@ -2,9 +2,10 @@
 /* Images of one item, side by side or one over the other, in a zoom that all viewers of a page share.
    View: mode, pair, zoom and amounts that the viewers share, kept in the address. A zoom of 1 shows the whole image; (x, y), from 0
      to 1, is the point of the image in the middle of its frame.
-   Viewer: shows items {label, src, ratio, width, thumb, note, missing}. ratio: width / height; width: in the file, in pixels; thumb:
-     [address, x, width, whole width] in a strip; note: text after the label; missing: why there is no image. Its options: eager: load
-     full images at once; alone: over one another, show the pair only; wheel: zoom without Ctrl; open(): on a double click.
+   Viewer: shows items {label, role, src, ratio, width, thumb, note, missing}. role: input, output ...; ratio: width / height; width: in
+     the file, in pixels; thumb: [address, x, width, whole width] in a strip; note: text after the label; missing: why there is no image.
+     It counts panels; their sizes are page.css's. Its options: eager: load full images at once; alone: over one another, show the pair
+     only; wheel: zoom without Ctrl; open(): on a double click.
    Toolbar: buttons, keys [[keys, text, action], ...] and their help. */
 
 const MODES = { side: "Side| by side", slider: "Slider", blend: "Blend", blink: "Blink", diff: "Diff|erence" };
@@ -36,6 +37,13 @@ function usualPair(labels, paired) { // an output and the same of another run, o
   const second = other && fake.includes(": ") ? other : paired && labels.includes(truth) ? truth : labels.find((label) => label.startsWith("real"));
   const pair = fake && second ? [fake, second] : labels.slice(0, 2);
   return pair.sort((a, b) => labels.indexOf(a) - labels.indexOf(b));
+}
+
+function roleOf(label, labels, paired) { // of an image in a row of these; paired: null where it is unknown
+  const [known, kind] = label.match(/^(real|fake|rec|idt)(_[AB](_rgb)?)?$/) || [], outputs = labels.filter((one) => one.startsWith("fake_"));
+  const target = kind === "real" && outputs.length === 1 && outputs[0] === label.replace("real", "fake");
+  if (target) return paired ? "truth" : paired === false ? "unpaired" : "target";
+  return known ? { real: "input", fake: "output", rec: "reconstruction", idt: "identity" }[kind] : "";
 }
 
 function loadScript(address) { // returns whether it is there; a page from file:// may not fetch
@@ -119,7 +127,7 @@ class View {
 
 class Viewer {
   constructor(element, view, options = {}) {
-    Object.assign(this, { element, view, options, items: [], width: options.width || 256, drawn: "" });
+    Object.assign(this, { element, view, options, items: [], drawn: "" });
     this.pointers = new Map();
     element.classList.add("viewer");
     const on = (name, act, passive = true) => element.addEventListener(name, act, { passive });
@@ -132,6 +140,7 @@ class Viewer {
       if (view.zoom > 1) view.set({ zoom: 1 });
       else if (options.open) options.open();
     });
+    new ResizeObserver(() => this.sharpen()).observe(element);
     view.viewers.add(this);
   }
 
@@ -154,13 +163,6 @@ class Viewer {
     this.follow();
   }
 
-  resize(width, columns = 0) {
-    this.width = width;
-    this.element.style.maxWidth = columns ? `${columns * (width + 8) - 8}px` : "";
-    this.element.style.setProperty("--width", `${width}px`);
-    this.sharpen();
-  }
-
   follow(changes = { mode: 1 }) {
     if ("mode" in changes || "pair" in changes) this.draw();
     if ("zoom" in changes || "mode" in changes) this.sharpen();
@@ -172,9 +174,12 @@ class Viewer {
     const rest = this.items.filter((item) => !over || (!this.options.alone && !pair.includes(item)));
     const panels = rest.map((item) => [item]);
     if (over) panels.splice(Math.min(...pair.map((item) => this.items.indexOf(item))), 0, pair);
-    const form = JSON.stringify([mode, panels.map((panel) => panel.map((item) => [item.label, !item.src]))]);
+    const form = JSON.stringify([mode, panels.map((panel) => panel.map((item) => [item.label, !item.src, item.ratio]))]);
     if (form !== this.drawn) {
       this.drawn = form;
+      const counts = { n: panels.length, half: Math.ceil(panels.length / 2), ratio: Math.min(...this.items.map((item) => item.ratio || 1)) };
+      for (const [name, value] of Object.entries(counts)) this.element.style.setProperty(`--${name}`, value);
+      this.element.classList.toggle("over", over);
       this.element.replaceChildren();
       this.layers = [];
       for (const panel of panels) this.build(panel, panel.length > 1 ? mode : "side");
@@ -191,7 +196,7 @@ class Viewer {
       const box = make("div", stack, { className: k ? "layer top" : "layer" });
       const moved = make("div", box, { className: "moved" });
       const thumb = make("i", moved, { "aria-hidden": "true" });
-      const image = make("img", moved, { alt: item.label, hidden: true, draggable: false, decoding: "async" });
+      const image = make("img", moved, { alt: item.label, hidden: true, draggable: false, decoding: "async", loading: "lazy" });
       const missing = make("p", box, { className: "missing", hidden: true });
       image.onload = () => this.sharpen();
       image.onerror = () => Object.assign(missing, { hidden: false, textContent: "This image can't be loaded." });
@@ -210,6 +215,7 @@ class Viewer {
     layer.item = item;
     layer.frame.style.aspectRatio = item.ratio || 1;
     layer.label.replaceChildren(make("span", null, { title: item.label }, item.label));
+    if (item.role) make("small", layer.label, {}, item.role);
     if (item.note) make("small", layer.label, { title: item.note }, layer.label.className ? item.note.split(" ").pop() : item.note);
     if (!item.src) Object.assign(layer.missing, { hidden: false, textContent: item.missing || "There is no such image." });
     if (!item.thumb) layer.thumb.removeAttribute("style");
@@ -225,7 +231,7 @@ class Viewer {
   load() {
     for (const layer of this.layers || []) {
       const { item } = layer, plain = this.mode === "side" && this.view.zoom === 1;
-      const enough = item.thumb && plain && this.width * devicePixelRatio <= item.thumb[2] + 1;
+      const enough = item.thumb && plain && layer.frame.clientWidth * devicePixelRatio <= item.thumb[2] + 1;
       if (item.src && !enough) this.loadOne(layer);
     }
     this.wanted = true;
@@ -239,9 +245,9 @@ class Viewer {
 
   sharpen() { // pixels are shown as such where an image is larger than its file
     if (this.wanted) this.load();
-    for (const { item, image, moved } of this.layers || []) {
+    for (const { item, frame, image, moved } of this.layers || []) {
       const width = image.naturalWidth || item.width || Infinity;
-      moved.classList.toggle("crisp", (this.width * this.view.zoom) / width > 1.001);
+      moved.classList.toggle("crisp", (frame.clientWidth * this.view.zoom) / width > 1.001);
     }
   }
 
@@ -309,9 +315,9 @@ class Toolbar {
       select.onchange = () => this.choose(k, select.value);
       return select;
     });
-    const amount = make("label", this.pair);
-    this.amountName = make("span", amount);
-    this.amount = make("input", amount, { type: "range" });
+    this.label = make("label", this.pair);
+    this.amountName = make("span", this.label);
+    this.amount = make("input", this.label, { type: "range" });
     this.amount.oninput = () => view.set({ [AMOUNTS[view.mode][0]]: Number(this.amount.value) });
     this.amountValue = make("output", this.pair, { "aria-live": "off" });
     this.help = make("button", element, { className: "help", title: "keys (?)", "aria-label": "Help", onclick: () => this.explain() }, "?");
@@ -340,6 +346,7 @@ class Toolbar {
     for (const [button, mode] of this.buttons) button.setAttribute("aria-pressed", mode === view.mode);
     this.pair.hidden = !amount;
     this.selects.forEach((select, k) => (select.value = (view.pair || [])[k] || ""));
+    this.label.hidden = this.amountValue.hidden = view.mode === "slider"; // it has a handle on the images
     if (amount) {
       const [name, min, max, step, text, told] = amount;
       Object.assign(this.amount, { min, max, step, value: view[name], ariaLabel: text, ariaValueText: told(view[name]) });
