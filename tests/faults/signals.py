@@ -277,7 +277,7 @@ class Terminal:
 
     def close(self) -> None:
         self.helper.stdin.close()
-        self.helper.wait(10)
+        self.helper.wait(60)
         shutil.rmtree(self.folder)
 
     def start(self, words: str, ranks: int = 2, **spec) -> dict:

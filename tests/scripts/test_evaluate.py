@@ -7,7 +7,6 @@ import io
 import json
 import math
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 from conftest import make_image
 from experiments import trained_copy
+from html_page import Page
 from PIL import Image
 from terminal import table
 
@@ -250,25 +250,9 @@ def test_wrong_options_are_errors(results):
 # ---- the page ----
 
 
-class Page(HTMLParser):
-    """Collect a page's text and the addresses of its images."""
-
-    def __init__(self, file):
-        super().__init__()
-        self.tags, self.sources, self.texts = [], [], []
-        self.feed(file.read_text(encoding="utf-8"))
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.sources += [value for name, value in attrs if tag == "img" and name == "src"]
-
-    def handle_data(self, text):
-        self.texts.append(text)
-
-
 def pictures(folder):
     """Return the files that a page shows, which must exist."""
-    paths = [folder / unquote(source) for source in Page(folder / "evaluation.html").sources]
+    paths = [folder / unquote(image["src"]) for image in Page(folder, "evaluation.html").all("img")]
     assert all(path.is_file() for path in paths)
     return paths
 
@@ -278,7 +262,7 @@ def test_the_page_shows_the_best_and_worst_images(tmp_path):
         flat(tmp_path / f"images/n{i:02}_fake_B.png", 100 + i)
         flat(tmp_path / f"images/n{i:02}_real_B.png", 100)
     evaluate(tmp_path, more="--metrics l1,psnr")
-    texts = Page(tmp_path / "evaluation.html").texts
+    texts = [text for found in Page(tmp_path, "evaluation.html").texts.values() for text in found]
     names = [text for text in texts if re.fullmatch(r"n\d\d", text)]
     best, worst = [f"n{i:02}" for i in range(5)], [f"n{i:02}" for i in range(13, 8, -1)]
     assert names == (best + worst) * 2
@@ -294,10 +278,10 @@ def test_names_cannot_break_the_page(tmp_path):
         flat(tmp_path / f"images/{name}_fake_B.png", 100 + i)
         flat(tmp_path / f"images/{name}_real_B.png", 100)
     evaluate(tmp_path)
-    page = Page(tmp_path / "evaluation.html")
-    assert "script" not in page.tags
-    assert page.tags.count("img") == len(pictures(tmp_path)) == 3 * 5 * 2
-    assert set(names) <= set(page.texts)
+    page = Page(tmp_path, "evaluation.html")
+    assert not page.all("script")
+    assert len(page.all("img")) == len(pictures(tmp_path)) == 3 * 5 * 2
+    assert set(names) <= {text for found in page.texts.values() for text in found}
     assert sorted(row["image"] for row in table(tmp_path / "evaluation_images.csv")) == sorted(names)
 
 

@@ -19,46 +19,30 @@ from options.train_options import TrainOptions
 from util.checkpoint.safe_reader import read
 from util.errors import UserError
 
-
-def sample(trials, step):
-    return list(trials)[::step]
-
-
 # ---- files in forked processes, as the fault campaign reads them all ----
 
+TRIALS = {  # with how many of them may load
+    "hostile files run nothing and are refused with what they are": (checkpoints.hostile_files(), 1, {0}),
+    "hostile files in a training state's place are refused too": (checkpoints.hostile_files(for_state=True), 6, {0}),
+    "networks in unusual dress load whole, with a warning if values are not finite": (
+        checkpoints.unusual_networks(),
+        1,
+        {17},
+    ),
+    "states that make no sense are refused by name, and none breaks training": (checkpoints.strange_states(), 4, None),
+    "files cut at any place are refused": (checkpoints.truncations(12), 1, {0}),
+    "damaged files give one error or what was saved": (checkpoints.mutants(150, seed=11), 1, range(40)),
+}
 
-def test_hostile_files_run_nothing_and_are_refused_with_what_they_are():
-    trials = list(checkpoints.hostile_files())
+
+@pytest.mark.parametrize("title", TRIALS)
+def test_files(title):
+    trials, step, loaded = TRIALS[title]
+    trials = list(trials)[::step]
     report = judge(trials)
     assert report.wrong == []
-    assert len(trials) == 125
-    assert report.loaded == 0
-
-
-def test_hostile_files_in_a_training_states_place_are_refused_too():
-    assert judge(sample(checkpoints.hostile_files(for_state=True), 6)).wrong == []
-
-
-def test_networks_in_unusual_dress_load_whole_and_non_finite_weights_are_told():
-    report = judge(list(checkpoints.unusual_networks()))
-    assert report.wrong == []
-    assert report.loaded == len(report.outcomes) == 17
-
-
-def test_states_that_make_no_sense_are_refused_by_name_and_none_breaks_training_later():
-    assert judge(sample(checkpoints.strange_states(), 4)).wrong == []
-
-
-def test_files_cut_at_any_place_are_refused():
-    report = judge(list(checkpoints.truncations(12)))
-    assert report.wrong == []
-    assert report.loaded == 0
-
-
-def test_damaged_files_give_one_error_or_what_was_saved():
-    report = judge(list(checkpoints.mutants(150, seed=11)))
-    assert report.wrong == []
-    assert report.loaded < 40
+    assert loaded is None or report.loaded in loaded
+    assert len(trials) == 125 or "run nothing" not in title
 
 
 def test_the_trials_notice_code_that_runs_and_files_that_load(monkeypatch):

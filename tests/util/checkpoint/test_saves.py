@@ -45,10 +45,6 @@ def loaded(folder, prefix="latest") -> float:
     return net["G"].weight[0, 0, 0, 0].item()
 
 
-def is_folder(file: int) -> bool:
-    return stat.S_ISDIR(os.fstat(file).st_mode)
-
-
 def refuse(monkeypatch, name, code, when=lambda *_: True):
     """Let a function of `os` fail."""
     original = getattr(os, name)
@@ -97,7 +93,7 @@ def test_without_hard_links_a_second_prefix_is_written_anew(tmp_path, monkeypatc
 
 
 def test_a_file_system_that_cannot_sync_folders_is_good_enough(tmp_path, monkeypatch):
-    refuse(monkeypatch, "fsync", errno.EINVAL, is_folder)
+    refuse(monkeypatch, "fsync", errno.EINVAL, lambda file: stat.S_ISDIR(os.fstat(file).st_mode))
     Checkpointer(tmp_path).save("latest", networks(1), state(1))
     assert loaded(tmp_path) == 1
 

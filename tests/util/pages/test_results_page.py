@@ -54,16 +54,12 @@ def many(tmp_path_factory):
             labels = ("real_A", "fake_B", "real_B")
             rows.add({label: image(3 * i + k, height=32, width=32) for k, label in enumerate(labels)}, f"/d/{name}")
     page.done()
-    put_metrics(folder)
-    return folder
-
-
-def put_metrics(web_dir):
-    """Write what scripts/evaluate.py writes; row i has psnr i and l1 20 - i, and the first has none."""
-    names = [unquote(Path(images[0]).name.removesuffix("_real_A.png")) for _, images in shown_rows(web_dir)]
+    # What scripts/evaluate.py writes; row i has psnr i and l1 20 - i, and the first has none.
+    names = [unquote(Path(images[0]).name.removesuffix("_real_A.png")) for _, images in shown_rows(folder)]
     values = {name: {"psnr": i, "l1": 20 - i} for i, name in enumerate(names) if i}
     value = {"order": ["psnr", "l1"], "lower": {"psnr": False, "l1": True}, "values": values}
-    (web_dir / "metrics.js").write_text(f"metrics({json.dumps(value)});\n")
+    (folder / "metrics.js").write_text(f"metrics({json.dumps(value)});\n")
+    return folder
 
 
 READY = "document.querySelectorAll('article, #large figure').length > 0"
