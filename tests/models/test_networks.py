@@ -44,10 +44,11 @@ def figures(out):
 
 def shape_of(name, nc, layers=3, norm="batch", dropout=False):
     """Make a full-size generator or discriminator by its name in the tables, without memory for its weights."""
-    with torch.device("meta"):
+    norm_layer = networks.get_norm_layer(norm)
+    with torch.device("meta"):  # not by define_G: drawing weights there imports torch._refs, for seconds
         if name in networks.GENERATORS:
-            return networks.define_G(nc, 3, 64, name, norm, dropout)
-        return networks.define_D(nc, 64, name, layers, norm)
+            return networks.GENERATORS[name](nc, 3, ngf=64, norm_layer=norm_layer, use_dropout=dropout)
+        return networks.DISCRIMINATORS[name](nc, 64, layers, norm_layer)
 
 
 @pytest.mark.parametrize(("netG", "norm", "dropout", "nc_in", "nc_out", "shape", "expected"), GENERATOR_OUTPUTS)
