@@ -16,8 +16,8 @@ import util.runtime.threads  # noqa: F401 - before torch
 import options.first_look  # noqa: F401 - answers --help and typos before PyTorch is imported
 from data import create_dataset
 from models import create_model
-from options.test_options import TestOptions, loading_processes
-from util.errors import explained_errors
+from options.test_options import TestOptions, find_pairs_in, loading_processes
+from util.errors import explained_errors, warn
 from util.loggers.wandb import start_wandb
 from util.pages.results_page import begin_page, runs_to_compare
 from util.pages.results_writer import Results
@@ -42,6 +42,8 @@ def translate(opt) -> Translation:
     about = runs_to_compare(web_dir, opt.compare or ())
     one_by_one = with_values(opt, batch_size=1, num_threads=loading_processes(opt))
     dataset = create_dataset(one_by_one)
+    if advice := find_pairs_in(opt, getattr(dataset.dataset, "A_paths", [])):
+        warn(advice)
     model = create_model(opt)
     model.setup(opt)
     if opt.eval:

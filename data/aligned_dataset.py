@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from data import transforms
@@ -102,6 +103,35 @@ def split(image: Image.Image, path: str, resized: bool) -> tuple[Image.Image, Im
         pillow.say_once("odd width", path, f"is {width} pixels wide, an odd number: the last column is dropped.")
         right = 2 * half
     return image.crop((0, 0, half, height)), image.crop((half, 0, right, height))
+
+
+def continues_across(image: Image.Image, x: int) -> bool | None:
+    """Return whether an RGB picture continues across its column `x`, or two lie side by side there.
+
+    True if the columns on both sides of `x` differ no more than their neighbours do. None where that says nothing: in
+    areas of one colour, or where distant columns differ as little as neighbours.
+    """
+    if x < 24 or image.width - x < 24:
+        return None
+    strip = np.asarray(image.crop((x - 24, 0, x + 24, image.height))).astype(np.float32)  # (h, 48, 3)
+    near = np.abs(np.diff(strip, axis=1)).mean(axis=(0, 2))  # (47,): of neighbouring columns; 23 is across x
+    far = np.abs(strip[:, 16:] - strip[:, :-16]).mean(axis=(0, 2))  # (32,): 16 apart; 8 to 23 are across x
+    far = np.median(np.delete(far, slice(8, 24)))
+    # JPEG's blocks are 8 columns wide, and columns may differ more where one ends than within.
+    beside = max(np.median(np.delete(near, 23)), np.median(near[[7, 15, 31, 39]]))
+    if far < 4 or beside > 0.5 * far:
+        return None
+    return bool(near[23] <= 1.5 * beside)
+
+
+def looks_side_by_side(path: str) -> bool | None:
+    """Whether a file seems to show two pictures side by side; None if that can't be seen."""
+    try:
+        image = pillow.load(path)
+    except UserError:  # whoever loads it for use reports that
+        return None
+    across = continues_across(image, image.width // 2) if image.width >= 1.2 * image.height else True
+    return None if across is None else not across
 
 
 def match_names(dir_A: str, dir_B: str) -> list[tuple[str, str]]:

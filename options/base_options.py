@@ -19,10 +19,11 @@ from data import transforms
 from models.architecture import Architecture, contradictions, explain_contradiction, summary
 from options import rows
 from options.help import add_help
+from options.legacy import todays_options
 from options.parser import Parser, Row, without
 from options.saved import choose_saved, experiment_folder, options_text, record, write_text
 from util.checkpoint.checkpointer import Checkpointer
-from util.checkpoint.sources import saved_options
+from util.checkpoint.sources import options_file, saved_options
 from util.errors import UserError, warn
 from util.runtime import lock, processes, seeds, threads
 from util.runtime.device import choose_device, read_gpu_ids
@@ -139,10 +140,11 @@ class BaseOptions:
 
     def read_saved(self, opt, folder: Path) -> dict:
         """Return the options that a run was trained with; empty where this phase does not use them."""
-        saved = saved_options(folder)
-        if not saved and (folder / "train_opt.json").exists():
-            warn(f"{folder / 'train_opt.json'} is damaged and not used: type the options of the training run")
-        return saved
+        saved, file = saved_options(folder), options_file(folder)
+        if not saved and file.exists():
+            other = " or not of train.py" * (file.suffix == ".txt")
+            warn(f"{file} is damaged{other} and not used: type the options of the training run")
+        return todays_options(saved)
 
     def read_networks(self, opt, checkpoints: Checkpointer) -> Architecture:
         """Return the architecture of the networks to load, as far as their files show it."""
@@ -158,7 +160,7 @@ class BaseOptions:
         found, files = self.architecture.options, self.architecture.files
         saved = {name: self.saved[name] for name in found if name in self.saved}
         for name in contradictions(saved, {name: found[name] for name in saved}):
-            self.notes.append(f"{files[name]} wins over train_opt.json: {name} is {found[name]}, not {saved[name]}")
+            self.notes.append(f"{files[name]} wins over the saved options: {name} is {found[name]}, not {saved[name]}")
         defaults = self.parser.defaults()
         wrong = contradictions(defaults, {name: value for name, value in found.items() if name in defaults})
         self.parser.set_defaults(**{name: found[name] for name in wrong})

@@ -55,10 +55,11 @@ def saved_choice(parser: Parser, words: list[str], is_train: bool) -> dict[str, 
     checkpoints_dir, name, suffix = (parser.peek(option, words) for option in ("checkpoints_dir", "name", "suffix"))
     resumes = any(word.split("=")[0] == "--continue_train" for word in parser.todays_words(words))
     path = Path(checkpoints_dir, name, "train_opt.json")
-    if (is_train and not resumes) or not path.is_file():
+    table = path.with_suffix(".txt")  # of the reference project, if it is alone
+    if (is_train and not resumes) or not (path.is_file() or table.is_file()):
         return {}
-    if suffix:
-        raise CannotTell  # the folder has another name
+    if suffix or not path.is_file():
+        raise CannotTell  # the folder has another name, or needs another reader
     try:
         saved = json.loads(path.read_text(encoding="utf-8"))
         return {name: str(saved[name]) for name in ("model", "dataset_mode")}

@@ -29,6 +29,14 @@ VALUES = {
 }
 
 
+def todays_options(saved: dict) -> dict:
+    """Return options that an earlier version saved under today's names, with today's values."""
+    names = {RENAMED.get(name, name): value for name, value in saved.items()}
+    return {
+        name: VALUES.get((name, value), value) if isinstance(value, str) else value for name, value in names.items()
+    }
+
+
 def modernise(argv: list[str], known: set[str], preferred: set[str]) -> list[str]:
     """Rewrite old names, old values and unique prefixes in `argv`; `known` are the options of the parser.
 

@@ -26,7 +26,7 @@ def choose_saved(saved: dict, names: set[str], parser) -> dict:
         if value is not None and action.nargs in (None, 0) and type(value) not in (*fitting, type(default)):
             del saved[name]
             if name in names:
-                warn(f"train_opt.json: {name} can't be {value!r:.40}; the default {default!r} is used")
+                warn(f"saved options: {name} can't be {value!r:.40}; the default {default!r} is used")
     return {name: saved[name] for name in names if saved.get(name) is not None}
 
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import multiprocessing
+import shlex
 import shutil
 from pathlib import Path
 
 import data
 import models
+from data.aligned_dataset import looks_side_by_side
 from models.architecture import NETWORKS, Architecture, read_architecture
 from options import rows
 from options.base_options import BaseOptions
+from options.parser import without
+from options.saved import experiment_folder
 from util.checkpoint.checkpointer import Checkpointer, prefix_of
 from util.checkpoint.sources import generator_of
+from util.errors import printable, warn
 from util.runtime.machine import core_count
-from util.runtime.run_facts import run_facts
+from util.runtime.run_facts import run_facts, saved_facts
 
 WHOLE = {"scale_width_and_crop": "scale_width", "crop": "none"}  # without the random crop
 
@@ -87,10 +92,40 @@ class TestOptions(BaseOptions):
 
     def check(self, opt):
         super().check(opt)
+        self._check_direction(opt)
+        self._check_crop(opt)
         names = sorted(self.saved.keys() & self.usual.keys() - self.parser.rows.keys() - run_facts(opt).typed)
         taken = [f"{name} {getattr(opt, name)}" for name in names if getattr(opt, name) != self.usual[name]]
         if taken:  # options of plug-ins: one that is meant for the training set must not pass unseen
             self.notes.append(f"taken from the training run: {', '.join(taken)}")
+
+    def _check_direction(self, opt) -> None:
+        """Warn of a direction that the network was not trained for; a CycleGAN has a network for each direction."""
+        checkpoints, prefix, ema = Checkpointer(experiment_folder(opt)), prefix_of(opt), "_ema" * opt.ema
+        trained = self.saved.get("direction", opt.direction)
+        G, G_B = (checkpoints.existing_net_path(prefix, name + ema) for name in ("G", "G_B"))
+        if opt.direction != trained and not G_B and (G or saved_facts(self.saved).get("paired")):
+            effect = "has no effect" if opt.model == "test" else "gives it the images that it was trained to make"
+            warn(
+                f"the network of {checkpoints.folder} was trained with --direction {trained}: --direction "
+                f"{opt.direction} {effect}; leave --direction out"
+            )
+
+    def _check_crop(self, opt) -> None:
+        """Warn of a random crop, and print the command that translates whole images."""
+        if "crop" not in opt.preprocess or opt.dataset_mode not in data.BUILT_IN:
+            return
+        if whole := WHOLE.get(opt.preprocess):
+            change = ["--preprocess", whole]
+        elif opt.load_size > opt.crop_size:
+            change = ["--load_size", str(opt.crop_size)]
+        else:
+            return
+        words = without(self.parser.todays_words(self.words), change[0]) + change
+        warn(
+            f"--preprocess {opt.preprocess} translates a random piece of each image. For whole images type\n"
+            f"  python test.py {shlex.join(words)}"
+        )
 
     def finish(self, opt):
         """Translate images in order, unchanged, and one by one unless --batch_size is typed."""
@@ -103,6 +138,26 @@ class TestOptions(BaseOptions):
             if name not in typed:  # the defaults of a model or a dataset are for training
                 setattr(opt, name, value)
         opt.serial_batches, opt.no_flip, opt.display_id = True, True, -1
+
+
+def find_pairs_in(opt, paths: list[str]) -> str:
+    """Return a warning if the images to translate look like pairs side by side; empty if they do not."""
+    seen = []
+    for path in paths[:: max(1, len(paths) // 4)][:4] if opt.model == "test" and not opt.model_suffix else ():
+        seen.append(looks_side_by_side(path))
+        if seen[-1] is False:
+            return ""
+    if not any(seen):
+        return ""
+    root, folder = Path(opt.dataroot).resolve(), Path(paths[0]).resolve().parent
+    if any(Path(path).resolve().parent == root / "test" for path in paths):
+        folder = root / "test"
+    words = without(list(run_facts(opt).words), "--model", "--dataset_mode", "--dataroot", "--phase")
+    words = ["--dataroot", str(folder.parent), "--phase", folder.name, "--model", "pix2pix", *words]
+    return (
+        f"the images of {printable(opt.dataroot)} look like pairs, A and B side by side, and each file is translated "
+        f"as one image. For pairs type\n  python test.py {shlex.join(words)}"
+    )
 
 
 def loading_processes(opt) -> int:

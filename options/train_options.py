@@ -11,7 +11,7 @@ from options.base_options import BaseOptions
 from options.saved import choose_saved
 from options.test_options import WHOLE
 from util.checkpoint.checkpointer import prefix_of
-from util.checkpoint.sources import find_source, saved_options, sources
+from util.checkpoint.sources import find_source, options_file, saved_options, sources
 from util.errors import UserError, warn
 from util.metrics.table import METRICS
 from util.runtime import processes
@@ -37,7 +37,7 @@ class TrainOptions(BaseOptions):
     def read_saved(self, opt, folder):
         saved = super().read_saved(opt, folder) if opt.continue_train else {}
         if saved and processes.is_main():
-            print(f"resuming with the options in {folder / 'train_opt.json'}; those typed now win")
+            print(f"resuming with the options in {options_file(folder)}; those typed now win")
         return saved
 
     def read_networks(self, opt, checkpoints):

@@ -34,7 +34,7 @@ try:
     import torchvision
 
     from data.folder_advice import open_dataset
-    from options.test_options import TestOptions
+    from options.test_options import TestOptions, find_pairs_in
     from options.train_options import TrainOptions
     from scripts.checks.dataset import Examination, check_dataset
     from scripts.checks.device import check_device, check_workers
@@ -99,6 +99,8 @@ def check_data(case: Case) -> Iterator[Finding]:
     if not len(dataset):
         yield Finding("FAIL", "data", f"dataset {opt.dataset_mode} finds nothing: look at --dataroot {opt.dataroot}")
         return
+    if not opt.isTrain and (advice := find_pairs_in(opt, getattr(dataset, "A_paths", []))):
+        yield Finding("warn", "data", advice)
     case.data = Examination(opt, dataset)
     yield from check_dataset(case.data)
     for line in printed.getvalue().splitlines() if case.data.built_in else ():

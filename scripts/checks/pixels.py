@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageStat
 
+from data.aligned_dataset import continues_across
 from data.formats import pillow
 from scripts.checks.files import Item, map_in_time, of_all, spread
 from scripts.checks.report import Finding, reason_of
@@ -37,25 +38,6 @@ def is_grey(image: Image.Image) -> bool:
     """Return whether an RGB image has no colour."""
     every = max(1, int((image.width * image.height / 65536) ** 0.5))
     return np.ptp(np.asarray(image)[::every, ::every], axis=2).mean() < GREY
-
-
-def continues_across(image: Image.Image, x: int) -> bool | None:
-    """Return whether an RGB picture continues across its column `x`, or two lie side by side there.
-
-    True if the columns on both sides of `x` differ no more than their neighbours do. None where that says nothing: in
-    areas of one colour, or where distant columns differ as little as neighbours.
-    """
-    if x < 24 or image.width - x < 24:
-        return None
-    strip = np.asarray(image.crop((x - 24, 0, x + 24, image.height))).astype(np.float32)  # (h, 48, 3)
-    near = np.abs(np.diff(strip, axis=1)).mean(axis=(0, 2))  # (47,): of neighbouring columns; 23 is across x
-    far = np.abs(strip[:, 16:] - strip[:, :-16]).mean(axis=(0, 2))  # (32,): 16 apart; 8 to 23 are across x
-    far = np.median(np.delete(far, slice(8, 24)))
-    # JPEG's blocks are 8 columns wide, and columns may differ more where one ends than within.
-    beside = max(np.median(np.delete(near, 23)), np.median(near[[7, 15, 31, 39]]))
-    if far < 4 or beside > 0.5 * far:
-        return None
-    return bool(near[23] <= 1.5 * beside)
 
 
 def read_pixels(examined, item: Item) -> Pixels:

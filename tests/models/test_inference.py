@@ -263,7 +263,7 @@ def test_an_option_that_contradicts_the_file_is_refused_with_the_value_that_fits
             assert refused(capsys, parse_test, f"--name x --model {model} --{name} {typed}").endswith(expected)
     opt = parse_test("--name x --model pix2pix --ngf 4")
     assert (opt.netG, opt.norm, opt.ngf, opt.input_nc, opt.output_nc) == ("unet_32", "batch", 4, 1, 3)
-    assert (f"{path} wins over train_opt.json" in capsys.readouterr().out) == saved
+    assert (f"{path} wins over the saved options" in capsys.readouterr().out) == saved
     both = refused(capsys, parse_test, "--name x --model pix2pix --ngf 64 --norm none")
     assert both.count(" does not fit ") == 2
 

@@ -2,26 +2,55 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
 from util.checkpoint.checkpointer import Checkpointer, warn_of_foreign_file
 from util.errors import UserError, did_you_mean
 
-MAX_OPTIONS = 1 << 20  # bytes of train_opt.json
+MAX_OPTIONS = 1 << 20  # bytes of a file of options
+
+
+def options_file(folder: Path) -> Path:
+    """Return the file of a run's options: train_opt.json, or the reference project's train_opt.txt if that is alone."""
+    path = folder / "train_opt.json"
+    text = path.with_suffix(".txt")
+    return text if text.exists() and not path.exists() else path
 
 
 def saved_options(folder: Path) -> dict:
     """Return the options that an experiment was trained with; empty without a file, or with a damaged one."""
-    path = folder / "train_opt.json"
+    path = options_file(folder)
     try:
         if not path.is_file() or path.stat().st_size > MAX_OPTIONS:
             return {}
-        saved = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        saved = json.loads(text) if path.suffix == ".json" else read_table(text)
         names = [saved["model"], saved.get("dataset_mode", "unaligned")]
         return saved if all(name.isidentifier() and len(name) <= 100 for name in names) else {}
     except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
         return {}
+
+
+def read_table(text: str) -> dict:
+    """Read the reference's table of options, lines `name: value [default: ...]`; empty if it is not of training."""
+    options = {}
+    for line in text.split("\n"):
+        name, colon, value = line.partition(": ")
+        if colon and name.strip().isidentifier():
+            options[name.strip()] = typed_value(value.partition("\t[default: ")[0].strip())
+    return options if options.get("isTrain") is True else {}
+
+
+def typed_value(text: str) -> object:
+    """Return a value that was written by `str`: a bool, None, an int, a float, or the text itself."""
+    if text in ("True", "False", "None"):
+        return {"True": True, "False": False}.get(text)
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return text
 
 
 def generator_of(folder: Path, direction: str) -> str:

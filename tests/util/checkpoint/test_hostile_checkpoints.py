@@ -167,8 +167,8 @@ def test_saved_values_of_any_type_give_no_traceback(tmp_path, capsys, options):
     assert parse(options, tmp_path, '{"model": "pix2pix", "ngf": "64", "netG": 5}') is None
     told = capsys.readouterr().err.splitlines()
     assert sorted(told) == [
-        "warning: train_opt.json: netG can't be 5; the default 'unet_256' is used",
-        "warning: train_opt.json: ngf can't be '64'; the default 64 is used",
+        "warning: saved options: netG can't be 5; the default 'unet_256' is used",
+        "warning: saved options: ngf can't be '64'; the default 64 is used",
     ]
 
 
