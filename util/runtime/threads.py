@@ -35,7 +35,8 @@ def choose() -> None:
 def set_by_user() -> bool:
     """Whether the user has set the number of threads: not torchrun, nor the program that started this one."""
     count = os.environ.get(COUNT)
-    return "MKL_NUM_THREADS" in os.environ or not (count in (None, os.environ.get(CHOSEN)) or _set_by_torchrun())
+    chosen = count in ("", None, os.environ.get(CHOSEN)) or _set_by_torchrun()
+    return "MKL_NUM_THREADS" in os.environ or not chosen
 
 
 def _set_by_torchrun() -> bool:
@@ -80,7 +81,8 @@ def _restore(earlier: dict[str, object]) -> list[str]:
     threads, lines = earlier["threads"], []
     may = type(threads) is int and 0 < threads <= MOST and earlier["processes"] == now["processes"]
     if may and threads != now["threads"] and not set_by_user():
-        lines = [f"{threads} threads, as before: OMP_NUM_THREADS={now['threads']} would use the cores of this machine"]
+        here = now["threads"]
+        lines = [f"threads: {threads}, as before (a new run would have {here} here: OMP_NUM_THREADS={here})"]
         torch.set_num_threads(threads)
         now["threads"] = threads
     changes = [f"{name} {printable(earlier[name]):.40} -> {now[name]}" for name in now if earlier[name] != now[name]]

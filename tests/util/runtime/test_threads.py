@@ -88,6 +88,7 @@ def test_memory_is_that_of_the_machine_or_the_least_limit(computer):
         ("300000", {"LOCAL_WORLD_SIZE": "2"}, "1"),
         ("max", {"LOCAL_WORLD_SIZE": "9"}, "1"),
         ("150000", {"OMP_NUM_THREADS": "3"}, "3"),
+        ("150000", {"OMP_NUM_THREADS": ""}, "2"),
         ("150000", {"MKL_NUM_THREADS": "3"}, None),
         ("150000", {"OMP_NUM_THREADS": "3", threads.CHOSEN: "3"}, "2"),  # of the program that started this one
         ("max", {"OMP_NUM_THREADS": "1", "TORCHELASTIC_RUN_ID": "none", "LOCAL_WORLD_SIZE": "2"}, "2"),
@@ -161,7 +162,7 @@ def test_a_run_records_threads_processes_and_software(start):
 def test_a_resumed_run_keeps_its_threads_and_says_what_the_machine_allows(start):
     facts, lines, changed = start({"facts": {"threads": 7}})
     assert (facts["threads"], changed) == (7, [7])
-    assert lines == ["7 threads, as before: OMP_NUM_THREADS=4 would use the cores of this machine"]
+    assert lines == ["threads: 7, as before (a new run would have 4 here: OMP_NUM_THREADS=4)"]
 
 
 def test_threads_that_the_user_sets_win_and_the_difference_is_one_line(start):
