@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,14 @@ from util.errors import UserError
 # The networks that the built-in models save, those of cycle_gan in its two directions.
 NETWORKS = {"test": ("G",), "template": ("G",), "cycle_gan": ("G_A", "G_B", "D_A", "D_B")}
 PIX2PIX = ("G", "D")
+# Keys of networks that share names of files with those here, and nothing else.
+FOREIGN = {
+    "a generator or discriminator of CUT, whose resampling layers blur": r"(.*\.)?\d+\.filt",
+    "the patch network F of CUT": r"mlp_\d+\..*",
+    "a generator of pix2pixHD with a local enhancer": r"model1_1\..*",
+    "a discriminator of pix2pixHD": r"(scale\d+_)?layer\d+\.\d+\.(weight|bias)",
+    "a generator of SPADE": r"head_0\.(conv|norm)_0\..*",
+}
 BUILT_IN_G = frozenset(GENERATORS)  # plug-ins may add to the table
 
 
@@ -110,6 +119,8 @@ def explain_misfit(net: nn.Module, state, backwards: bool = False) -> str | None
     """
     here, there = (infer_G(s) or infer_D(s) or {} for s in (net.state_dict(), state))
     other = {name: value for name, value in there.items() if here and here.get(name) != value}
+    if here and not there and (name := name_foreign(state)):
+        return f"this is {name}; no --netG and no --netD makes such a network"
     if not other:
         return None
     if ("netD" in here) != ("netD" in there):
@@ -122,6 +133,20 @@ def explain_misfit(net: nn.Module, state, backwards: bool = False) -> str | None
     dropout = ["dropout (no --no_dropout)"] * (other.get("no_dropout") is False)
     words = " and ".join([text for text in [as_words(other)] if text] + dropout)
     return f"it was trained with {words}: type that"
+
+
+def name_foreign(state) -> str:
+    """Name a network of another project by its keys; empty if they are not known."""
+    keys = list(_shapes(state))
+    for name, pattern in FOREIGN.items():
+        if any(re.fullmatch(pattern, key) for key in keys):
+            return name
+    blocks = sorted({int(found[1]) for key in keys if (found := re.match(r"model\.(\d+)\.conv_block\.", key))})
+    if not blocks or "model.1.weight" not in keys:
+        return ""
+    halvings = (blocks[0] - 4) // 3  # each is a convolution, a norm and an activation after the first four layers
+    name = "a generator of pix2pixHD" if halvings == 4 else "a residual generator"
+    return f"{name} with {halvings} downsamplings and {len(blocks)} blocks"
 
 
 # ---- the files of a checkpoint ----

@@ -354,3 +354,40 @@ def test_a_file_that_does_not_fit_is_explained_when_it_loads(away):
     model = create_model(opt)
     with pytest.raises(UserError, match="does not fit: it was trained with --norm batch --ngf 4: type that"):
         model.setup(opt)
+
+
+# ---- networks of other projects ----
+
+CUT = ["model.1.weight", "model.4.weight", "model.7.filt", "model.11.filt", "model.12.conv_block.1.weight"]
+HD = ["model.1.weight", "model.4.weight", "model.13.weight", *(f"model.{n}.conv_block.1.weight" for n in range(16, 25))]
+FOREIGN = {
+    "a generator or discriminator of CUT": CUT,
+    "the patch network F of CUT": ["mlp_0.0.weight", "mlp_0.0.bias"],
+    "a generator of pix2pixHD with 4 downsamplings and 9 blocks": HD,
+    "a generator of pix2pixHD with a local enhancer": ["model.1.weight", "model1_1.1.weight", "model1_2.0.weight"],
+    "a discriminator of pix2pixHD": ["scale0_layer0.0.weight", "scale1_layer4.0.bias"],
+    "a generator of SPADE": ["fc.weight", "head_0.conv_0.weight_orig", "up_0.norm_0.mlp_shared.0.weight"],
+    "a residual generator with 2 downsamplings and 4 blocks": [
+        "model.1.weight",
+        *(f"model.{n}.conv_block.1.weight" for n in range(10, 14)),
+    ],
+    "": ["layer1.0.conv1.weight", "layer1.0.downsample.0.weight", "fc.bias"],  # a classifier
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_networks_of_other_projects_are_refused_by_name_without_advice(away, name):
+    folder = away / "checkpoints/x"
+    folder.mkdir(parents=True)
+    torch.save({f"module.{key}": torch.ones(2, 3, 3, 3) for key in FOREIGN[name]}, folder / "latest_net_G.pth")
+    for model in ("test", "pix2pix"):
+        opt = parse_test(f"--name x --model {model} --ngf 4")
+        with pytest.raises(UserError) as error:
+            create_model(opt).setup(opt)
+        text = str(error.value)
+        if name:
+            assert text.startswith(f"checkpoints/x/latest_net_G.pth does not fit: this is {name}")
+            assert text.endswith("; no --netG and no --netD makes such a network")
+        else:
+            assert "is of another architecture than the network that loads it:\n  only in the file: " in text
+        assert "trained with" not in text

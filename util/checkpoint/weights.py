@@ -94,8 +94,4 @@ def _explain_mismatch(net: nn.Module, state: dict, path: Path | str) -> str:
         if found:
             more = f" and {len(found) - 3} more" if len(found) > 3 else ""
             lines.append(f"  {title}: {'; '.join(found[:3])}{more}")
-    lines.append(
-        "Give the flags that it was trained with: --netG, --netD, --norm, --ngf, --ndf, --input_nc, --output_nc, "
-        "and --no_dropout if it has no dropout (CycleGAN's have none)"
-    )
     return "\n".join(lines)
