@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import os
 import random
@@ -20,6 +19,7 @@ class File:
 
 
 Folder = dict[str, File]  # by their names
+Held = dict[str, tuple[int, bytes | None]]  # what a disk holds under each name: a number of the file, and its content
 
 
 class Disk:
@@ -89,33 +89,25 @@ def apply(names: Folder, change: tuple) -> None:
         names[target[0] if target else name] = file
 
 
-def lay_out(names: Folder, folder: Path, half: bool) -> None:
+def lay_out(names: Held, folder: Path, half: bool) -> None:
     """Write the files of a folder after a power cut; two names of one file are hard links."""
     folder.mkdir()
     first = {}
-    for name, file in names.items():
-        if file in first:
-            os.link(first[file], folder / name)
+    for name, (number, synced) in names.items():
+        if number in first:
+            os.link(first[number], folder / name)
             continue
-        first[file] = folder / name
-        first[file].write_bytes(bytes(1000) if file.synced is None and half else file.synced or b"")
+        first[number] = folder / name
+        first[number].write_bytes(bytes(1000) if synced is None and half else synced or b"")
 
 
-def after(ops: Iterable[Operation], disk: Disk) -> Iterator[tuple[Folder, bool, int]]:
+def after(ops: Iterable[Operation], disk: Disk) -> Iterator[tuple[Held, bool, int]]:
     """Give out each folder that a power cut may leave, whether torn files have a half, and how many saves returned."""
     seen = set()
     for op in disk.follow(ops):
         for names in disk.after_power_cuts():
-            held = {name: frozen(file, file.synced) for name, file in names.items()}
+            held = {name: (id(file), file.synced) for name, file in names.items()}
             key = (op.returned, frozenset(held.items()))
             if key not in seen:
                 seen.add(key)
                 yield held, len(seen) % 2 == 1, op.returned
-
-
-@functools.cache
-def frozen(file: File, synced: bytes | None) -> File:
-    """Return a copy of a file that stays as it is; the same copy for the same file."""
-    copy = File()
-    copy.synced = synced
-    return copy

@@ -333,7 +333,7 @@ def cut_power(story: Story, first: int | None = None) -> list[Callable[[], bool]
     `first`: the training is killed before this operation, and the power fails while the next one resumes.
     """
 
-    def point(held: power_cuts.Folder, half: bool, returned: int) -> bool:
+    def point(held: power_cuts.Held, half: bool, returned: int) -> bool:
         # The killed save's files are certain to last only when a later save has returned.
         now, also = (done | dict(steps[:returned]), ()) if returned else (sure, begun)
         with scratch() as folder:

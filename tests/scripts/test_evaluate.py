@@ -206,13 +206,6 @@ def test_folders_without_common_names_are_two_sets(tmp_path):
     assert "missing for 3 results: f0, f1, f2. Pairs need the ground truth" in error_of(*both, "--paired")
 
 
-def test_a_results_folder_and_a_folder_of_truths_are_paired(results, tmp_path):
-    flat(tmp_path / "reals/one.jpg", 100)
-    flat(tmp_path / "reals/two.jpg", 153)
-    assert values(evaluate(results, tmp_path / "reals")[0])["l1"] == pytest.approx(61 / 510, abs=0.004)
-    assert values(evaluate(results, results, "--out", tmp_path)[0])["psnr"] == pytest.approx((psnr(10) + psnr(51)) / 2)
-
-
 # ---- errors ----
 
 
