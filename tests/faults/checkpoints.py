@@ -224,7 +224,6 @@ class Report(NamedTuple):
     wrong: list[str]
     seconds: float
     memory: int
-    outcomes: list[Outcome]
 
 
 def judge(trials: list[Trial]) -> Report:
@@ -244,7 +243,7 @@ def judge(trials: list[Trial]) -> Report:
         if (what := violation(trial, outcome))
     ]
     loaded = sum(outcome.text == "loaded" for outcome in outcomes)
-    return Report(loaded, wrong, max(o.seconds for o in outcomes), max(o.memory for o in outcomes), outcomes)
+    return Report(loaded, wrong, max(o.seconds for o in outcomes), max(o.memory for o in outcomes))
 
 
 # ---- hostile and strange files ----
