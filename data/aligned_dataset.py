@@ -11,6 +11,7 @@ from PIL import Image
 from data import transforms
 from data.base_dataset import BaseDataset, channels_of, get_params, get_transform, naming
 from data.formats import pillow
+from data.formats.notes import Note, say
 from data.image_folder import DataNotFound, find_images, make_dataset
 from util.errors import UserError, printable
 
@@ -35,6 +36,7 @@ class AlignedDataset(BaseDataset):
             self.AB_paths, self.B_paths = [A for A, _ in pairs], [B for _, B in pairs]
         else:
             self.AB_paths = find_images(self.dir_AB, opt.max_dataset_size, opt.phase)
+        self.check_first(self.AB_paths, self.B_paths or [])
         self.input_nc, self.output_nc = channels_of(opt)  # of A and of B
         self.image_count = 2 * len(self.AB_paths)
 
@@ -69,16 +71,9 @@ class AlignedDataset(BaseDataset):
         return A_path, self.B_paths[index] if self.B_paths else A_path
 
     def _load(self, A_path: str, B_path: str) -> tuple[Image.Image, Image.Image]:
-        A = pillow.load(A_path)
-        if self.B_paths is None:
-            return split(A, A_path, resized="resize" in self.opt.preprocess)
-        B = pillow.load(B_path)
-        if A.size != B.size:
-            raise UserError(
-                f"the images of a pair must have one size: {printable(A_path)} is {A.width}x{A.height}, "
-                f"{printable(B_path)} is {B.width}x{B.height}."
-            )
-        return A, B
+        if self.B_paths:
+            return pillow.load_pair(A_path, B_path, self.as_before)
+        return split(self.read_image(A_path), A_path, resized="resize" in self.opt.preprocess)
 
     def __len__(self):
         return len(self.AB_paths)
@@ -91,16 +86,12 @@ def split(image: Image.Image, path: str, resized: bool) -> tuple[Image.Image, Im
     if not half:
         raise UserError(f"{printable(path)} is {width}x{height}: too narrow for two images side by side.")
     if width < 1.2 * height:
-        pillow.say_once(
-            "not side by side",
-            path,
-            f"is {width}x{height} and is cut in half: left A, right B. If it is a single picture, type "
-            "--model test or --dataset_mode single.",
-        )
+        text = f"is {width}x{height} and is cut in half: left A, right B. If it is a single picture, type"
+        say(Note("not side by side", path, f"{text} --model test or --dataset_mode single."))
     right = width
     if width % 2 and not resized:
         # Halves of two widths cannot be compared pixel by pixel; resizing makes them equal, as in the reference.
-        pillow.say_once("odd width", path, f"is {width} pixels wide, an odd number: the last column is dropped.")
+        say(Note("odd width", path, f"is {width} pixels wide, an odd number: the last column is dropped."))
         right = 2 * half
     return image.crop((0, 0, half, height)), image.crop((half, 0, right, height))
 

@@ -11,7 +11,9 @@ import torch.utils.data
 from PIL import Image
 
 from data import transforms
+from data.formats import pillow
 from util.errors import UserError, printable
+from util.runtime.run_facts import run_facts
 
 if TYPE_CHECKING:
     from torchvision.transforms import Compose
@@ -43,6 +45,20 @@ class BaseDataset(torch.utils.data.Dataset, ABC):
             cls.is_paired = staticmethod(BaseDataset.is_paired)
         elif isinstance(vars(cls).get("is_paired"), FunctionType):  # takes self; options ask the class
             cls.is_paired = classmethod(vars(cls)["is_paired"])
+
+    @property
+    def as_before(self) -> bool:
+        """Whether the run began in a version that did not apply EXIF's orientation; it then stays so."""
+        return not run_facts(self.opt).saved.get("exif_orientation", True)
+
+    def check_first(self, *lists: list[str]) -> None:
+        """Raise UserError if the first images of a list have values that `read_image` cannot scale rightly."""
+        for paths in lists:
+            pillow.check_first(paths, self.as_before)
+
+    def read_image(self, path: str) -> Image.Image:
+        """Read an image as 8-bit RGB, as this run reads them."""
+        return pillow.load(path, self.as_before)
 
     @abstractmethod
     def __len__(self):

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 
 from data.base_dataset import BaseDataset, get_transform, naming
-from data.formats import pillow
 from data.image_folder import find_images
 from util.errors import UserError
 
@@ -41,12 +40,13 @@ class ColorizationDataset(BaseDataset):
         self.rgb2lab = rgb2lab
         self.dir = str(Path(opt.dataroot, opt.phase))
         self.AB_paths = find_images(self.dir, opt.max_dataset_size)
+        self.check_first(self.AB_paths)
         self.transform = get_transform(opt, convert=False)
 
     def __getitem__(self, index):
         """Return A = L/50 - 1 (1, H, W), B = ab/110 (2, H, W), both about [-1, 1], and the path twice."""
         path = self.AB_paths[index]
-        image = pillow.load(path)
+        image = self.read_image(path)
         with naming(path):
             image = self.transform(image)
         lab = self.rgb2lab(np.array(image)).astype(np.float32)  # (H, W, 3): L 0..100, a and b about -110..110

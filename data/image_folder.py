@@ -12,7 +12,7 @@ from data.formats import pillow
 from util.errors import UserError, printable
 from util.runtime.search import Search
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".tif", ".tiff", ".webp")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".tif", ".tiff", ".webp", ".avif", ".heic", ".heif")
 # Plug-ins read this list and may append to it. `is_image_file` accepts any case.
 IMG_EXTENSIONS = [case for suffix in SUFFIXES for case in (suffix, suffix.upper())]
 

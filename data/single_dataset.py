@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from data.base_dataset import BaseDataset, check_channels, get_transform, naming
-from data.formats import pillow
 from data.image_folder import find_images
 
 
@@ -13,6 +12,7 @@ class SingleDataset(BaseDataset):
     def __init__(self, opt):
         super().__init__(opt)
         self.A_paths = find_images(opt.dataroot, opt.max_dataset_size)
+        self.check_first(self.A_paths)
         # In either direction these images are the network's input.
         check_channels(opt.input_nc, "--input_nc")
         self.grey = opt.input_nc == 1
@@ -26,7 +26,7 @@ class SingleDataset(BaseDataset):
     def __getitem__(self, index):
         """Return an image A (C, H, W) in [-1, 1] and its path."""
         path = self.A_paths[index]
-        A = pillow.load(path)
+        A = self.read_image(path)
         with naming(path):
             A = self.transform(A)
         return {"A": A, "A_paths": path}

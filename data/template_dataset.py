@@ -13,7 +13,6 @@ from pathlib import Path
 from torch.nn import functional as F
 
 from data.base_dataset import BaseDataset, get_transform, naming
-from data.formats import pillow
 from data.image_folder import find_images
 from util.errors import UserError
 
@@ -44,6 +43,7 @@ class TemplateDataset(BaseDataset):
         if (opt.input_nc, opt.output_nc) != (3, 3):
             raise UserError("--dataset_mode template makes colour images: it needs --input_nc 3 --output_nc 3.")
         self.image_paths = find_images(Path(self.root, opt.phase), opt.max_dataset_size)
+        self.check_first(self.image_paths)
         self.transform = get_transform(opt)  # --preprocess, --no_flip, then a tensor in [-1, 1]
 
     def __getitem__(self, index):
@@ -52,7 +52,7 @@ class TemplateDataset(BaseDataset):
         Random draws (random, numpy.random, torch) are seeded for each item by (seed, epoch, index).
         """
         path = self.image_paths[index]
-        B = pillow.load(path)
+        B = self.read_image(path)
         with naming(path):  # errors begin with the path
             B = self.transform(B)  # (3, H, W)
         height, width = B.shape[1:]

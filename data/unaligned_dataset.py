@@ -6,7 +6,6 @@ import random
 from pathlib import Path
 
 from data.base_dataset import BaseDataset, channels_of, get_transform, naming
-from data.formats import pillow
 from data.image_folder import find_images
 
 
@@ -18,6 +17,7 @@ class UnalignedDataset(BaseDataset):
         self.dir_A, self.dir_B = (str(Path(opt.dataroot, opt.phase + side)) for side in ("A", "B"))
         self.A_paths = find_images(self.dir_A, opt.max_dataset_size, opt.phase)
         self.B_paths = find_images(self.dir_B, opt.max_dataset_size, opt.phase)
+        self.check_first(self.A_paths, self.B_paths)
         self.A_size = len(self.A_paths)
         self.B_size = len(self.B_paths)
         self.grey_A, self.grey_B = (channels == 1 for channels in channels_of(opt))
@@ -39,7 +39,7 @@ class UnalignedDataset(BaseDataset):
         """Return an A and a B (C, H, W) in [-1, 1] and their paths."""
         index_A, index_B = self.indices(index)
         A_path, B_path = self.A_paths[index_A], self.B_paths[index_B]
-        A, B = pillow.load(A_path), pillow.load(B_path)
+        A, B = self.read_image(A_path), self.read_image(B_path)
         with naming(A_path):
             A = self.transform_A(A)
         with naming(B_path):

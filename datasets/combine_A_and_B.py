@@ -18,6 +18,10 @@ from typing import NamedTuple
 import pairs
 from tqdm import tqdm
 
+from data.formats import notes
+from data.formats.notes import Note
+from util.errors import UserError
+
 
 class Pair(NamedTuple):
     """Two images and the file that will show both, A on the left."""
@@ -52,6 +56,7 @@ def find_pairs(split: str, args: argparse.Namespace) -> list[Pair]:
         partners = [wanted[a]] if wanted[a] in same_stem else same_stem
         if len(partners) == 1:
             AB = args.fold_AB / split / a.replace(tag_A, ".")
+            AB = AB.with_suffix(".png") if AB.suffix.lower() in pairs.NOT_WRITTEN else AB
             found.append(Pair(args.fold_A / split / a, args.fold_B / split / partners[0], AB))
         else:
             lonely.append(a)
@@ -63,24 +68,28 @@ def find_pairs(split: str, args: argparse.Namespace) -> list[Pair]:
     return found
 
 
-def combine(pair: Pair) -> str:
-    """Write one pair; return the error, or nothing."""
+def combine(pair: Pair) -> tuple[str, list[Note]]:
+    """Write one pair; return the error, or nothing, and the notes of a worker process."""
+    suffix, error = pair.AB.suffix.lower(), ""
+    options = {"quality": 95} if suffix in (".jpg", ".jpeg") else {"lossless": True} if suffix == ".webp" else {}
     try:
-        # Upright, since the new file has no EXIF note by which a viewer would turn it.
-        left, right = pairs.read_rgb(pair.A, upright=True), pairs.read_rgb(pair.B, upright=True)
-        suffix = pair.AB.suffix.lower()
-        options = {"quality": 95} if suffix in (".jpg", ".jpeg") else {"lossless": True} if suffix == ".webp" else {}
-        pairs.write(pairs.side_by_side(left, right), pair.AB, **options)
-    except pairs.BROKEN as error:
-        return f"{pair.A} and {pair.B}: {error}"
-    return ""
+        pairs.write(pairs.join(pair.A, pair.B), pair.AB, **options)
+    except UserError as broken:
+        error = str(broken)
+    except (OSError, ValueError) as broken:
+        error = f"cannot write {pair.AB}: {broken}"
+    return error, notes.collected()
 
 
 def combine_all(found: list[Pair], no_multiprocessing: bool) -> list[str]:
     """Write all pairs, on all processor cores unless told otherwise; return the errors."""
-    with nullcontext() if no_multiprocessing else ProcessPoolExecutor() as pool:
+    errors = []
+    with nullcontext() if no_multiprocessing else ProcessPoolExecutor(initializer=notes.collect) as pool:
         results = pool.map(combine, found, chunksize=8) if pool else map(combine, found)
-        return [error for error in tqdm(results, total=len(found), desc="joined", disable=None) if error]
+        for error, said in tqdm(results, total=len(found), desc="joined", disable=None):
+            notes.say(*said)
+            errors += [error] * bool(error)
+    return errors
 
 
 def check(found: list[Pair], splits: list[str], args: argparse.Namespace) -> None:
@@ -95,12 +104,13 @@ def check(found: list[Pair], splits: list[str], args: argparse.Namespace) -> Non
     sources = {path.resolve() for pair in found for path in pair[:2]}
     if clash := [str(pair.AB) for pair in found if pair.AB.resolve() in sources]:
         pairs.stop(f"--fold_AB would overwrite the images themselves: {pairs.enumerate_names(clash, 3)}")
+    pairs.check_first((pair.A, pair.B) for pair in found)
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description="Join images of A and B side by side. PNG, BMP, PPM, TIFF and WebP are written without loss, "
-        "JPEG with quality 95: the result has the name and format of A's file.",
+        "JPEG with quality 95: the result has the name and format of A's file; for HEIC and AVIF it is a PNG.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--fold_A", type=Path, default="../dataset/50kshoes_edges", help="folder of the splits of A")

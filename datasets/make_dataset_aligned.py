@@ -12,7 +12,9 @@ import sys
 from pathlib import Path
 
 import pairs
-from PIL import Image
+
+from data.formats import pillow
+from util.errors import UserError
 
 
 def find_pairs(root: Path, phase: str) -> list[tuple[Path, Path]]:
@@ -25,11 +27,12 @@ def find_pairs(root: Path, phase: str) -> list[tuple[Path, Path]]:
     found = list(zip(*files, strict=True))
     for A, B in found:
         try:
-            with Image.open(A) as image_A, Image.open(B) as image_B:
-                if image_A.size != image_B.size:
-                    pairs.stop(f"{A} has {image_A.size} pixels, its partner {B} {image_B.size}")
-        except pairs.BROKEN as error:
-            pairs.stop(f"cannot join {A} and {B}: {error}")
+            sizes = [pillow.read_header(path)[:2] for path in (A, B)]
+            if sizes[0] != sizes[1]:
+                pairs.stop(f"{A} has {sizes[0]} pixels, its partner {B} {sizes[1]}")
+        except UserError as error:
+            pairs.stop(str(error))
+    pairs.check_first(found)
     return found
 
 
@@ -45,7 +48,7 @@ def main() -> int:
     for phase, phase_pairs in found.items():
         for index, (A, B) in enumerate(phase_pairs):
             try:
-                pairs.write(pairs.side_by_side(pairs.read_rgb(A), pairs.read_rgb(B)), root / phase / f"{index:04d}.jpg")
+                pairs.write(pairs.join(A, B), root / phase / f"{index:04d}.jpg")
             except pairs.BROKEN as error:
                 pairs.stop(f"cannot join {A} and {B}: {error}")
         print(f"{phase}: {len(phase_pairs)} pairs" + (f" in {root / phase}" if phase_pairs else ""))

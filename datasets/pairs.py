@@ -6,14 +6,16 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from data.formats import pillow
+from data.image_folder import SUFFIXES as EXTENSIONS
 from util.checkpoint.atomic_files import replacing
+from util.errors import UserError
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".tif", ".tiff", ".webp")
-# The exceptions of Pillow on a file that it cannot read or write.
-BROKEN = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+BROKEN = (UserError, OSError, ValueError)  # of a file that cannot be read or written
+NOT_WRITTEN = (".avif", ".heic", ".heif")  # read, but never written, since that would change the pixels
 
 
 def images_of(folder: Path) -> list[Path]:
@@ -22,19 +24,18 @@ def images_of(folder: Path) -> list[Path]:
     return [e for e in entries if e.suffix.lower() in EXTENSIONS and not e.name.startswith(".") and e.is_file()]
 
 
-def read_rgb(path: Path, upright: bool = False) -> Image.Image:
-    """Read an image of any mode as 8-bit RGB; 16-bit grey is scaled. Raises one of BROKEN.
+def check_first(found: Iterable[tuple]) -> None:
+    """Stop if the values of the first A or the first B are such that training would refuse them."""
+    for paths in zip(*found, strict=True):
+        try:
+            pillow.check_first(list(map(str, paths)))
+        except UserError as error:
+            stop(str(error))
 
-    `upright` applies the rotation that EXIF notes.
-    """
-    with Image.open(path) as image:
-        if upright:
-            image = ImageOps.exif_transpose(image)
-        if image.mode.startswith("I"):  # Pillow's conversion would turn all above 255 white
-            image = image.convert("I").point(lambda value: value * (1 / 257) + 0.5).convert("L")
-        elif image.mode == "F":
-            raise ValueError("images of 32-bit floats have no known range; convert them to 8 or 16 bits first")
-        return image.convert("RGB")
+
+def join(path_A: Path, path_B: Path) -> Image.Image:
+    """Read two images as training does, and join them. Raises one of BROKEN."""
+    return side_by_side(*pillow.load_pair(path_A, path_B))
 
 
 def side_by_side(left: Image.Image, right: Image.Image) -> Image.Image:

@@ -16,6 +16,8 @@ import pairs
 from PIL import Image
 from tqdm import tqdm
 
+from data.formats import pillow
+
 SIDE = 256
 BEST = {"quality": 100, "subsampling": 0}
 LABEL, PHOTO = "_color.png", "_leftImg8bit.png"
@@ -41,7 +43,7 @@ def prepare(found: list[tuple[Path, Path]], out: Path, phase: str) -> None:
         try:
             # Bicubic for both, as in the reference: labels are colours, not class numbers.
             photo, label = (
-                pairs.read_rgb(path).resize((SIDE, SIDE), Image.Resampling.BICUBIC) for path in (photo_path, label_path)
+                pillow.load(path).resize((SIDE, SIDE), Image.Resampling.BICUBIC) for path in (photo_path, label_path)
             )
             pairs.write(pairs.side_by_side(photo, label), out / phase / f"{index}.jpg", **BEST)
             pairs.write(photo, out / f"{phase}A" / f"{index}_A.jpg", **BEST)

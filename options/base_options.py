@@ -27,7 +27,7 @@ from util.checkpoint.sources import options_file, saved_options
 from util.errors import UserError, warn
 from util.runtime import lock, processes, seeds, threads
 from util.runtime.device import choose_device, read_gpu_ids
-from util.runtime.run_facts import Options, run_facts, save_fact, set_facts
+from util.runtime.run_facts import Options, run_facts, save_fact, saved_facts, set_facts
 from util.speed import plan
 
 
@@ -100,6 +100,8 @@ class BaseOptions:
         paired = data.find_dataset_using_name(opt.dataset_mode).is_paired()
         set_facts(opt, words=tuple(self.words), typed=self.parser.typed(self.words), paired=paired)
         save_fact(opt, "paired", paired)
+        # A run saved by an earlier version goes on without the orientation that EXIF notes.
+        save_fact(opt, "exif_orientation", saved_facts(self.saved).get("exif_orientation", not self.saved))
         opt.name = name
         return opt
 

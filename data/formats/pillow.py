@@ -1,23 +1,32 @@
-"""Read 8-bit images with Pillow, also files from strangers: in bounded memory, and with few decoders."""
+"""Read images as 8-bit RGB with Pillow, also files from strangers: in bounded memory, and with few decoders."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import mmap
 import os
 import re
 import stat
 import sys
 import warnings
-import zlib
-from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from util.errors import UserError, printable
+from data.formats.notes import Note, say
+from data.formats.values import (
+    DEEP_MODES,
+    RangeError,
+    Values,
+    check_ranges,
+    guess_top,
+    range_of,
+    to_8_bits,
+    turned_round,
+    type_of,
+)
+from util.errors import UserError, need, printable
 from util.runtime.file_kinds import HEAD, kind_of
 
 # Pillow warns about files that it reads nevertheless, or raises an error that says the same.
@@ -29,68 +38,191 @@ Image.init()
 FORMATS = [name for name in ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM", "GIF", "AVIF") if name in Image.OPEN]
 MOST_BYTES = 2**30  # while one image is read; Pillow itself refuses more than 178 megapixels
 # Measured bytes per pixel while an image is read: by format, else by mode, else the last number.
-FORMAT_BYTES = {"WEBP": 17, "AVIF": 17, "progressive JPEG": 12}
+FORMAT_BYTES = {"WEBP": 17, "AVIF": 17, "HEIF": 12, "progressive JPEG": 12}
 MODE_BYTES, OTHER_BYTES = {"RGB": 4, "L": 5, "P": 5, "1": 5}, 9
 MOST_SCANS = 100  # of a progressive JPEG, usually 10: a scan of a few bytes decodes the whole image again
-DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")  # grey with more than 8 bits
-ORIENTATION = 0x0112  # EXIF's tag; 1 is upright
+FIRST = 16  # images of a list that are looked at before a run begins
+SINGLE = ("MPO", "HEIF")  # photos: their further frames are previews and depth maps
+ORIENTATION, BANDS = 0x0112, 277  # tags of EXIF and of a TIFF
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 # Advice for files of other kinds that are found under images' names.
 ADVICE = {
     "a web page": ", as a failed download leaves it",
     "a Git LFS pointer": ": type git lfs pull",
-    "a HEIC image": ": convert it to JPEG or PNG",
     "a zip archive": ": unpack it",
     "a gzip archive": ": unpack it",
 }
 
-# One byte for each subject, in memory that forked workers share, so that only one of them prints a notice.
-_said = mmap.mmap(-1, 1024)
+
+class Picture(NamedTuple):
+    """An image file as it was read."""
+
+    image: Image.Image
+    values: Values  # of the file, which may have more bits than `image`
+    orientation: int = 1  # as noted in EXIF; 1 is upright
+    notes: tuple[Note, ...] = ()  # what was left out or changed
 
 
-def say_once(subject: str, path: str | Path, text: str) -> None:
-    """Print a notice about a file, once for each subject in this process and its forked workers."""
-    key = zlib.crc32(subject.encode()) % len(_said)
-    if not _said[key]:
-        _said[key] = 1
-        print(f"{printable(path)} {text} (said once)", flush=True)
+class Header(NamedTuple):
+    """Facts from a file's header."""
+
+    width: int  # of the image as it is read
+    height: int
+    mode: str
+    format: str
+    values: Values
+    orientation: int
 
 
-def load(path: str | Path) -> Image.Image:
-    """Read an image file as 8-bit RGB, without the rotation that EXIF may note.
+def load(path: str | Path, as_before: bool = False) -> Image.Image:
+    """Read an image file as 8-bit RGB, turned upright as its EXIF orientation says.
 
-    An animation gives its first frame. Grey with more than 8 bits is scaled down, transparency is dropped.
-    UserError, with path and reason, for a file that is none of FORMATS, damaged or too large.
+    An animation gives its first frame. Grey with more than 8 bits is scaled down, transparency is dropped; a note is
+    printed once. UserError, with path and reason, for a file that is none of FORMATS, damaged or too large, or whose
+    values are floats or signed. `as_before`: with the orientation and the scale of runs saved by earlier versions.
     """
+    picture = read(path, as_before)
+    say(*picture.notes)
+    return picture.image
+
+
+def load_pair(path_A: str | Path, path_B: str | Path, as_before: bool = False) -> tuple[Image.Image, Image.Image]:
+    """Read two images that belong together; UserError if their sizes differ."""
+    A, B = read(path_A, as_before), read(path_B, as_before)
+    say(*A.notes, *B.notes)
+    turned, other = (path_A, path_B) if A.orientation != 1 else (path_B, path_A)
+    if (A.orientation == 1) != (B.orientation == 1):
+        text = f"notes a rotation (EXIF) and its partner {printable(other)} none: make sure that they fit each other"
+        say(Note("rotation of one", str(turned), text))
+    if A.image.size != B.image.size:
+        (w, h), (w2, h2) = A.image.size, B.image.size
+        raise UserError(
+            f"the images of a pair must have one size: {printable(path_A)} is {w}x{h}, "
+            f"{printable(path_B)} is {w2}x{h2}."
+        )
+    return A.image, B.image
+
+
+def read(path: str | Path, as_before: bool = False) -> Picture:
+    """Read an image file as `load` does, and return it with its notes."""
+    with explained(path):
+        picture = decode(path, as_before)
+        image, values = picture.image, picture.values
+        notes = list(picture.notes)
+        if image.mode in DEEP_MODES:
+            found = range_of(image, values)
+            if not as_before and (fault := found.fault("it holds", whole=False)):
+                raise RangeError(fault)
+            top = guess_top(found) if as_before else values.top
+            notes.append(Note("deep", str(path), f"has more than 8 bits (values {found}): 0..{top} becomes 0..255"))
+            image = to_8_bits(image, values, top)
+        elif values.deep and not as_before:
+            if values.kind != "unsigned":
+                raise RangeError(range_of(image, values).fault("it holds", whole=False))
+            notes.append(Note("deep", str(path), f"has {values.bits} bits a channel, of which the upper 8 are read"))
+        if image.mode == "RGBa":  # colours multiplied by their transparency, in some TIFFs
+            image = image.convert("RGBA")
+        image = image if image.mode == "RGB" else image.convert("RGB")
+        return picture._replace(image=image, notes=tuple(notes))
+
+
+def decode(path: str | Path, as_before: bool = False) -> Picture:
+    """Decode an image in the file's mode, upright; an error if it would take too much memory or time."""
+    with opened(path) as image:
+        _check_size(image, path)
+        values, notes, orientation = type_of(image), [], 1
+        is_tiff = image.format == "TIFF"
+        if image.format not in SINGLE and getattr(image, "is_animated", False):
+            notes.append(("frames", f"has further {'pages' if is_tiff else 'frames'}, and the first one is read"))
+        bands = len(image.getbands())
+        if is_tiff:  # Pillow turns the pixels of these
+            orientation, count = orientation_of(image), image.tag_v2.get(BANDS, 1)
+            if count > bands:
+                notes.append(("bands", f"has {count} bands, and the first {min(bands, 3)} are read"))
+        with _libtiff_silenced() if is_tiff else contextlib.nullcontext():
+            image.load()
+        if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+            notes.append(("alpha", "has transparency (alpha), which is dropped"))
+        upright = turned_round(image, values) if not as_before else image
+        if not is_tiff:
+            orientation = orientation_of(image)
+            if orientation != 1 and as_before:
+                text = "notes a rotation (EXIF), which is not applied, as when this run was trained"
+                notes.append(("rotation", f"{text}: it is read as stored, {image.width}x{image.height}."))
+            elif orientation != 1:
+                upright = upright.transpose(TURNS[orientation])
+    return Picture(upright, values, orientation, tuple(Note(kind, str(path), text) for kind, text in notes))
+
+
+def orientation_of(image: Image.Image) -> int:
+    """Return the orientation that EXIF notes, 1 to 8."""
+    with contextlib.suppress(Exception):  # broken EXIF is no reason to reject the pixels
+        orientation = image.getexif().get(ORIENTATION, 1)
+        return orientation if orientation in TURNS else 1
+    return 1
+
+
+def read_header(path: str | Path, as_before: bool = False) -> Header:
+    """Read a file's header; errors are those of `load`."""
+    with explained(path), opened(path) as image:
+        is_tiff = image.format == "TIFF"
+        # Of some formats Pillow would decode the pixels to look for EXIF behind them.
+        orientation = orientation_of(image) if is_tiff or image.format != "PNG" or "exif" in image.info else 1
+        width, height = (image.tag_v2[256], image.tag_v2[257]) if is_tiff else image.size  # as stored
+        if orientation >= 5 and (is_tiff or not as_before):
+            width, height = height, width
+        return Header(width, height, image.mode, image.format or "", type_of(image), orientation)
+
+
+def check_first(paths: list[str], as_before: bool = False) -> None:
+    """Raise RangeError if the values of deep images, as the first of `paths` show them, cannot be read rightly.
+
+    Only deep images are decoded. Broken ones are passed over: an error names them when they are read.
+    """
+    found = []
+    for path in () if as_before else paths[:FIRST]:
+        with contextlib.suppress(Exception):
+            if read_header(path).values.deep:
+                image, values, *_ = decode(path)
+                found.append((str(path), range_of(image, values)))
+    check_ranges(found, paths)
+
+
+@contextlib.contextmanager
+def explained(path: str | Path):
+    """Turn whatever a broken file makes decoders raise into a UserError with its path and the reason."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - a pipe would block, a device has no end
             raise UserError("it is not a file.")
-        image = _decode(path)
-        if image.mode in DEEP_MODES:
-            image = to_8_bits(image, path)
-        if image.mode == "RGBa":  # colours multiplied by their transparency, in some TIFFs
-            image = image.convert("RGBA")
-        return image if image.mode == "RGB" else image.convert("RGB")
+        yield
     except UserError as error:
-        raise UserError(f"cannot read {printable(path)}: {error}") from None
+        raise type(error)(f"cannot read {printable(path)}: {error}") from None
     except Exception as error:  # on broken files decoders raise OSError, SyntaxError, zlib.error, ...
         raise UserError(f"cannot read {printable(path)}: {_reason(error, path).rstrip('.')}.") from error
 
 
-def _decode(path: str | Path) -> Image.Image:
-    """Return an image in the file's mode; UserError if it would take too much memory or time."""
-    with Image.open(path, formats=FORMATS) as image:
-        _check_size(image, path)
-        with _libtiff_silenced() if image.format == "TIFF" else contextlib.nullcontext():
-            image.load()
-        with contextlib.suppress(Exception):  # broken EXIF is no reason to reject the pixels
-            if image.getexif().get(ORIENTATION, 1) in range(2, 9):
-                say_once(
-                    "rotation",
-                    path,
-                    "notes a rotation (EXIF), which viewers apply and training does not: "
-                    f"it is read as stored, {image.width}x{image.height}.",
-                )
-        return image
+@contextlib.contextmanager
+def opened(path: str | Path):
+    """Open an image file, its pixels not decoded yet. HEIC needs the package pillow-heif."""
+    # Given a path, Pillow maps some TIFFs into memory, and before 11.1 turned those wrongly.
+    with open(path, "rb") as file:  # noqa: PTH123
+        try:
+            image = Image.open(file, formats=FORMATS)
+        except UnidentifiedImageError:
+            file.seek(0)
+            if kind_of(file.read(HEAD)) != "a HEIC image":
+                raise
+            need("pillow_heif", "pillow-heif", "a HEIC image").register_heif_opener()
+            image = Image.open(file, formats=["HEIF"])
+        yield image
 
 
 @contextlib.contextmanager
@@ -151,29 +283,3 @@ def _kind(head: bytes) -> str:
         return f"it is damaged, or none of {', '.join(FORMATS)}, or of an uncommon kind of these"
     problem = "which can't be read" if "image" in kind else "not an image"
     return f"it is {kind}, {problem}{ADVICE.get(kind, '')}"
-
-
-def to_8_bits(image: Image.Image, path: str | Path) -> Image.Image:
-    """Scale a deep grey image to 8 bits: integers from 0..65535, floats from 0..1, 0..255 or 0..65535.
-
-    The file's own darkest and lightest values are not used: one value would have two meanings in two files.
-    """
-    ends = [(strip.min(), strip.max()) for strip in _strips(image)]
-    low, high = np.min(ends), np.max(ends)
-    tops = (1, 255, 65535) if image.mode == "F" else (65535,)
-    top = next((top for top in tops if high <= top), None)
-    if top is None or not low >= 0:  # `not` also finds NaN
-        raise UserError(
-            f"its values run from {low:g} to {high:g}. "
-            "Deep images are read from 0..65535, and floats from 0..1 or 0..255 too."
-        )
-    say_once("deep", path, f"has more than 8 bits (values {low:g} to {high:g}): 0..{top} becomes 0..255")
-    strips = [np.floor(strip.astype(np.float64) * (255 / top) + 0.5).astype(np.uint8) for strip in _strips(image)]
-    return Image.fromarray(np.concatenate(strips))
-
-
-def _strips(image: Image.Image) -> Iterator[np.ndarray]:
-    """Yield an image's rows, about a million values at a time, which bounds the memory."""
-    rows = max(1, 2**20 // image.width)
-    for top in range(0, image.height, rows):
-        yield np.asarray(image.crop((0, top, image.width, min(top + rows, image.height))))  # (rows, W)

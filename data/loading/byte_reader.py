@@ -14,7 +14,6 @@ from torch.nn import functional as F
 
 from data import transforms
 from data.base_dataset import naming
-from data.formats import pillow
 from data.loading.cache import ImageCache, create_cache
 from data.loading.prefetch import FLIPS
 
@@ -35,23 +34,30 @@ def create_reader(opt, dataset) -> ByteReader | None:
     # Images that are scaled, or not resized at all, vary in size.
     bytes_each = opt.load_size**2 * max(opt.input_nc, opt.output_nc) if "resize" in opt.preprocess else None
     cache = create_cache(dataset.image_count, bytes_each, int(opt.num_threads)) if cached else None
-    return ByteReader(opt.preprocess, opt.load_size, opt.crop_size, not opt.no_flip, fast, cache)
+    return ByteReader(opt.preprocess, opt.load_size, opt.crop_size, not opt.no_flip, dataset.read_image, fast, cache)
 
 
 class ByteReader:
     """Reads, resizes, caches and crops images as bytes. An item also says which of its images to mirror."""
 
     def __init__(
-        self, preprocess: str, load_size: int, crop_size: int, flip: bool, fast: bool, cache: ImageCache | None
+        self,
+        preprocess: str,
+        load_size: int,
+        crop_size: int,
+        flip: bool,
+        load: Callable[[str], Image.Image],
+        fast: bool,
+        cache: ImageCache | None,
     ):
         transforms.check(preprocess, load_size, crop_size)
         self.sizes = (preprocess, load_size, crop_size)
         self.crop_size = crop_size if "crop" in preprocess else None
-        self.flip, self.fast, self.cache = flip, fast, cache
+        self.flip, self.load, self.fast, self.cache = flip, load, fast, cache
 
     def image(self, key: int, path: str, grey: bool) -> tuple[torch.Tensor, bool]:
         """Return image number `key` as (C, H, W), randomly cropped, and whether to mirror it."""
-        (pixels,), _ = self.read((key,), path, lambda: [pillow.load(path)], (grey,))
+        (pixels,), _ = self.read((key,), path, lambda: [self.load(path)], (grey,))
         with naming(path):
             return self.cut(pixels)
 

@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
 
 from data.folder_advice import open_dataset
+from data.formats import notes
 from data.loading import workers
 from data.loading.byte_reader import create_reader
 from data.loading.cache import fork_context
@@ -55,7 +56,7 @@ class CustomDatasetDataLoader:
             SeededItems(self.dataset, seed, reader),
             batch_sampler=self.sampler,
             num_workers=num_workers,
-            collate_fn=collate,
+            collate_fn=collate_with_notes,
             worker_init_fn=workers.prepare,
             persistent_workers=num_workers > 0,
             multiprocessing_context=fork_context() if reader and reader.cache and num_workers else None,
@@ -123,6 +124,11 @@ def keep_random_state():
         finally:
             random.setstate(python)
             np.random.set_state(numpy)
+
+
+def collate_with_notes(items: list) -> tuple[list, object]:
+    """Return the notes about the items' files, for the main process to print, and the batch."""
+    return notes.collected(), collate(items)
 
 
 def collate(items: list):

@@ -8,12 +8,16 @@ import signal
 import sys
 import threading
 
+from data.formats import notes
 from util.errors import DataError
 from util.runtime.signals import SIGNALS, signals_blocked
 
 
 def batches(dataloader):
-    """Yield the loader's batches. A dead worker raises DataError when its batch is missing, not during a step."""
+    """Yield the loader's batches, and print the workers' notes.
+
+    A dead worker raises DataError when its batch is missing, not during a step.
+    """
     sigchld = getattr(signal, "SIGCHLD", None)
     former = signal.getsignal(sigchld) if sigchld else None
     try:
@@ -21,7 +25,9 @@ def batches(dataloader):
             iterator = iter(dataloader)
         if former is not None and threading.current_thread() is threading.main_thread():
             signal.signal(sigchld, former)  # replaces the loader's handler, which raises wherever the program is
-        yield from iterator
+        for said, batch in iterator:
+            notes.say(*said)
+            yield batch
     except RuntimeError as error:
         if not str(error).startswith("DataLoader worker (pid"):
             raise
@@ -39,6 +45,7 @@ def prepare(worker: int) -> None:
     Ctrl-C, torchrun and schedulers send signals to all processes. A worker ends with its main process.
     """
     sys.excepthook = excepthook
+    notes.collect()
     for number in SIGNALS:
         if number != signal.SIGTERM:
             signal.signal(number, signal.SIG_IGN)

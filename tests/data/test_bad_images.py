@@ -128,7 +128,7 @@ for suffix in ("png", "jpg", "bmp", "tif", "ppm"):  # GIF and WebP mark their en
 for suffix, other in {"jpg": "png", "png": "jpg", "bmp": "tif", "tif": "gif", "webp": "bmp", "ppm": "webp"}.items():
     FILES[f"in_truth_{other}.{suffix}"] = (GOOD[other], THROUGHOUT)
 for orientation in range(1, 9):
-    FILES[f"turned_{orientation}.jpg"] = (turned(orientation), THROUGHOUT)
+    FILES[f"turned_{orientation}.jpg"] = (turned(orientation), "RGB 24x16" if orientation < 5 else "RGB 16x24")
 FILES |= {
     # What says that it is huge.
     "bomb_30000.png": (png(30000, 30000, idat(99)), LARGE),
@@ -164,8 +164,7 @@ FILES |= {
     "cmyk.jpg": (encoded(STILL.convert("CMYK"), "JPEG"), RED),
     "16_bit.png": (encoded(Image.fromarray(np.full((2, 3), 32896, np.uint16)), "PNG"), r"RGB 3x2 \(128, 128, 128\)"),
     "16_bit_colour.png": (rgb16(), r"RGB 1x1 \(255, 128, 1\)"),
-    "float.tif": (deep([[0.5, 1]]), r"RGB 2x1 \(128, 128, 128\)"),
-    "not_a_number.tif": (deep([[0.5, np.nan]]), "its values run from nan to nan"),
+    "not_a_number.tif": (deep([[0.5, np.nan]]), "it holds floats from nan to nan"),
     # Odd shapes.
     "one_pixel.png": (encoded(RGB.crop((0, 0, 1, 1)), "PNG"), "RGB 1x1"),
     # Broken notes beside sound pixels.
@@ -175,7 +174,7 @@ FILES |= {
     "page.jpg": (b"\n<!DOCTYPE html><html><body>404 not found</body></html>", "it is a web page, not an image"),
     "drawing.png": (b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>', "it is an SVG drawing"),
     "pointer.png": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "type git lfs pull"),
-    "photo.jpg": (HEIC, "it is a HEIC image, which can't be read: convert it"),
+    "photo.jpg": (HEIC, "a HEIC image needs the package pillow-heif|it is a HEIC image, which can't be read"),
     "archive.png": (b"PK\3\4", "it is a zip archive, not an image: unpack it"),
     "program.jpg": (encoded(RGB, "EPS"), "it is a PostScript file"),
     # What is no file.
@@ -220,9 +219,12 @@ def test_an_image_is_read_or_refused_with_its_name_and_the_reason(outcomes, name
 
 def test_a_notice_comes_once(outcomes):
     noise = "".join(outcome.noise for _, outcome in outcomes.values()).splitlines()
-    assert len(noise) == 2
-    assert re.search(r"turned_2.jpg notes a rotation \(EXIF\).*read as stored, 24x16. \(said once\)", noise[0])
-    assert "16_bit.png has more than 8 bits" in noise[1]
+    expected = (
+        "animated.gif has further frames",
+        "palette_transparent.png has transparency",
+        "16_bit.png has more than",
+    )
+    assert [text for text, line in zip(expected, noise, strict=True) if text not in line] == []
 
 
 def test_a_plug_in_can_add_a_format(tmp_path, monkeypatch):
