@@ -73,8 +73,8 @@ def test_pairs_of_unlike_size_and_broken_files_are_errors(run, tmp_path):
     done = combine(run, tmp_path)
     assert done.returncode == 1
     assert "error: 2 pairs failed" in done.stderr
-    assert "A/train/1.png and B/train/1.png: the left one is 40 x 32, the right one 44 x 32" in done.stderr
-    assert "A/test/3.png and B/test/3.png: " in done.stderr
+    assert "must have one size: A/train/1.png is 40x32, B/train/1.png is 44x32." in done.stderr
+    assert "cannot read A/test/3.png: " in done.stderr
     assert "Traceback" not in done.stderr
     assert "1 pairs written" in done.stdout
     assert files(tmp_path / "AB") == ["train/2.png"]
@@ -134,6 +134,24 @@ def test_sources_are_never_overwritten(run, tmp_path):
     assert (tmp_path / "B/train/1.png").read_bytes() == before
 
 
+@pytest.mark.parametrize("script", ["combine", "align"])
+def test_values_that_training_refuses_are_refused_before_anything_is_written(run, tmp_path, script):
+    make_image(tmp_path / "trainA/1.png", 64, 64)
+    (tmp_path / "trainB").mkdir()
+    ramp = np.tile(np.arange(64) / 63, (64, 1))
+    for kind, factor, found in (
+        ("f4", 1, "floats from 0 to 1"),
+        ("i4", 99, "signed"),
+        ("u2", 4095, "values from 0 to"),
+    ):
+        Image.fromarray((ramp * factor).astype(kind)).save(tmp_path / "trainB/1.tif")
+        folders = ("--fold_A", "trainA", "--fold_B", "trainB", "--fold_AB", "train")
+        done = run(*((COMBINE, *folders) if script == "combine" else (ALIGN, "--dataset-path", ".")), cwd=tmp_path)
+        assert done.returncode == 1
+        assert done.stderr.startswith(f"error: trainB/1.tif: the first image holds {found}")
+        assert not (tmp_path / "train").exists()
+
+
 def test_grey_16_bit_transparent_and_turned_pictures_become_8_bit_rgb(run, tmp_path):
     ramp = (np.arange(40 * 32, dtype=np.uint32).reshape(32, 40) * 51).astype(np.uint16)
     modes = {"grey": "L", "alpha": "RGBA", "palette": "P"}
@@ -153,6 +171,22 @@ def test_grey_16_bit_transparent_and_turned_pictures_become_8_bit_rgb(run, tmp_p
         both, left = (pixels(tmp_path / f"{folder}/train/{name}.png") for folder in ("AB", "A"))
         assert np.array_equal(both[:, :40], left)
     assert np.array_equal(pixels(tmp_path / "AB/train/turned.png")[:, :40], pixels(tmp_path / "upright.png"))
+    said = sorted(line.partition(".png ")[2] for line in done.stdout.splitlines() if "said once" in line)
+    assert [text[:27] for text in said] == ["has more than 8 bits (value", "has transparency (alpha), w"]
+
+
+def test_make_dataset_aligned_reads_pictures_upright_and_reports_a_note_on_one_side(run, tmp_path):
+    upright, exif = Image.open(make_image(tmp_path / "upright.png", 40, 32)), Image.Exif()
+    exif[0x0112] = 6
+    for side in "AB":
+        (tmp_path / f"train{side}").mkdir()
+    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "trainA/1.png", exif=exif)
+    upright.save(tmp_path / "trainB/1.png")
+    done = run(ALIGN, "--dataset-path", ".", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    expected = jpeg_of(tmp_path / "upright.png", tmp_path / "upright.png")
+    assert (tmp_path / "train/0000.jpg").read_bytes() == expected
+    assert "trainA/1.png notes a rotation (EXIF) and its partner trainB/1.png none" in done.stdout
 
 
 # ---- make_dataset_aligned.py ----
