@@ -34,12 +34,14 @@ try:
     import torchvision
 
     from data.folder_advice import open_dataset
+    from data.formats.values import RangeError
     from options.test_options import TestOptions, find_pairs_in
     from options.train_options import TrainOptions
     from scripts.checks.dataset import Examination, check_dataset
     from scripts.checks.device import check_device, check_workers
     from scripts.checks.files import spread, times
     from scripts.checks.networks import Case, check_disk, check_epochs, check_memory, check_networks
+    from scripts.checks.pixels import check_values
     from scripts.checks.report import Finding, Report, quiet, reason_of
     from util.errors import UserError, explained_errors, printable
     from util.loggers.visuals import contact_sheet, to_pictures
@@ -93,6 +95,9 @@ def check_data(case: Case) -> Iterator[Finding]:
     try:
         with quiet() as printed:
             dataset = open_dataset(opt)
+    except RangeError as error:
+        yield from check_values(error)
+        return
     except UserError as error:
         yield Finding("FAIL", "data", str(error))
         return

@@ -17,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from data.formats.notes import Note, say
 from data.formats.values import (
     DEEP_MODES,
+    Range,
     RangeError,
     Values,
     check_ranges,
@@ -187,13 +188,18 @@ def check_first(paths: list[str], as_before: bool = False) -> None:
 
     Only deep images are decoded. Broken ones are passed over: an error names them when they are read.
     """
-    found = []
-    for path in () if as_before else paths[:FIRST]:
-        with contextlib.suppress(Exception):
-            if read_header(path).values.deep:
-                image, values, *_ = decode(path)
-                found.append((str(path), range_of(image, values)))
-    check_ranges(found, paths)
+    if not as_before:
+        found = [(path, find_range(path)) for path in map(str, paths[:FIRST])]
+        check_ranges([(path, one) for path, one in found if one], paths)
+
+
+def find_range(path: str | Path) -> Range | None:
+    """Return the values in a file; None if it has the usual 8 bits or is broken."""
+    with contextlib.suppress(Exception):
+        if read_header(path).values.deep:
+            image, values, *_ = decode(path)
+            return range_of(image, values)
+    return None
 
 
 @contextlib.contextmanager

@@ -9,11 +9,14 @@ import math
 import os
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 from data import BUILT_IN, find_dataset_using_name
 from data.formats import pillow
+from models import find_model_using_name
+from models.cycle_gan_model import CycleGANModel
 from scripts.checks import pixels
-from scripts.checks.files import Header, Item, equal_items, items_of, map_in_time, of_all, read_header, times
+from scripts.checks.files import Item, equal_items, items_of, map_in_time, of_all, read_header, times
 from scripts.checks.report import Finding, quiet
 from util.errors import UserError, list_names
 from util.runtime.run_facts import with_values
@@ -32,7 +35,8 @@ class Examination:
         self.pairs = ("A", "B") in self.sides
         self.side_by_side = self.pairs and len(self.items[0].paths) == 1
         self.built_in = opt.dataset_mode in BUILT_IN
-        self.headers: dict[str, Header] = {}
+        self.as_before = getattr(dataset, "as_before", False)  # see BaseDataset
+        self.headers: dict[str, pillow.Header] = {}
         self.sizes: dict[str, tuple[int, int]] = {}  # of each file's image, or of each half where two lie side by side
         self.pixels: dict[Item, pixels.Pixels] = {}  # of the items that can be read
 
@@ -72,27 +76,31 @@ def check_folders(examined: Examination) -> Finding:
 def check_files(examined: Examination) -> Iterator[Finding]:
     """Read the files' headers: formats, depths, rotations."""
     paths = [path for item in examined.items for path in item.paths]
-    found = map_in_time(read_header, paths, "headers")
+    found = map_in_time(lambda path: read_header(path, examined.as_before), paths, "headers")
     headers = examined.headers = {path: header for path, header in found.items() if header}
     halves = 2 if examined.side_by_side else 1
     examined.sizes = {path: (header.width // halves, header.height) for path, header in headers.items()}
     kinds = Counter(f"{header.format} {header.mode}" for header in headers.values()).most_common()
     kinds = ", ".join(f"{count} {kind}" for kind, count in kinds) or "no image among them"
     yield Finding("ok", "files", f"{of_all(len(found), len(paths), 'files')}: {kinds}")
-    for text, these, fix in (
-        (
-            "more than 8 bits; 8 are read",
-            [path for path, header in headers.items() if header.mode in pillow.DEEP_MODES],
-            "nothing if 8 are enough, else a custom dataset (data/template_dataset.py)",
-        ),
-        (
-            "a note to be rotated (EXIF), which is ignored",
-            [path for path, header in headers.items() if header.turned],
-            "mogrify -auto-orient FILES (ImageMagick) turns the pixels",
-        ),
-    ):
-        if these:
-            yield Finding("warn", "files", f"{len(these)} with {text} ({list_names(these)})", fix)
+    if not examined.built_in:
+        return  # whose reader is unknown
+    deep = [path for path, header in headers.items() if header.values.deep]
+    turned = [path for path, header in headers.items() if header.orientation != 1]
+    if deep:
+        fix = "nothing if 8 are enough, else a custom dataset (data/template_dataset.py)"
+        yield Finding("warn", "files", f"{len(deep)} with more than 8 bits; 8 are read ({list_names(deep)})", fix)
+    if turned and examined.as_before:
+        text = "not applied, as when this run was trained"
+        yield Finding("warn", "files", f"{len(turned)} with a rotation (EXIF), {text} ({list_names(turned)})")
+    elif turned:
+        text = f"{len(turned)} with a rotation (EXIF), which is applied ({list_names(turned)})"
+        yield Finding("ok", "files", text)
+    two = [item.paths for item in examined.items if len(item.paths) == 2]
+    unequal = [pair for pair in two if len({path in turned for path in pair}) == 2]
+    if unequal:
+        text = f"{len(unequal)} pairs with a rotation (EXIF) on one side only ({', '.join(unequal[0])})"
+        yield Finding("warn", "pairs", text, "make sure that the images of a pair fit each other")
 
 
 def fed_size(opt, size: tuple[int, int]) -> tuple[int, int]:
@@ -146,7 +154,10 @@ def check_copies(examined: Examination) -> Iterator[Finding]:
     doubled = [sorted(own & group) for group in groups if len(own & group) > 1]
     within = [items for items in doubled if len({item.sides for item in items}) == 1]
     across = [items for items in doubled if len({item.sides for item in items}) > 1]
-    if within:
+    if within and len(within[0]) == len(examined.of(within[0][0].sides)) > 2:
+        text = f"all {len(within[0])} are one and the same ({list_names(item.paths[0] for item in within[0])})"
+        yield Finding("warn", "copies", text, "make sure that they were written as meant")
+    elif within:
         names = list_names(item.paths[0] for item in within[0])
         text = f"{sum(len(items) - 1 for items in within)} too many of equal files ({names})"
         yield Finding("warn", "copies", text, "take them out")
@@ -175,13 +186,14 @@ def items_of_phase(opt, phase: str) -> set[Item]:
 
 
 def check_direction(examined: Examination) -> Finding:
-    """Print which images the network reads and which it draws."""
+    """Print which images the networks read and which they draw."""
     reads, draws = ("A", "B") if examined.opt.direction == "AtoB" else ("B", "A")
     places = {"A": "the left half", "B": "the right half"}
     if not examined.side_by_side:
-        places = {side: f"{examined.opt.phase}{side}/" for side in "AB"}
+        files = {side: path for item in examined.items for side, path in zip(item.sides, item.paths, strict=True)}
+        places = {side: f"{Path(path).parent.name}/" for side, path in files.items()}
     reads_text, draws_text = (f"{side}, {places[side]}" for side in (reads, draws))
     text = f"the network reads {reads_text}, and draws {draws_text}"
-    if not examined.pairs:
+    if issubclass(find_model_using_name(examined.opt.model, examined.opt.isTrain), CycleGANModel):
         text = f"G_A turns {reads_text}, into {draws_text}; G_B does the reverse"
     return Finding("ok", "direction", f"{text}. The other way round: --direction {draws}to{reads}")

@@ -12,17 +12,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image
 from tqdm import tqdm
 
 from data.aligned_dataset import AlignedDataset
 from data.formats import pillow
 from data.image_folder import is_image_file
 from scripts.checks.report import quiet
+from util.errors import UserError
 from util.runtime.machine import core_count
 
 MOST_SECONDS = 60  # for headers, for pixels and for copies
-AS_STORED = ("JPEG", "MPO", "WEBP")  # formats whose pixels Pillow does not rotate
 
 
 class Item(NamedTuple):
@@ -30,16 +29,6 @@ class Item(NamedTuple):
 
     paths: tuple[str, ...]
     sides: tuple[str, ...]  # of its images: ("A", "B"), ("A",), ("B",), or ("",) where there is only one kind
-
-
-class Header(NamedTuple):
-    """Facts from a file's header."""
-
-    width: int
-    height: int
-    mode: str
-    format: str
-    turned: bool  # EXIF asks for a rotation, which is ignored
 
 
 def items_of(dataset) -> list[Item]:
@@ -57,14 +46,11 @@ def items_of(dataset) -> list[Item]:
     return [Item((path,), (name if domains else "",)) for name, paths in lists.items() for path in paths]
 
 
-def read_header(path: str) -> Header | None:
+def read_header(path: str, as_before: bool = False) -> pillow.Header | None:
     """Read a file's header; None if it is no image. (Reading its pixels reports the reason.)"""
-    try:
-        with Image.open(path, formats=pillow.FORMATS) as image:
-            turned = image.format in AS_STORED and image.getexif().get(pillow.ORIENTATION, 1) in range(2, 9)
-            return Header(*image.size, image.mode, image.format or "", turned)
-    except Exception:  # decoders raise nearly anything
-        return None
+    with contextlib.suppress(UserError):
+        return pillow.read_header(path, as_before)
+    return None
 
 
 def equal_items(items: list[Item]) -> list[set[Item]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -12,12 +13,21 @@ from PIL import Image, ImageStat
 
 from data.aligned_dataset import continues_across
 from data.formats import pillow
+from data.formats.notes import Note
+from data.formats.values import Range, RangeError, Values
 from scripts.checks.files import Item, map_in_time, of_all, spread
 from scripts.checks.report import Finding, reason_of
 from util.errors import UserError, list_names, printable
 
 MOST_ITEMS = 2000  # whose pixels are read
 FLAT = 1.5  # of 255 levels: the standard deviation below which an image is blank
+MOST_CLASSES = 64  # values of grey images that all lie below are probably class numbers
+# What is said of images whose content is not read whole, by the kind of the reader's note.
+LEFT_OUT = {
+    "alpha": "with transparency (alpha), which is dropped",
+    "frames": "with further pages or frames, of which the first one is read",
+    "bands": "with more bands than the three that are read",
+}
 GREY = 3.0  # of 255 levels: the mean distance of a grey image's channels, JPEG's noise included
 NO_PAIRS = "docs/datasets.md has the layouts of pairs; single images need --model cycle_gan, or test.py's --model test"
 
@@ -31,7 +41,15 @@ class Pixels(NamedTuple):
     grey: dict[str, bool] = {}
     same: bool = False  # A and B are one image
     single: bool | None = None  # whether the file shows one picture rather than two side by side; None: unknown
+    levels: dict[str, np.ndarray] = {}  # by side: which of the 256 levels of grey occur; none in colour
+    notes: tuple[Note, ...] = ()
     error: str = ""
+
+
+def pure_grey(image: Image.Image) -> bool:
+    """Return whether the channels of an RGB image are equal."""
+    red, green, blue = image.split()
+    return red.tobytes() == green.tobytes() == blue.tobytes()
 
 
 def is_grey(image: Image.Image) -> bool:
@@ -45,9 +63,12 @@ def read_pixels(examined, item: Item) -> Pixels:
     is_tiff = any(path.lower().endswith((".tif", ".tiff")) for path in item.paths)
     try:
         with _libtiff if is_tiff else contextlib.nullcontext():
-            images = [pillow.load(path).convert("RGB") for path in item.paths]
+            pictures = [pillow.read(path, examined.as_before) for path in item.paths]
+    except RangeError as error:  # a dataset of one's own may read these
+        return Pixels(error=reason_of(error)) if examined.built_in else None
     except UserError as error:
         return Pixels(error=reason_of(error))
+    images = [picture.image for picture in pictures]
     single = None
     if examined.side_by_side:
         whole, half = images[0], images[0].width // 2
@@ -57,8 +78,11 @@ def read_pixels(examined, item: Item) -> Pixels:
         images = [whole.crop((x, 0, x + half, whole.height)) for x in (0, half)]
     same = len(images) == 2 and images[0].size == images[1].size and images[0].tobytes() == images[1].tobytes()
     flat = [max(ImageStat.Stat(image).stddev) < FLAT for image in images]
-    by_side = [dict(zip(item.sides, facts, strict=True)) for facts in (flat, map(is_grey, images))]
-    return Pixels(*by_side, same, single)
+    grey = [is_grey(image) for image in images]
+    levels = [np.array(image.histogram()[:256]) * pure_grey(image) > 0 for image in images]
+    by_side = [dict(zip(item.sides, facts, strict=True)) for facts in (flat, grey, levels)]
+    notes = tuple(note for picture in pictures for note in picture.notes)
+    return Pixels(*by_side[:2], same, single, by_side[2], notes)
 
 
 def check_pixels(examined) -> Iterator[Finding]:
@@ -66,19 +90,61 @@ def check_pixels(examined) -> Iterator[Finding]:
     most = MOST_ITEMS // len(examined.sides)
     chosen = [item for sides in examined.sides for item in spread(examined.of(sides), most)]
     found = map_in_time(lambda item: read_pixels(examined, item), chosen, "images")
+    found = {item: pixels for item, pixels in found.items() if pixels}
     examined.pixels = {item: pixels for item, pixels in found.items() if not pixels.error}
     text = f"{of_all(len(found), len(examined.items), 'pairs' if examined.pairs else 'images')} decoded"
     errors = [pixels.error for pixels in found.values() if pixels.error]
     if errors:
-        text += f", {len(errors)} can't be: {list_names(errors, 5)}"
-        yield Finding("FAIL", "pixels", text, "replace them, or take them out")
+        fix = "replace them, or take them out" if examined.pixels else ""
+        yield Finding("FAIL", "pixels", f"{text}, {len(errors)} can't be read", fix)
+        for error in errors[:5]:
+            yield Finding("FAIL", "pixels", error)
+        if len(errors) > 5:
+            yield Finding("FAIL", "pixels", f"and {len(errors) - 5} more")
     else:
         yield Finding("ok", "pixels", f"{text}, all are whole")
-    flat = [(item, side) for item, pixels in examined.pixels.items() for side in item.sides if pixels.flat[side]]
-    if flat:
-        names = list_names((f"{item.paths[-1 if side == 'B' else 0]} {side}".strip() for item, side in flat), 5)
+    notes = [note for pixels in found.values() for note in pixels.notes if note.kind in LEFT_OUT]
+    for kind in LEFT_OUT if examined.built_in else ():
+        paths = [note.path for note in notes if note.kind == kind]
+        if paths:
+            yield Finding("warn", "files", f"{len(paths)} {LEFT_OUT[kind]} ({list_names(paths)})")
+    for side in sorted({side for item in examined.pixels for side in item.sides}):
+        yield from check_side(examined, side)
+
+
+def check_side(examined, side: str) -> Iterator[Finding]:
+    """Find class numbers and blank images on one side."""
+    pixels = {item: facts for item, facts in examined.pixels.items() if side in facts.flat}
+    levels = np.flatnonzero(np.any([facts.levels[side] for facts in pixels.values()], axis=0))
+    numbers = levels[levels != 255]  # the usual mark of pixels without a class
+    flat = [item.paths[-1 if side == "B" else 0] for item, facts in pixels.items() if facts.flat[side]]
+    whose = f"images {side}".strip()
+    if all(facts.levels[side].any() for facts in pixels.values()) and numbers.size and numbers[-1] < MOST_CLASSES:
+        values = f"{numbers[0]} to {numbers[-1]}" + " and 255" * (numbers.size < levels.size)
+        text = f"{whose}: all values are {values} of 0 to 255, like class numbers; a network sees one dark grey"
+        fix = f"write them with a colour for each class, or as value * {254 // max(1, numbers[-1])}"
+        yield Finding("warn", "values", text, fix)
+    elif flat and len(flat) == len(pixels):
+        text = f"{whose}: {of_all(len(flat), len(pixels), 'images')} of a single colour ({list_names(flat)})"
+        yield Finding("warn", "flat", text, "make sure that they were written as meant")
+    elif flat:
+        names = list_names((f"{path} {side}".strip() for path in flat), 5)
         text = f"{len(flat)} of a single colour, which instance norm can't scale ({names})"
-        yield Finding("warn", "flat", text, "take them out")
+        yield Finding("warn", "flat", text, "keep them if they mean something, such as empty masks")
+
+
+def check_values(error: RangeError) -> Iterator[Finding]:
+    """Report values that training refuses, and the values in all the files, which only the doctor reads."""
+    yield Finding("FAIL", "values", str(error))
+    ranges: dict[Values, list[Range]] = {}
+    for found in map_in_time(pillow.find_range, error.paths, "values").values():
+        if found:
+            ranges.setdefault(found.values, []).append(found)
+    for values, several in ranges.items():
+        text = of_all(len(several), len(error.paths), "files")
+        joined = functools.reduce(Range.join, several)
+        fix = "" if joined.fault("") else "the first ones alone are dark: rename a bright one, so that it comes first"
+        yield Finding("warn", "values", f"{text} hold {values.kind} values of {values.bits} bits from {joined}", fix)
 
 
 def check_pairs(examined) -> Iterator[Finding]:
@@ -89,7 +155,8 @@ def check_pairs(examined) -> Iterator[Finding]:
     if same:
         text = f"A and B are the same image in {of_all(len(same), len(found), 'pairs')} ({list_names(same)})"
         level = "FAIL" if len(same) == len(found) else "warn"
-        yield Finding(level, "pairs", text, "they teach nothing: make them again, or take them out")
+        fix = "make them again" if level == "FAIL" else "they teach nothing: make them again, or take them out"
+        yield Finding(level, "pairs", text, fix)
     elif len(single) > sum(pixels.single is False for pixels in found.values()):
         text = f"{of_all(len(single), len(found), 'files')} look like one picture cut in two ({list_names(single)})"
         yield Finding("warn", "pairs", text, NO_PAIRS)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data import create_dataset
+from data.formats import pillow
 from data.image_folder import find_images
 from models import create_model
 from options.test_options import loading_processes
@@ -137,7 +138,9 @@ def images_of(folder: Path, label: str | None, kind: str) -> tuple[dict[str, Pat
     if labels and kind == "fake":
         raise UserError(f"{printable(found.images)} has {', '.join(labels)}: choose by --output")
     paths: dict[str, Path] = {}
-    for path in map(Path, find_images(folder)):
+    paths = find_images(folder)
+    pillow.check_first(paths)
+    for path in map(Path, paths):
         name = path.relative_to(folder).with_suffix("").as_posix()
         if name in paths:
             raise UserError(f"{printable(paths[name])} and {printable(path)} have the same name: remove one")

@@ -111,11 +111,9 @@ def read_labels(result: LabelledResult, protocol: Protocol) -> tuple[np.ndarray,
 
 def read_ids(path: Path) -> np.ndarray | None:
     """Read a label map of one channel (H, W); None for an image of several."""
-    try:
-        with Image.open(path, formats=pillow.FORMATS) as image:
-            return np.asarray(image).astype(np.int64) if len(image.getbands()) == 1 and image.mode != "F" else None
-    except Exception as error:  # decoders raise nearly anything on a broken file
-        raise UserError(f"cannot read {printable(path)}: {error}") from error
+    with pillow.explained(path):
+        image = pillow.decode(path).image
+    return np.asarray(image).astype(np.int64) if len(image.getbands()) == 1 and image.mode != "F" else None
 
 
 def read_colours(image: Image.Image, path: Path | str, protocol: Protocol, options: str) -> tuple:

@@ -40,7 +40,9 @@ def half(image: Image.Image, side: str) -> Image.Image:
 
 def targets(folder: Path, side: str, size: tuple[int, int]) -> Iterator[Image.Image]:
     """Yield a folder's images, or their halves `side` if they are A | B pairs: twice as wide as the shape of `size`."""
-    for path in find_images(folder):
+    paths = find_images(folder)
+    pillow.check_first(paths)
+    for path in paths:
         image = pillow.load(path)
         yield half(image, side) if image.width * size[1] == 2 * image.height * size[0] else image
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from data.formats import pillow
 from data.image_folder import is_image_file
 from scripts.evaluation.targets import half
 
@@ -28,5 +29,5 @@ def files(folder: Path) -> list[Path]:
 def domain(data: Path, phase: str, side: str, halves: bool) -> Iterator[tuple[str, Image.Image]]:
     """Yield a domain's images with their names: `halves` of files that hold pairs side by side, or whole files."""
     for path in files(data / (phase if halves else f"{phase}{side}")):
-        image = Image.open(path).convert("RGB")
+        image = pillow.load(path)
         yield path.stem, half(image, side) if halves else image
