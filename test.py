@@ -11,13 +11,13 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-import util.runtime.threads  # noqa: F401 - before torch
+import options.first_look  # noqa: F401 - before torch: its threads, --help, mistyped options
 
-import options.first_look  # noqa: F401 - answers --help and typos before PyTorch is imported
 from data import create_dataset
 from models import create_model
 from options.test_options import TestOptions, find_pairs_in, loading_processes
 from util.errors import explained_errors, warn
+from util.loggers.console import TranslationLines
 from util.loggers.wandb import start_wandb
 from util.pages.results_page import begin_page, runs_to_compare
 from util.pages.results_writer import Results
@@ -57,15 +57,15 @@ def translate(opt) -> Translation:
     size = batch_size(model, opt.batch_size)
 
     start = time.perf_counter()
-    with Results(webpage, model.device, opt.aspect_ratio, opt.display_winsize, opt.use_wandb) as results:
+    writer = Results(webpage, model.device, opt.aspect_ratio, opt.display_winsize, opt.use_wandb)
+    with writer as results, TranslationLines(count) as lines:
         for first, batch in in_batches(islice(dataset, count), size):
             seeds.seed_all(opt.seed, "test", first)  # dropout, which stays on without --eval
             model.set_input(batch)
             with results.running():
                 model.test()
             paths = model.get_image_paths()
-            for i in range(-first % 5, len(paths) if size > 1 else 1, 5):
-                print(f"processing ({first + i:04d})-th image... {paths[i : i + 1] if size > 1 else paths}")
+            lines.show(first, paths, several=size > 1)
             results.add(model.get_current_visuals(), paths)
     webpage.done()
     seconds = time.perf_counter() - start

@@ -9,9 +9,8 @@
 import time
 from contextlib import closing
 
-import util.runtime.threads  # noqa: F401 - before torch
+import options.first_look  # noqa: F401 - before torch: its threads, --help, mistyped options
 
-import options.first_look  # noqa: F401 - answers --help and typos before PyTorch is imported
 from data import create_dataset
 from models import create_model
 from options.saved import record
@@ -54,6 +53,7 @@ def train(opt):
                 save("latest")  # after it: a run killed between the two trains this epoch again, and saves both
             visualizer.say(f"End of epoch {epoch} / {last_epoch} \t Time Taken: {time.time() - start:.0f} sec")
             if last:
+                visualizer.finish(model.best_so_far)
                 break
             interrupts.leave_if_requested(save)
 

@@ -20,11 +20,11 @@ from models.architecture import Architecture, contradictions, explain_contradict
 from options import rows
 from options.help import add_help
 from options.legacy import todays_options
-from options.parser import Parser, Row, without
+from options.parser import Parser, Row, shown, split_words, without
 from options.saved import choose_saved, experiment_folder, options_text, record, write_text
 from util.checkpoint.checkpointer import Checkpointer
 from util.checkpoint.sources import options_file, saved_options
-from util.errors import UserError, warn
+from util.errors import UserError, printable, warn
 from util.runtime import lock, processes, seeds, threads
 from util.runtime.device import choose_device, read_gpu_ids
 from util.runtime.run_facts import Options, run_facts, save_fact, saved_facts, set_facts
@@ -42,7 +42,7 @@ class BaseOptions:
     forced: tuple[str, ...] = ()  # options that this phase sets itself, unless they are typed
 
     def __init__(self, argv: list[str] | str | None = None):
-        self.argv = argv.split() if isinstance(argv, str) else argv
+        self.argv = split_words(argv) if isinstance(argv, str) else argv
 
     def initialize(self, parser: Parser) -> Parser:
         """Add the options of both phases."""
@@ -212,17 +212,20 @@ class BaseOptions:
         return {name: both for name, both in values.items() if both[0] != both[1]}
 
     def print_options(self, opt) -> None:
-        """Print the options, and save them as text and as JSON in the experiment's folder."""
+        """Print the options that differ from their defaults; save all of them in the experiment's folder."""
         if not processes.is_main():
             return
-        text = options_text(opt, self.parser)
-        print(text)
         folder = experiment_folder(opt)
+        stem = opt.phase if self.isTrain or opt.phase != "train" else "test_train"  # don't replace training's file
+        file = folder / f"{stem}_opt.txt"
+        saves = self.isTrain or folder.is_dir()  # a missing experiment: loading its networks will raise an error
+        print(f"options that differ from their defaults{f', all in {printable(file)}' if saves else ''}:")
+        for name, (value, usual) in run_facts(opt).differing.items():
+            print(f"{name:>25}: {printable(value):<30}\t[default: {shown(usual)}]")
         has_networks = any(folder.glob("*_net_*.pth"))
         if self.isTrain and not opt.continue_train and has_networks:
             warn(f"{folder} has networks of an earlier run, which this run replaces; --continue_train resumes that run")
-        if self.isTrain or folder.is_dir():  # a missing experiment: loading its networks will raise an error
-            stem = opt.phase if self.isTrain or opt.phase != "train" else "test_train"  # don't replace training's file
-            write_text(folder / f"{stem}_opt.txt", text + "\n", needed=self.isTrain)
+        if saves:
+            write_text(file, options_text(opt, self.parser) + "\n", needed=self.isTrain)
             if not (self.isTrain and has_networks):
                 record(opt)

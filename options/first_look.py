@@ -17,6 +17,8 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+import util.runtime.threads  # noqa: F401 - before torch
+
 from options import rows
 from options.help import add_help
 from options.parser import ROOT, Parser, Table

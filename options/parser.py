@@ -7,6 +7,7 @@ import ast
 import contextlib
 import math
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -222,6 +223,15 @@ def size_or_inf(text: str) -> float:
         if size >= 1:
             return size
     raise argparse.ArgumentTypeError(f"{text!r} is neither a whole number from 1 nor inf")
+
+
+def split_words(line: str, windows: bool = os.name == "nt") -> list[str]:
+    """Split a command line as a shell does, with quotes; on Windows a backslash is part of a path."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=False)
+    lexer.whitespace_split, lexer.commenters = True, ""
+    if windows:
+        lexer.escape = ""
+    return list(lexer)
 
 
 def without(words: list[str], *options: str) -> list[str]:

@@ -36,7 +36,7 @@ from scripts.evaluation.page import Section, baseline_rows, make_page, score_row
 from scripts.evaluation.targets import MeanImage, targets
 from util.checkpoint.atomic_files import replacing, write_whole
 from util.errors import UserError, did_you_mean, explained_errors, printable
-from util.metrics.evaluation import Score, ready
+from util.metrics.evaluation import Score, default_metrics
 from util.metrics.table import METRICS
 from util.pages.data_file import as_line
 from util.pages.document import valid_utf8
@@ -73,7 +73,7 @@ def make_parser() -> argparse.ArgumentParser:
         epilog="With --name and --dataroot, all options of test.py work. docs/evaluation.md explains the metrics.",
     )
     add = parser.add_argument
-    add("--metrics", help=f"separated by commas: {', '.join(METRICS)} [all that need no download]")
+    add("--metrics", help=f"separated by commas: {', '.join(METRICS)} [those of pairs, or fd_lite0,kid_lite0]")
     add("--weights", action="append", default=[], metavar="METRIC=FILE", help="a network's file: fid=... or lpips=...")
     add("--no_download", action="store_true", help="missing weights are an error")
     add("--output", metavar="LABEL", help="measure only this, as fake_A [every fake_X that has a real_X]")
@@ -112,10 +112,7 @@ def weights_of(parser: argparse.ArgumentParser, words: list[str]) -> dict[str, P
 def choose_metrics(args, paired: bool, weights: dict[str, Path]) -> list[str]:
     """Return the metrics to measure."""
     if args.metrics is None:
-        names = [name for name in ready(weights) if paired or not METRICS[name].paired]
-        if not names:
-            raise UserError("metrics of two sets need packages: type pip install -r requirements-extra.txt")
-        return names
+        return default_metrics(paired, weights)
     names = names_in(args.metrics)
     of_pairs = [name for name in names if name in METRICS and METRICS[name].paired]
     if of_pairs and not paired:

@@ -10,7 +10,8 @@ import sys
 
 import overview
 import pytest
-from conftest import ROOT, make_aligned
+from conftest import ROOT, make_aligned, make_image
+from experiments import trained_copy
 
 import models
 from options import legacy
@@ -240,6 +241,17 @@ def test_the_example_model_trains_with_the_losses_that_it_names(examples, away, 
     losses = {name: float(number) for name, number in re.findall(r"(\w+): ([\d.]+) ", line.partition(")")[2])}
     assert list(losses) == ["G_GAN", "G_L1", "D_real", "D_fake", "G_edges"]
     assert losses["G_edges"] > 0
+
+
+def test_the_example_from_python_translates_in_any_folder_after_python_s_own_package_test(away):
+    trained_copy("cycle_gan", away)
+    (away / "checkpoints/toy").rename(away / "checkpoints/horse2zebra_cyclegan")
+    make_image(away / "my photos/a.png")
+    (code,) = (code for code in blocks(ROOT / "docs/tips.md", "python") if "import translate" in code)
+    code = code.replace("/path/to/the/repository", str(ROOT))
+    done = subprocess.run([sys.executable, "-c", f"import test.support\n{code}"], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (away / "results/horse2zebra_cyclegan/test_latest/images/a_fake.png").is_file()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

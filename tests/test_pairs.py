@@ -15,7 +15,6 @@ from data.colorization_dataset import ColorizationDataset
 from data.single_dataset import SingleDataset
 from data.unaligned_dataset import UnalignedDataset
 from options.train_options import TrainOptions
-from util.errors import UserError
 from util.monitor import validation
 from util.monitor.diagnosis import Diagnosis
 from util.runtime.run_facts import run_facts
@@ -105,8 +104,4 @@ def test_an_unknown_answer_is_reported_and_metrics_of_pairs_are_measured_only_by
         return validation.Validation(parse(f"{words} {more}"), model, ({},)).names
 
     assert measured("") == ["fd_lite0", "kid_lite0"]
-    assert measured("--best_metric psnr") == ["fd_lite0", "kid_lite0", "psnr"]
-    monkeypatch.setattr(validation, "ready", lambda: ["l1", "psnr"])
     assert measured("--best_metric psnr") == ["psnr"]
-    with pytest.raises(UserError, match="If they are, type --best_metric psnr"):
-        measured("")

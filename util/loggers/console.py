@@ -96,6 +96,32 @@ class Meter:
             sys.stdout.flush()  # it may be a file, or `tee`
 
 
+class TranslationLines:
+    """Report translated images by a bar on a terminal, elsewhere by the reference's line for every fifth image."""
+
+    def __init__(self, count: int):
+        self.bar = (
+            tqdm(total=count, desc="translating", unit=" images", file=sys.stdout, leave=False)
+            if sys.stdout.isatty()
+            else None
+        )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        if self.bar is not None:
+            self.bar.close()
+
+    def show(self, first: int, paths: list[str], several: bool) -> None:
+        """Report a batch that begins with image number `first`; `several`: batches may have more than one image."""
+        if self.bar is not None:
+            self.bar.update(len(paths))
+            return
+        for i in range(-first % 5, len(paths) if several else 1, 5):
+            print(f"processing ({first + i:04d})-th image... {paths[i : i + 1] if several else paths}")
+
+
 def loss_line(epoch: int, iters: int, losses: dict[str, float], t_comp: float, t_data: float) -> str:
     """Format printed losses as the reference does."""
     line = f"(epoch: {epoch}, iters: {iters}, time: {t_comp:.3f}, data: {t_data:.3f}) "

@@ -1,4 +1,4 @@
-"""Facts about a run for the head of a page: its command, the options typed, versions."""
+"""Facts about a run for the head of a page: its command, options and versions; and the lines at its end."""
 
 from __future__ import annotations
 
@@ -62,3 +62,38 @@ def run_header(opt) -> dict[str, object]:
         "versions": versions(),
         "time": round(time.time(), 1),
     }
+
+
+def closing_lines(opt, images: int, seconds: float, best, page: Path | None) -> list[str]:
+    """Describe a finished training: time, speed, the best epoch if one was chosen, the page, and the next command.
+
+    `images`: those trained on in `seconds`; `best`: util.checkpoint.progress.Best or None.
+    """
+    speed = f"{duration(seconds)}, {images / max(seconds, 1e-9):.1f} images/s"
+    lines = [f"trained on {images} images in {speed}: {Path(opt.checkpoints_dir, opt.name)}"]
+    if best:
+        lines.append(f"best epoch: {best.epoch}, {best.metric} {best.value:.4g}")
+    if page:
+        lines.append(f"page: {page}")
+    return [*lines, f"next: {test_command(opt, 'best' if best else '')}"]
+
+
+def test_command(opt, epoch: str) -> str:
+    """Return the command that translates the split `test`, or the first other split that is there."""
+    words = ["python", "test.py", "--dataroot", opt.dataroot, "--name", opt.name]
+    words += ["--checkpoints_dir", opt.checkpoints_dir] * (opt.checkpoints_dir != "./checkpoints")
+    words += ["--epoch", epoch] * bool(epoch)
+    root = Path(opt.dataroot)
+    for phase in ("test", "val", opt.phase):
+        if (root / phase).is_dir() or ((root / f"{phase}A").is_dir() and (root / f"{phase}B").is_dir()):
+            words += ["--phase", phase] * (phase != "test")
+            break
+    return shlex.join([*words, *["--gpu_ids", "-1"] * (opt.device.type == "cpu" and "gpu_ids" in run_facts(opt).typed)])
+
+
+def duration(seconds: float) -> str:
+    """Write a time: `4.2 s`, `3 min 20 s`, `26 h 5 min`."""
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"

@@ -8,7 +8,6 @@ evaluation.compute()["psnr"].value
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from array import array
 from collections.abc import Iterable
@@ -35,15 +34,13 @@ class Score(NamedTuple):
     images: int
 
 
-def ready(weights: dict[str, Path] | None = None) -> list[str]:
-    """Return the metrics that can be computed without downloading anything."""
-    given = {METRICS[name].network for name in weights or {} if name in METRICS}
-    return [
-        name
-        for name, metric in METRICS.items()
-        if all(importlib.util.find_spec(package) for package in metric.packages)
-        and (metric.network not in features.WEIGHTS or metric.network in given or features.cached(metric.network))
-    ]
+def default_metrics(paired: bool, weights: dict[str, Path] | None = None) -> list[str]:
+    """Return the metrics to measure if none are named: those without a download, and those of the given weights.
+
+    Packages and caches of the machine do not count, so that a command measures the same everywhere.
+    """
+    networks = {"" if paired else "lite0", *(METRICS[name].network for name in weights or {} if name in METRICS)}
+    return [name for name, metric in METRICS.items() if metric.network in networks and (paired or not metric.paired)]
 
 
 class Evaluation:

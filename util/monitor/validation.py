@@ -13,7 +13,7 @@ from util.checkpoint.progress import Best
 from util.errors import UserError
 from util.loggers.base import Pictures
 from util.loggers.visuals import to_bytes, to_pictures
-from util.metrics.evaluation import Evaluation, ready
+from util.metrics.evaluation import Evaluation
 from util.metrics.table import METRICS
 from util.runtime import processes, seeds
 from util.runtime.run_facts import run_facts
@@ -48,14 +48,9 @@ class Validation:
         if dataset is None:
             return
         usual = PAIRED if run_facts(opt).paired else UNPAIRED
-        if run_facts(opt).paired is None:  # --best_metric may be all that is wanted, and possible
-            usual = [name for name in usual if name in ready()]
+        if run_facts(opt).paired is None and self.metric:  # it may be all that is possible
+            usual = ()
         self.names = [*usual, *({self.metric} - {"", *usual})]
-        if not self.names:
-            raise UserError(
-                f"--val_freq: --dataset_mode {opt.dataset_mode} does not say whether A and B are pairs. If they are, "
-                "type --best_metric psnr; metrics of sets need pip install -r requirements-extra.txt"
-            )
         self.of_pairs = any(METRICS[name].paired for name in self.names if name in METRICS)
         Evaluation(self.names, model.device)  # a missing package or file fails before training
         if model.best_so_far and model.best_so_far.metric != self.metric:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from pathlib import Path
 
 import torch
 
-from util.loggers.run_summary import run_header
+from util.checkpoint.progress import Best
+from util.loggers.run_summary import closing_lines, run_header
 from util.runtime.run_facts import set_facts
 
 
@@ -30,3 +32,21 @@ def test_a_header_has_the_command_as_typed_the_options_given_and_versions(monkey
 
 def test_a_custom_loop_has_a_header_too():
     assert run_header(argparse.Namespace(name="x"))["command"] == "python train.py"
+
+
+def test_the_last_lines_have_time_speed_best_epoch_page_and_the_next_command(tmp_path):
+    opt = argparse.Namespace(name="x", dataroot=f"{tmp_path}/a b", checkpoints_dir="runs", phase="train")
+    opt.device = torch.device("cpu")
+    for folder in ("valA", "valB", "trainA", "trainB"):
+        (tmp_path / "a b" / folder).mkdir(parents=True)
+    assert closing_lines(opt, 6000, 1200.0, Best("psnr", 21.25, 40), Path("runs/x/web/index.html")) == [
+        "trained on 6000 images in 20 min 0 s, 5.0 images/s: runs/x",
+        "best epoch: 40, psnr 21.25",
+        "page: runs/x/web/index.html",
+        f"next: python test.py --dataroot '{tmp_path}/a b' --name x --checkpoints_dir runs --epoch best --phase val",
+    ]
+    (tmp_path / "a b/test").mkdir()
+    set_facts(opt, typed=frozenset({"gpu_ids"}))
+    first, last = closing_lines(opt, 10, 0.0, None, None)
+    assert first.startswith("trained on 10 images in 0.0 s")
+    assert last == f"next: python test.py --dataroot '{tmp_path}/a b' --name x --checkpoints_dir runs --gpu_ids -1"

@@ -18,7 +18,7 @@ from skimage.metrics import structural_similarity
 
 from util.errors import UserError
 from util.metrics import features, intervals, pairs, sets
-from util.metrics.evaluation import Evaluation, ready
+from util.metrics.evaluation import Evaluation, default_metrics
 from util.metrics.table import METRICS
 
 LITE0 = ["fd_lite0", "kid_lite0"]
@@ -256,7 +256,6 @@ def stand_in(monkeypatch, name, path, **more):
 
 @pytest.mark.parametrize(("metric", "network"), [("kid", "inception"), ("lpips", "lpips")])
 def test_missing_weights_are_an_error_with_the_address_and_the_place(hub, monkeypatch, metric, network):
-    assert metric not in ready()
     wanted = features.WEIGHTS[network]
     place = hub / wanted.files[0]
     target = f"Download {wanted.url} and put it at {place}, or name the file: --weights {wanted.metric}=FILE"
@@ -318,7 +317,8 @@ def test_fid_and_kid_use_the_network_of_torch_fidelity(hub, tmp_path, monkeypatc
             torch.nn.init.kaiming_normal_(module.weight)
     torch.save(net.state_dict(), tmp_path / "net.pth")
     weights = {"fid": stand_in(monkeypatch, "inception", tmp_path / "net.pth")}
-    assert {"fid", "kid"} <= set(ready(weights))
+    assert default_metrics(False, weights) == ["fid", "kid", *LITE0]
+    assert default_metrics(True, weights) == ["l1", "psnr", "ssim", "ms_ssim", "fid", "kid"]
     fake, real = waves(3), waves(3, shift=1.0)
     evaluation = Evaluation(["fid", "kid"], weights=weights)
     evaluation.add(fake, real)
