@@ -4,11 +4,11 @@
     python scripts/evaluate.py FOLDER_OF_RESULTS FOLDER_OF_TRUTHS    any two folders
     python scripts/evaluate.py --name NAME --dataroot DATA           an experiment: all images, translated as by test.py
 
-Prints a table, and writes it next to the results as evaluation.csv, evaluation.json and the page evaluation.html. For
-pairs, evaluation_images.csv has a line per image, the page shows the best and worst images, and the results' index.html
-can sort its rows (metrics.js). Metrics of pairs: l1, psnr, ssim, ms_ssim, lpips. Metrics of two sets: fid, kid,
-fd_lite0, kid_lite0. For pairs, two baselines need no training: the input itself, and with --train_B the mean of the
-training targets. A model that does not beat both has learned nothing useful.
+Prints a table, and writes it next to the results as evaluation.csv and evaluation.json. Pairs also get a line each in
+evaluation_images.csv. The results page, index.html, shows the scores (metrics.js) and sorts its rows by them. Other
+folders get a page of the same kind, evaluation.html, with the best and worst images. Metrics of pairs: l1, psnr, ssim,
+ms_ssim, lpips. Metrics of two sets: fid, kid, fd_lite0, kid_lite0. For pairs, two baselines need no training: the input
+itself, and with --train_B the mean of the training targets. A model that does not beat both has learned nothing useful.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import io
 import itertools
 import json
 import math
-import shutil
 import sys
 from pathlib import Path
 
@@ -32,13 +31,12 @@ from tqdm import tqdm
 from options.test_options import TestOptions
 from scripts.evaluation.inputs import Task, from_experiment, from_folders, from_results, names_in
 from scripts.evaluation.outputs import Output
-from scripts.evaluation.page import Section, baseline_rows, make_page, score_rows
+from scripts.evaluation.page import Section, baseline_rows, score_rows, show
 from scripts.evaluation.targets import MeanImage, targets
 from util.checkpoint.atomic_files import replacing, write_whole
 from util.errors import UserError, did_you_mean, explained_errors, printable
 from util.metrics.evaluation import Score, default_metrics
 from util.metrics.table import METRICS
-from util.pages.data_file import as_line
 from util.pages.document import valid_utf8
 from util.runtime.device import device_of
 from util.runtime.signals import unbreakable_output
@@ -155,31 +153,12 @@ def report(args, out: Path, task: Task, sections: list[Section]) -> None:
     """Print the tables and write the files."""
     for section in sections:
         print_section(section, task)
-    shutil.rmtree(out / "evaluation_images", ignore_errors=True)
-    document = as_json(task, sections)
-    write_whole(out / "evaluation.json", json.dumps(document, indent=1) + "\n")
+    write_whole(out / "evaluation.json", json.dumps(as_json(task, sections), indent=1) + "\n")
     write_whole(out / "evaluation.csv", as_csv(task, sections))
-    write_whole(out / "evaluation.html", make_page(out, f"Evaluation of {task.title}", sections))
-    for name in ("evaluation.json", "evaluation.csv", "evaluation_images.csv", "evaluation.html"):
-        if (out / name).exists():  # evaluation_images.csv needs pairs
-            print(printable(out / name))
-    if (out / "data.js").exists():
-        write_metrics_js(out, len(sections) > 1)
-
-
-def write_metrics_js(web: Path, several: bool) -> None:
-    """Write evaluation_images.csv as metrics.js, so that the results page can show and sort by metrics."""
-    values: dict[str, dict[str, float]] = {}
-    lower: dict[str, bool] = {}
-    if (web / "evaluation_images.csv").exists():
-        with (web / "evaluation_images.csv").open(encoding="utf-8", newline="") as file:
-            for line in csv.DictReader(file):
-                image, output = line.pop("image"), line.pop("output")
-                for name, cell in line.items():
-                    label = f"{name} {output}" if several else name
-                    lower[label] = METRICS[name].lower
-                    values.setdefault(image, {})[label] = float(cell or "nan")
-    write_whole(web / "metrics.js", as_line("metrics", {"order": list(lower), "lower": lower, "values": values}))
+    page = show(out, f"Evaluation of {task.title}", sections)
+    for file in (out / "evaluation.json", out / "evaluation.csv", out / "evaluation_images.csv", page):
+        if file.exists():  # evaluation_images.csv needs pairs
+            print(printable(file))
 
 
 def print_section(section: Section, task: Task) -> None:

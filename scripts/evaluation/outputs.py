@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from data.formats import pillow
 from scripts.evaluation.inputs import truth
-from scripts.evaluation.page import Picture, Ranking, Row, Section
+from scripts.evaluation.page import Ranking, Row, Section, read
 from scripts.evaluation.targets import MeanImage
 from util.errors import UserError, printable
 from util.metrics.evaluation import Evaluation
@@ -18,11 +17,6 @@ from util.metrics.table import METRICS
 
 OTHER = {"B": "A", "A": "B"}
 INPUT, MEAN = "the input itself", "the mean training target"  # baselines
-
-
-def read(picture: Picture) -> np.ndarray:
-    """Return a picture as uint8 (H, W, 3)."""
-    return np.asarray(pillow.load(picture)) if isinstance(picture, Path) else picture
 
 
 def as_batch(image: np.ndarray) -> torch.Tensor:

@@ -1,28 +1,34 @@
-"""The page evaluation.html: the scores, and the best and worst images by each metric."""
+"""The scores on the results page; where there is none, evaluation.html, a page of the same kind."""
 
 from __future__ import annotations
 
 import bisect
+import csv
 import math
-import os
-from collections.abc import Iterable, Iterator
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import quote
 
 import dominate
 import numpy as np
 from dominate import tags
+from dominate.util import raw
 
+from data.formats import pillow
+from util.checkpoint.atomic_files import write_whole
 from util.loggers.visuals import shrunk
 from util.metrics.evaluation import Score
 from util.metrics.table import METRICS
-from util.pages.document import style, valid_utf8
+from util.pages.data_file import as_line
+from util.pages.document import address, prepare_head, relative_address, script, template, valid_utf8
 from util.pages.results_writer import write_png
 
 MOST = 5  # best images, and as many worst ones
 SIDE = 512  # pixels; larger images that are not on the disk are shrunk
-WIDTH = 256  # pixels on the page
+HEAD = ("metric", "value", "95 % interval", "", "images")
+NO_PAIRS = "No scores of single images: they need pairs, results with ground truths."
+MOVED = '<!DOCTYPE html><meta http-equiv="refresh" content="0; url=index.html"><a href="index.html">Results</a>\n'
 
 Picture = Path | np.ndarray  # a file, or uint8 (H, W, 3)
 
@@ -61,10 +67,10 @@ class Ranking:
         if full:
             del self.ranked[MOST]
 
-    def ends(self) -> dict[str, list[Ranked]]:
-        """Return the best, best first, and the worst, worst first; no image is in both."""
-        half = (len(self.ranked) + 1) // 2
-        return {"best": self.ranked[:half], "worst": self.ranked[half:][::-1]}
+
+def read(picture: Picture) -> np.ndarray:
+    """Return a picture as uint8 (H, W, 3)."""
+    return np.asarray(pillow.load(picture)) if isinstance(picture, Path) else picture
 
 
 def shrink(row: Row) -> Row:
@@ -110,57 +116,69 @@ def baseline_rows(section: Section) -> Iterator[tuple[str, ...]]:
             yield label, *(formatted(scores[name].value) for name in names)
 
 
-def make_page(out: Path, title: str, sections: list[Section]) -> str:
-    """Return the page's text; images that are not on the disk are written to `out`/evaluation_images."""
-    document = dominate.document(title=valid_utf8(title))
-    document["lang"] = "en"
-    with document.head:
-        tags.meta(charset="utf-8")
-        tags.meta(name="viewport", content="width=device-width, initial-scale=1")
-        style()
-    document.add(tags.h1(valid_utf8(title)))
+def show(out: Path, title: str, sections: list[Section]) -> Path:
+    """Put the scores on the results page in `out`, or write evaluation.html; return the page."""
+    shutil.rmtree(out / "evaluation_images", ignore_errors=True)
+    page, line = out / "evaluation.html", metrics_line(out, sections)
+    if not (out / "data.js").exists():
+        write_whole(page, make_page(out, title, sections, line))
+        return page
+    write_whole(out / "metrics.js", line)
+    if page.exists():  # of an earlier version
+        write_whole(page, MOVED)
+    return out / "index.html"
+
+
+def metrics_line(out: Path, sections: list[Section]) -> str:
+    """Return the scores, and the values in evaluation_images.csv, as a line for results.js."""
+    values: dict[str, dict[str, float]] = {}
+    lower: dict[str, bool] = {}
+    if (out / "evaluation_images.csv").exists():
+        with (out / "evaluation_images.csv").open(encoding="utf-8", newline="") as file:
+            for line in csv.DictReader(file):
+                image, output = line.pop("image"), line.pop("output")
+                for name, cell in line.items():
+                    label = f"{name} {output}" if len(sections) > 1 else name
+                    lower[label] = METRICS[name].lower
+                    values.setdefault(image, {})[label] = float(cell or "nan")
+    scores = []
     for section in sections:
-        document.add(tags.h2(valid_utf8(section.title)))
-        document.add(_table([("metric", "value", "95 % interval", "", "images"), *score_rows(section)]))
-        if section.baselines:
-            document.add(tags.h3("Compared with baselines that need no training"), _table(baseline_rows(section)))
-        for note in section.notes:
-            document.add(tags.p(valid_utf8(note), cls="note"))
-        if not section.rankings:
-            document.add(tags.p("No scores of single images: they need pairs, results with ground truths.", cls="note"))
-        for metric, ranking in section.rankings.items():
-            for end, ranked in ranking.ends().items():
-                document.add(tags.h3(f"{metric}: the {end} ", tags.small(direction(metric))))
-                document.add(_rows(out, ranked, METRICS[metric].unit, section.labels))
+        tables = [[HEAD, *score_rows(section)], list(baseline_rows(section))]
+        notes = [valid_utf8(note) for note in section.notes] + [NO_PAIRS] * (not section.rankings)
+        scores.append({"title": section.title, "tables": tables, "notes": notes})
+    return as_line("metrics", {"order": list(lower), "lower": lower, "values": values, "scores": scores})
+
+
+def make_page(out: Path, title: str, sections: list[Section], metrics: str) -> str:
+    """Return the text of a page with the best and worst images by each metric, and its data.
+
+    Images that are not on the disk are written to `out`/evaluation_images.
+    """
+    ranked = [rank.row for section in sections for ranking in section.rankings.values() for rank in ranking.ranked]
+    labels = dict.fromkeys(label for section in sections for label in section.labels)
+    lines = [as_line("begin", "evaluation"), as_line("about", {"paired": bool(ranked), "sorted": True})]
+    for number, row in enumerate({row.name: row for row in ranked}.values()):
+        images, sources = [], []
+        for label in filter(row.pictures.__contains__, labels):
+            picture = row.pictures[label]
+            height, width = read(picture).shape[:2]
+            images.append([label, label, width, height])
+            sources.append(relative_address(on_disk(out, picture, f"{number:06d}_{label}.png"), out))
+        lines.append(as_line("layout", {"images": images, "thumbs": None}))
+        lines.append(as_line("row", valid_utf8(row.name), address(row.name), sources))
+    document = dominate.document(title=valid_utf8(title))
+    prepare_head(document, "results")
+    document.header.add(tags.h1(valid_utf8(title)))
+    data = tags.script(raw("".join([*lines, metrics, as_line("done", True)])))
+    document.add(template("results"), *script("viewer", "results"), data)
     return document.render(pretty=False)
 
 
-def _table(rows: Iterable[Iterable[str]]) -> tags.table:
-    """Return a table; the first row has the columns' names."""
-    head, *rows = rows
-    return tags.table(tags.tr(map(tags.th, head)), *(tags.tr(map(tags.td, row)) for row in rows))
-
-
-def _rows(out: Path, ranked: Iterable[Ranked], unit: str, labels: tuple[str, ...]) -> tags.table:
-    """Return a table of images with their values."""
-    table = tags.table()
-    for _, number, value, row in ranked:
-        line, name = table.add(tags.tr()), valid_utf8(row.name)
-        about = tags.p(formatted(value, unit)), tags.p(name)
-        line.add(tags.td(*about, style="max-width:16rem;overflow-wrap:anywhere"))
-        for label in labels:
-            if label in row.pictures:
-                url = _url(out, row.pictures[label], f"{number:06d}_{label}.png")
-                image = tags.img(src=url, style=f"width:{WIDTH}px", loading="lazy", alt=f"{label} of {name}")
-                line.add(tags.td(tags.p(tags.a(image, href=url)), tags.p(label)))
-    return table
-
-
-def _url(out: Path, picture: Picture, name: str) -> str:
-    """Return an image's address, relative to the page; write the image if it has no file."""
-    if not isinstance(picture, Path):
-        path = out / "evaluation_images" / name
-        path.parent.mkdir(exist_ok=True)
-        write_png(shrunk(picture, SIDE), path)
-        picture = path
-    return quote(Path(os.path.relpath(picture, out)).as_posix(), errors="surrogateescape")
+def on_disk(out: Path, picture: Picture, name: str) -> Path:
+    """Return a picture's file, which is written if there is none."""
+    if isinstance(picture, Path):
+        return picture
+    path = out / "evaluation_images" / name
+    path.parent.mkdir(exist_ok=True)
+    write_png(shrunk(picture, SIDE), path)
+    return path

@@ -12,14 +12,15 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
+from browser import Visitor
 from conftest import make_image
 from experiments import trained_copy
-from html_page import Page
 from PIL import Image
 from terminal import table
 
 from scripts.evaluate import main
 from util.errors import UserError
+from util.pages.data_file import parse
 
 C1 = (0.01 * 255) ** 2  # SSIM's constant; for two flat images only its luminance term remains
 QUICK = "--metrics l1,psnr,ssim"
@@ -150,11 +151,13 @@ def test_an_experiment_has_the_scores_of_its_results_folder(trained, tmp_path):
     on_disk, _ = evaluate(web, more=metrics)
     memory, _ = evaluate("--out", tmp_path / "out", more=f"{options} {metrics}")
     assert on_disk["outputs"] == memory["outputs"]
+    assert [values[0]["scores"][0]["title"] for _, values in lines(web / "metrics.js")] == ["fake_B against real_B"]
+    assert not (web / "evaluation.html").exists()
     assert on_disk["paired"] is memory["paired"] is (model == "pix2pix")
     if model == "pix2pix":
         assert (web / "evaluation_images.csv").read_text() == (tmp_path / "out/evaluation_images.csv").read_text()
         links = pictures(tmp_path / "out")
-        assert len(links) == 3 * 4 * 3  # metrics, images, labels
+        assert len(links) == 4 * 3  # images, labels
         assert {link.parent.name for link in links} == {"evaluation_images"}
         report, text = evaluate("--out", tmp_path, more=f"{options} {QUICK} --phase train --num_test 2")
         assert report["of"] == "toy, train_latest"
@@ -243,26 +246,36 @@ def test_wrong_options_are_errors(results):
 # ---- the page ----
 
 
+def lines(file):
+    """Return the lines of data in a page or a script."""
+    return list(parse(file.read_text(encoding="utf-8").rpartition("<script>")[2].replace("</script>", "\n")))
+
+
 def pictures(folder):
     """Return the files that a page shows, which must exist."""
-    paths = [folder / unquote(image["src"]) for image in Page(folder, "evaluation.html").all("img")]
+    rows = [values for call, values in lines(folder / "evaluation.html") if call == "row"]
+    paths = [folder / unquote(source) for _, _, sources in rows for source in sources]
     assert all(path.is_file() for path in paths)
     return paths
 
 
-def test_the_page_shows_the_best_and_worst_images(tmp_path):
+def test_the_page_shows_scores_and_the_best_and_worst_images(tmp_path):
     for i in range(14):
-        flat(tmp_path / f"images/n{i:02}_fake_B.png", 100 + i)
-        flat(tmp_path / f"images/n{i:02}_real_B.png", 100)
-    evaluate(tmp_path, more="--metrics l1,psnr")
-    texts = [text for found in Page(tmp_path, "evaluation.html").texts.values() for text in found]
-    names = [text for text in texts if re.fullmatch(r"n\d\d", text)]
-    best, worst = [f"n{i:02}" for i in range(5)], [f"n{i:02}" for i in range(13, 8, -1)]
-    assert names == (best + worst) * 2
-    headings = [text for text in texts if text.startswith(("l1: ", "psnr: "))]
-    assert headings == ["l1: the best ", "l1: the worst ", "psnr: the best ", "psnr: the worst "]
-    assert "lower is better" in texts
+        flat(tmp_path / f"images/n{i:02}_fake_B.png", 100 + i, width=32)
+        flat(tmp_path / f"images/n{i:02}_real_B.png", 100, width=32)
+    evaluate(tmp_path, more="--metrics l1,psnr --paired")
     assert pictures(tmp_path)[:2] == [tmp_path / "images/n00_fake_B.png", tmp_path / "images/n00_real_B.png"]
+    visitor = Visitor().open(tmp_path / "evaluation.html", "", "seen.size > 0")
+    assert visitor.js("order.map((one) => one.name)") == [f"n{i:02}" for i in (*range(13, 8, -1), *range(4, -1, -1))]
+    cells = visitor.all("#scores tr:nth-child(2) td", "one.textContent")
+    assert cells[:2] == ["l1", "0.02549"]
+    assert cells[3:] == ["lower is better", "14"]
+    assert visitor.all("article:first-child figcaption", "one.innerText.split(/\\s+/).join(' ')") == [
+        "fake_B output",
+        "real_B truth",
+    ]
+    visitor.until("[...document.images].every((one) => one.naturalWidth === 32)")
+    assert visitor.complaints() == []
 
 
 def test_names_cannot_break_the_page(tmp_path):
@@ -271,10 +284,9 @@ def test_names_cannot_break_the_page(tmp_path):
         flat(tmp_path / f"images/{name}_fake_B.png", 100 + i)
         flat(tmp_path / f"images/{name}_real_B.png", 100)
     evaluate(tmp_path)
-    page = Page(tmp_path, "evaluation.html")
-    assert not page.all("script")
-    assert len(page.all("img")) == len(pictures(tmp_path)) == 3 * 5 * 2
-    assert set(names) <= {text for found in page.texts.values() for text in found}
+    assert (tmp_path / "evaluation.html").read_text(encoding="utf-8").count("<script") == 3  # two scripts, and the data
+    assert {values[0] for call, values in lines(tmp_path / "evaluation.html") if call == "row"} == set(names)
+    assert len(pictures(tmp_path)) == 5 * 2
     assert sorted(row["image"] for row in table(tmp_path / "evaluation_images.csv")) == sorted(names)
 
 
@@ -286,6 +298,6 @@ def test_files_go_to_out_and_replace_earlier_ones(results, tmp_path):
     files = ["evaluation.csv", "evaluation.html", "evaluation.json", "evaluation_images.csv"]
     assert sorted(path.name for path in (tmp_path / "o").iterdir()) == files
     assert [path.name for path in results.iterdir()] == ["images"]
-    assert len(pictures(tmp_path / "o")) == 3 * 2 * 3
+    assert len(pictures(tmp_path / "o")) == 2 * 3
     evaluate(results, "--out", tmp_path / "o", more="--metrics kid_lite0 --unpaired")
     assert not (tmp_path / "o/evaluation_images.csv").exists()

@@ -50,10 +50,11 @@ class Visitor:
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
 
     def open(self, folder: Path, hash: str = "", ready: str = "true") -> Visitor:
-        """Open `folder`/index.html, and wait until the expression `ready` holds."""
+        """Open a page, or `folder`/index.html, and wait until the expression `ready` holds."""
+        page = Path(folder) if Path(folder).is_file() else Path(folder) / "index.html"
         self.driver.get("about:blank")
         self.complaints(), self.requests()  # those of other pages
-        self.driver.get(f"{(Path(folder) / 'index.html').as_uri()}{hash}")
+        self.driver.get(f"{page.as_uri()}{hash}")
         self.until(ready)
         return self
 

@@ -22,9 +22,9 @@ function about(value) {
   for (const run of value.runs || []) runs.push({ ...run, rows: [], known: new Map(), base: 0, file: 0 });
 }
 
-function row(name, file) {
+function row(name, file, sources) { // sources: addresses of images that are elsewhere
   if (reading.at++ < reading.rows.length) return;
-  const one = { name, file, layout: reading.layout, found: name.toLowerCase(), at: reading.rows.length };
+  const one = { name, file, sources, layout: reading.layout, found: name.toLowerCase(), at: reading.rows.length };
   reading.rows.push(one);
   reading.known.set(name, one);
 }
@@ -37,6 +37,18 @@ function metrics(value) {
   const rows = Object.values(value.values);
   value.order = value.order.filter((name) => rows.some((one) => Number.isFinite(one[name]))); // others were not measured
   reading.metrics = value;
+  if (reading === main && value.scores) showScores(value.scores);
+  if (main.about && main.about.sorted && !location.hash) state.sort = value.order[0] || "";
+}
+
+function showScores(scores) {
+  const cells = (tag, texts) => make("tr", null, {}, ...texts.map((text) => make(tag, null, {}, text)));
+  const table = ([head, ...lines]) => make("table", null, {}, cells("th", head), ...lines.map((line) => cells("td", line)));
+  $("scores").hidden = false;
+  $("scores").open = innerWidth > 700;
+  $("scores").querySelector("span").textContent = scores[0].tables[0].slice(1).map(([name, value]) => `${name} ${value}`).join(" · ");
+  $("scores").lastChild.replaceChildren(...scores.map(({ title, tables, notes }) => make("section", null, {}, make("h2", null, {}, title),
+    ...tables.filter((lines) => lines.length).map(table), ...notes.map((note) => make("p", null, { className: "note" }, note)))));
 }
 
 async function read(one) {
@@ -81,7 +93,7 @@ const fourDigits = (value) => (value === null ? "–" : String(+value.toPrecisio
 
 function itemOf(run, one, k, label) {
   const [, file, width, height] = one.layout.images[k], { thumbs } = one.layout;
-  const item = { label, role: roleOf(one.layout.images[k][0], one.layout.images.map(([name]) => name), main.about.paired), src: `${run.path}images/${one.file}_${file}.png`, ratio: width / height, width };
+  const item = { label, role: roleOf(one.layout.images[k][0], one.layout.images.map(([name]) => name), main.about.paired), src: one.sources ? one.sources[k] : `${run.path}images/${one.file}_${file}.png`, ratio: width / height, width };
   if (thumbs) {
     const sum = (widths) => widths.reduce((a, b) => a + b, 0);
     item.thumb = [`${run.path}thumbs/${one.file}.jpg`, sum(thumbs.slice(0, k)), thumbs[k], sum(thumbs)];
@@ -113,7 +125,7 @@ function labelsOf() {
 
 function update() {
   document.body.classList.toggle("busy", !main.done);
-  $("note").textContent = main.done && !main.rows.length ? "There are no images." : problems();
+  $("note").textContent = main.done && !main.rows.length && !main.metrics ? "There are no images." : problems();
   if (!main.rows.length) return;
   const labels = labelsOf();
   bar.labels(labels);
@@ -368,4 +380,4 @@ addEventListener("hashchange", () => {
   if (state.row) show(main.rows.find((one) => one.name === state.row));
 });
 restore();
-load();
+document.addEventListener("DOMContentLoaded", load); // after lines of data in the page itself
