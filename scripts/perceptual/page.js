@@ -74,6 +74,8 @@ async function round() {
   const number = state.answers.length, { pair, fake } = plan[number];
   screen("trial");
   at("progress").value = number / plan.length;
+  const { practice } = STUDY.rounds, tests = plan.length - practice;
+  at("count").textContent = number < practice ? `practice ${number + 1} of ${practice}` : `${number - practice + 1} of ${tests}`;
   at("question").textContent = "\u00a0";
   at("next").hidden = true;
   const bitmaps = await decoded, { width, height } = bitmaps[0];

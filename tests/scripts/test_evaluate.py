@@ -276,6 +276,10 @@ def test_the_page_shows_scores_and_the_best_and_worst_images(tmp_path):
     ]
     visitor.until("[...document.images].every((one) => one.naturalWidth === 32)")
     assert visitor.complaints() == []
+    phone = Visitor(360, 740).open(tmp_path / "evaluation.html", "", "seen.size > 0")
+    phone.run("$('scores').open = true")
+    assert phone.fits()
+    assert max(phone.all("#scores td:first-child", "one.clientHeight")) < 40  # names of metrics take one line
 
 
 def test_names_cannot_break_the_page(tmp_path):

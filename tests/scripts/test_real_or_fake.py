@@ -153,10 +153,12 @@ def test_a_participant_who_finds_every_fake_gets_0_percent(tmp_path, monkeypatch
         visitor.until("document.getElementById('next').hidden", False)
         side = "left" if fakes[-1] == "first" else "right"
         assert visitor.find("#question").text == f"Correct: it was the {side} one."
+        assert visitor.find("#count").text == f"practice {number + 1} of 2"
         visitor.press(SPACE)
     visitor.until("document.getElementById('between').hidden", False)
     visitor.press(SPACE)
     for number in range(4):
+        visitor.until("document.getElementById('count').textContent", f"{number + 1} of 4")
         fakes.append(answer_round(visitor, number))
         assert visitor.js("document.querySelectorAll('.was_fake').length") == 0
     visitor.until("document.getElementById('end').hidden", False)

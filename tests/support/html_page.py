@@ -13,10 +13,10 @@ class Page(HTMLParser):
 
     VOID = {"meta", "img", "br", "link", "input"}
 
-    def __init__(self, web_dir, file="index.html"):
+    def __init__(self, web_dir):
         super().__init__()
         self.tags, self.open, self.texts = [], [], {}
-        self.feed((Path(web_dir) / file).read_text(encoding="utf-8"))
+        self.feed((Path(web_dir) / "index.html").read_text(encoding="utf-8"))
         assert self.open == []  # every tag is closed
 
     def handle_starttag(self, tag, attrs):

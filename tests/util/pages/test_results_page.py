@@ -246,10 +246,13 @@ def test_the_address_restores_everything(visitor, many):
 
 
 def test_a_phone_scrolls_in_one_direction_alone(many):
-    visitor = Visitor(390, 844, dark=True)
+    visitor = Visitor(360, 740, dark=True)
     for address in ("#sort=psnr&mode=blink", f"#row={NAMES[8]}", "#mode=slider"):
         visitor.open(many, address, READY)
         assert visitor.fits(), address
+    assert visitor.js("document.querySelector('.slider .frame').getBoundingClientRect().top") < 260
+    assert visitor.all("article:nth-child(2) .values span", "one.innerText") == ["psnr 1", "l1 19"]
+    assert min(visitor.all(".values b", "one.offsetWidth")) > 0
 
 
 # ---- pages that grow, and large ones ----

@@ -138,17 +138,17 @@ def test_values_are_read_off_by_keys_and_pointer_in_all_charts(browser, tmp_path
     opened(browser, page)
     svg = browser.find("#plot svg")
     svg.send_keys(LEFT, LEFT)
-    assert (text(browser, "where"), text(browser, "legend")) == ("epoch 1 · 100 images", "G6")
-    assert caption(browser) == "psnr 20.5epoch 1"
+    assert (text(browser, "where"), text(browser, "legend")) == ("epoch 1 · 100 images", "G 6")
+    assert caption(browser) == "psnr 20.5 · epoch 1"
     assert len(browser.all(".mark line", "1")) == 3
     svg.send_keys(HOME)
-    assert text(browser, "legend") == "G5"
+    assert text(browser, "legend") == "G 5"
     box = svg.rect
     point = {"type": "mouseMoved", "x": box["x"] + 46 + (box["width"] - 56) * 0.73, "y": box["y"] + 50}
     browser.driver.execute_cdp_cmd("Input.dispatchMouseEvent", point)
-    assert text(browser, "legend") == "G7"
+    assert text(browser, "legend") == "G 7"
     browser.driver.execute_cdp_cmd("Input.dispatchMouseEvent", {"type": "mouseMoved", "x": 5, "y": 5})
-    assert (text(browser, "legend"), caption(browser)) == ("G8", "psnr 21.5best 21.5, epoch 2")
+    assert (text(browser, "legend"), caption(browser)) == ("G 8", "psnr 21.5 · best 21.5, epoch 2")
 
 
 # ---- validation and images ----
@@ -176,7 +176,7 @@ def test_the_best_epoch_is_marked_by_its_metric_s_sense(browser, tmp_path, clock
     validated(page := run(tmp_path), [20.0, 23.0, 22.0, 23.0])
     opened(browser, page)
     texts = browser.all("#metrics figcaption", "one.textContent")
-    assert texts == ["psnr 23best 23, epoch 2", "l1 23best 20, epoch 1"]
+    assert texts == ["psnr 23 · best 23, epoch 2", "l1 23 · best 20, epoch 1"]
     marks = browser.all("#metrics .best", "Number(one.getAttribute('cx'))")
     ends = [numbers(d) for d in browser.all("#metrics .line", "one.getAttribute('d')")]
     assert marks == pytest.approx([ends[0][1][0], ends[1][0][0]], abs=0.1)
@@ -229,7 +229,7 @@ def test_new_lines_appear_in_place(browser, tmp_path, clock):
     page.validation(Step(3, 300, 3.0), {"psnr": 22.0}, images(1, count=4))
     page.images(Step(3, 290, 0.0), images(2))
     page.flush()
-    until(lambda: text(browser, "legend") == "G1" and text(browser, "best") == "Best: 3")
+    until(lambda: text(browser, "legend") == "G 1" and text(browser, "best") == "Best: 3")
     assert before == browser.js("scrollY") > 100
     assert browser.js("[window.same, view.mode, view.zoom]") == [True, "blend", 2]
     assert sources(browser)[0] == "validation001_fake_B"  # what is looked at stays
@@ -256,7 +256,7 @@ def test_a_resumed_run_replaces_what_it_does_again(browser, tmp_path, clock):
     again.losses(Step(3, 300, 3.0), {"G": 8.0})
     again.validation(Step(3, 300, 3.0), {"psnr": 19.0, "l1": 19.0}, images(3))
     again.flush()
-    until(lambda: text(browser, "best") == "Best: 2" and text(browser, "legend") == "G8")
+    until(lambda: text(browser, "best") == "Best: 2" and text(browser, "legend") == "G 8")
     expected = [(0.5, 1.0), (1.0, 2.0), (1.5, 3.0), (2.0, 4.0), (2.5, 9.0), (3.0, 8.0)]
     near(lines(browser)[0], expected)
     assert browser.js("window.same")
@@ -265,7 +265,7 @@ def test_a_resumed_run_replaces_what_it_does_again(browser, tmp_path, clock):
     assert "Resumed" in text(browser, "run")
     browser.run("window.same = true")
     train(run(tmp_path), [7.0], clock)  # another run in the same folder
-    until(lambda: text(browser, "legend") == "G7")
+    until(lambda: text(browser, "legend") == "G 7")
     assert browser.js("window.same") is None
     said = browser.complaints()  # about files that the runs have removed
     assert all("/data-" in line and line.endswith("ERR_FILE_NOT_FOUND") for line in said)

@@ -240,7 +240,7 @@ function drawLosses() {
 function showLosses(lines, ks) {
   for (const button of $("legend").children) {
     const i = lines.findIndex((line) => line.name === button.children[1].textContent);
-    button.lastChild.textContent = i < 0 ? "" : number(lines[i].ys[ks[i]]);
+    button.lastChild.textContent = i < 0 ? "" : ` ${number(lines[i].ys[ks[i]])}`;
   }
   $("where").textContent = lines.length ? where(lines[0].lines[ks[0]]) : "";
 }
@@ -259,7 +259,7 @@ function drawMeasured() {
       const figure = make("figure", $("metrics"), { className: name === about.best ? "chosen" : "" }), caption = make("figcaption", figure);
       charts.set(key, new Chart(figure, 140, name, ([one], [k]) => {
         caption.replaceChildren(make("b", null, {}, name), one ? ` ${number(one.ys[k])}` : "");
-        if (one) make("small", caption, {}, cursor === null ? `best ${number(one.ys[one.best])}, epoch ${one.lines[one.best].x}` : `epoch ${one.lines[k].x}`);
+        if (one) make("small", caption, {}, " · ", cursor === null ? `best ${number(one.ys[one.best])}, epoch ${one.lines[one.best].x}` : `epoch ${one.lines[k].x}`);
       }));
     }
     charts.get(key).show([{ ...line, best: line.lines.indexOf(bestOf(name)) }]);
