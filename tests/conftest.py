@@ -14,6 +14,8 @@ import torch
 from file_server import serving
 from PIL import Image
 
+from data.formats import notes
+
 ROOT = Path(__file__).resolve().parents[1]
 torch.set_num_threads(1)  # tiny networks; the cores run tests side by side
 
@@ -57,9 +59,9 @@ def pixels(path, mode="RGB"):
         return np.asarray(image.convert(mode))
 
 
-def type_command(*words, cwd=ROOT, timeout=300, env=None):
-    """Run `python words...` as a user types it and return the finished process with its text."""
-    return subprocess.run(
+def type_command(*words, cwd=ROOT, timeout=300, env=None, status=None):
+    """Run `python words...` as a user types it, see that it ends with `status`, and return it with its text."""
+    done = subprocess.run(
         [sys.executable, *map(str, words)],
         cwd=cwd,
         timeout=timeout,
@@ -68,6 +70,8 @@ def type_command(*words, cwd=ROOT, timeout=300, env=None):
         env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **(env or {})},
         check=False,
     )
+    assert status in (None, done.returncode), done.stderr
+    return done
 
 
 def program(name):
@@ -94,6 +98,12 @@ def shared_experiments(tmp_path_factory):
     base = tmp_path_factory.getbasetemp()
     experiments.shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "experiments"
     experiments.shared.mkdir(exist_ok=True)
+
+
+@pytest.fixture(autouse=True)
+def _notices_start_anew(monkeypatch):
+    """Let each test see the notices that are printed once."""
+    monkeypatch.setattr(notes, "_known", set())
 
 
 @pytest.fixture

@@ -16,13 +16,7 @@ from torch.nn import functional as F
 import data
 from data import find_dataset_using_name, get_option_setter
 from data.base_dataset import BaseDataset
-from data.formats import notes
 from util.errors import UserError
-
-
-@pytest.fixture(autouse=True)
-def _notices_start_anew(monkeypatch):
-    monkeypatch.setattr(notes, "_known", set())
 
 
 def dataset(dataroot, mode="aligned", **changes):

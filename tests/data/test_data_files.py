@@ -15,14 +15,9 @@ from data_options import data_options
 from PIL import Image
 
 import data
-from data.formats import notes, pillow
+from data.formats import pillow
 from data.image_folder import IMG_EXTENSIONS, ImageFolder, default_loader, find_images, is_image_file, make_dataset
 from util.errors import UserError
-
-
-@pytest.fixture(autouse=True)
-def _notices_start_anew(monkeypatch):
-    monkeypatch.setattr(notes, "_known", set())
 
 
 def test_image_files_are_found_by_suffix_in_any_case_and_plug_ins_add_suffixes(monkeypatch):

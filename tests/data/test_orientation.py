@@ -12,7 +12,7 @@ from experiments import trained_copy
 from PIL import Image
 
 import data
-from data.formats import notes, pillow
+from data.formats import pillow
 from options.test_options import TestOptions
 from options.train_options import TrainOptions
 from util.errors import UserError
@@ -30,11 +30,6 @@ STORED = {
     8: lambda x: np.rot90(x, -1),
 }
 BEFORE = RunFacts(saved={"exif_orientation": False})
-
-
-@pytest.fixture(autouse=True)
-def _notices_start_anew(monkeypatch):
-    monkeypatch.setattr(notes, "_known", set())
 
 
 def stored(path, upright, orientation, **options):

@@ -13,17 +13,12 @@ from PIL import Image
 from test_bad_images import png, tiff
 
 from data import create_dataset
-from data.formats import notes, pillow
+from data.formats import pillow
 from data.formats.values import RangeError
 from util.errors import UserError
 from util.runtime.run_facts import RunFacts
 
 RAMP = np.tile(np.arange(64) / 63, (64, 1))
-
-
-@pytest.fixture(autouse=True)
-def _notices_start_anew(monkeypatch):
-    monkeypatch.setattr(notes, "_known", set())
 
 
 def save(path, values, **options):
