@@ -47,7 +47,7 @@ function showScores(scores) {
   $("scores").hidden = false;
   $("scores").open = innerWidth > 700;
   $("scores").querySelector("span").textContent = scores[0].tables[0].slice(1).map(([name, value]) => `${name} ${value}`).join(" · ");
-  $("scores").lastChild.replaceChildren(...scores.map(({ title, tables, notes }) => make("section", null, {}, make("h2", null, {}, title),
+  $("scores").lastChild.replaceChildren(...scores.map(({ title, tables, notes }) => make("section", null, {}, make("h2", null, { hidden: scores.length < 2 }, title),
     ...tables.filter((lines) => lines.length).map(table), ...notes.map((note) => make("p", null, { className: "note" }, note)))));
 }
 
