@@ -20,6 +20,7 @@ from scripts.benchmarks.common import say
 SETTINGS = {  # ways to run PyTorch's threads: name -> environment
     "as chosen": {},
     "spinning": {"GOMP_SPINCOUNT": "300000", "KMP_BLOCKTIME": "200"},  # what OpenMP's libraries do by themselves
+    "asleep at once": {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"},
     "one thread": {"OMP_NUM_THREADS": "1"},
 }
 BUSY = """
@@ -32,7 +33,7 @@ while os.getppid() == parent:
 
 def neighbours(args, work: Path) -> Iterator[dict]:
     """Measure training steps beside 0, 1 and 2 busy programs, with PyTorch's threads in several settings."""
-    settings = [*SETTINGS][: 2 if args.quick else 3]
+    settings = [*SETTINGS][: 2 if args.quick else None]
     for model in args.models or ["pix2pix"]:
         with contextlib.ExitStack() as stack:
             pools = {name: stack.enter_context(process(args, model, name)) for name in settings}

@@ -1,8 +1,8 @@
 """Threads of PyTorch on the CPU: how many, and how they wait. Importing this sets both; torch and NumPy come after it.
 
-OpenMP's threads spin while they wait for each other, which slows a run tenfold when another program is busy on the same
-cores. So they sleep instead. Their number follows the cores that the process may use, never the load. It decides
-the order of sums, hence the last bits of every result: a resumed run keeps the number that it began with.
+OpenMP's threads spin for milliseconds while they wait for each other, which slows a run tenfold when another program is
+busy on the same cores. Here they soon sleep. Their number follows the cores that the process may use, never the load.
+It decides the order of sums, hence the last bits of every result: a resumed run keeps the number that it began with.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from util.errors import printable
 from util.runtime import machine
 from util.runtime.run_facts import save_fact, saved_facts
 
+# GNU's library spins for about 0.1 ms: less slows an idle machine, more a busy one. Other libraries sleep at once.
+WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "4000"}
 COUNT = "OMP_NUM_THREADS"
 MOST = 1024  # threads that a file may ask for
 CHOSEN = "OMP_NUM_THREADS_CHOSEN"  # the number that this module put into the environment; other programs inherit both
@@ -21,7 +23,8 @@ CHOSEN = "OMP_NUM_THREADS_CHOSEN"  # the number that this module put into the en
 
 def choose() -> None:
     """Set OpenMP's variables, unless the user has. PyTorch's own number stays where nothing limits the process."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if not WAITING.keys() & os.environ.keys():
+        os.environ.update(WAITING)
     if set_by_user():
         return
     for name in (COUNT, CHOSEN):

@@ -23,7 +23,7 @@ PROGRAMS = {"train.py": FIRST, "test.py": FIRST, FIRST: "", **{f"scripts/{name}.
 @pytest.fixture
 def computer(tmp_path, monkeypatch):
     """A machine made of files: 4 cores of 2 hyperthreads each, and the control groups that a test adds."""
-    for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "MKL_NUM_THREADS", threads.CHOSEN, "LOCAL_WORLD_SIZE"):
+    for name in (*threads.WAITING, "OMP_NUM_THREADS", "MKL_NUM_THREADS", threads.CHOSEN, "LOCAL_WORLD_SIZE"):
         monkeypatch.setenv(name, "")  # restored at the end, whatever the test or choose() do
         monkeypatch.delenv(name)
     monkeypatch.setattr(machine, "PROC", tmp_path / "proc")
@@ -105,7 +105,7 @@ def test_the_number_follows_cores_quota_and_processes_unless_the_user_sets_it(
         monkeypatch.setenv(name, value)
     threads.choose()
     assert os.environ.get("OMP_NUM_THREADS") == chosen
-    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+    assert {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "4000"}.items() <= os.environ.items()
     assert threads.set_by_user() == ("MKL_NUM_THREADS" in given or given.get("OMP_NUM_THREADS") == chosen == "3")
 
 
@@ -115,6 +115,7 @@ def test_a_number_that_torchrun_s_user_set_stays(computer, monkeypatch):
         monkeypatch.setenv(name, value)
     threads.choose()
     assert (os.environ["OMP_NUM_THREADS"], os.environ["OMP_WAIT_POLICY"]) == ("1", "ACTIVE")
+    assert "GOMP_SPINCOUNT" not in os.environ
     assert threads.set_by_user()
 
 
