@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 
 import pytest
@@ -15,6 +16,7 @@ from data.colorization_dataset import ColorizationDataset
 from data.single_dataset import SingleDataset
 from data.unaligned_dataset import UnalignedDataset
 from options.train_options import TrainOptions
+from scripts import doctor
 from util.monitor import validation
 from util.monitor.diagnosis import Diagnosis
 from util.runtime.run_facts import run_facts
@@ -105,3 +107,14 @@ def test_an_unknown_answer_is_reported_and_metrics_of_pairs_are_measured_only_by
 
     assert measured("") == ["fd_lite0", "kid_lite0"]
     assert measured("--best_metric psnr") == ["psnr"]
+
+
+def test_the_doctor_reports_a_model_without_its_pairs(tmp_path, capsys):
+    make_unaligned(tmp_path / "data", ("train",))
+    words = f"--dataroot {tmp_path}/data --name x --checkpoints_dir {tmp_path} --gpu_ids -1 --netG unet_32 --ngf 2"
+    doctor.main(f"{words} --load_size 32 --crop_size 32 --model pix2pix --dataset_mode unaligned".split())
+    out, err = capsys.readouterr()
+    assert re.search(
+        r"^warn +options +--model pix2pix learns from pairs, and --dataset_mode unaligned has none", out, re.M
+    )
+    assert not err
