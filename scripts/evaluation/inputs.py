@@ -137,10 +137,9 @@ def images_of(folder: Path, label: str | None, kind: str) -> tuple[dict[str, Pat
         return {row.name: row.pictures[label] for row in found.rows if label in row.pictures}, label
     if labels and kind == "fake":
         raise UserError(f"{printable(found.images)} has {', '.join(labels)}: choose by --output")
-    paths: dict[str, Path] = {}
-    paths = find_images(folder)
-    pillow.check_first(paths)
-    for path in map(Path, paths):
+    files, paths = find_images(folder), {}
+    pillow.check_first(files)
+    for path in map(Path, files):
         name = path.relative_to(folder).with_suffix("").as_posix()
         if name in paths:
             raise UserError(f"{printable(paths[name])} and {printable(path)} have the same name: remove one")

@@ -43,7 +43,8 @@ def read_results(folder: Path) -> ResultsFolder:
         raise UserError(f"{printable(images)} lacks {list_names(missing, 5)} of the last run of test.py: run it again")
     others = sum(path not in files for row in rows_of(images) for path in row.pictures.values())
     if others:
-        print(f"{printable(images)}: {others:,} files of earlier runs of test.py are left out, {len(files):,} measured")
+        text = f"{others:,} files of earlier runs of test.py are left out; the last run has {len(files):,}"
+        print(f"{printable(images)}: {text}")
     return ResultsFolder(images, rows, paired)
 
 

@@ -57,7 +57,7 @@ def test_a_run_on_fewer_images_is_measured_alone(tree, web):
     alone, quiet = evaluate(tree / "alone/toy/test_latest", "--metrics", "l1")
     assert l1(report) == l1(alone)
     assert l1(report)[1] == 3
-    assert "images: 3 files of earlier runs of test.py are left out, 9 measured\n" in printed
+    assert "images: 3 files of earlier runs of test.py are left out; the last run has 9\n" in printed
     assert "left out" not in quiet
     assert [len(found) for found in (find_pairs(web), find_results(web, "B"))] == [3, 3]
     assert [path.name for path, _ in find_pairs(web / "images")] == [path.name for path, _ in find_pairs(web)]
