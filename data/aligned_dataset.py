@@ -35,7 +35,7 @@ class AlignedDataset(BaseDataset):
             pairs = pairs[: int(min(opt.max_dataset_size, len(pairs)))]
             self.AB_paths, self.B_paths = [A for A, _ in pairs], [B for _, B in pairs]
         else:
-            self.AB_paths = find_images(self.dir_AB, opt.max_dataset_size, opt.phase)
+            self.AB_paths = find_images(self.dir_AB, opt.max_dataset_size)
         self.check_first(self.AB_paths, self.B_paths or [])
         self.input_nc, self.output_nc = channels_of(opt)  # of A and of B
         self.image_count = 2 * len(self.AB_paths)
@@ -86,8 +86,8 @@ def split(image: Image.Image, path: str, resized: bool) -> tuple[Image.Image, Im
     if not half:
         raise UserError(f"{printable(path)} is {width}x{height}: too narrow for two images side by side.")
     if width < 1.2 * height:
-        text = f"is {width}x{height} and is cut in half: left A, right B. If it is a single picture, type"
-        say(Note("not side by side", path, f"{text} --model test or --dataset_mode single."))
+        text = f"is {width}x{height} and is cut in half: left A, right B. docs/datasets.md has the layouts of pairs;"
+        say(Note("not side by side", path, f"{text} test.py translates single pictures with --model test."))
     right = width
     if width % 2 and not resized:
         # Halves of two widths cannot be compared pixel by pixel; resizing makes them equal, as in the reference.

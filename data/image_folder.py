@@ -61,7 +61,7 @@ class NoImages(DataNotFound):
         super().__init__(f"{printable(folder)} {state} (looked for {kinds}). {what_is_there(there)}")
 
 
-def find_images(folder: str | Path, max_dataset_size: float = math.inf, phase: str | None = None) -> list[str]:
+def find_images(folder: str | Path, max_dataset_size: float = math.inf) -> list[str]:
     """List the images of a folder as `make_dataset` does, but raise UserError if there are none."""
     paths = make_dataset(folder, max_dataset_size)
     if not paths:

@@ -15,8 +15,8 @@ class UnalignedDataset(BaseDataset):
     def __init__(self, opt):
         super().__init__(opt)
         self.dir_A, self.dir_B = (str(Path(opt.dataroot, opt.phase + side)) for side in ("A", "B"))
-        self.A_paths = find_images(self.dir_A, opt.max_dataset_size, opt.phase)
-        self.B_paths = find_images(self.dir_B, opt.max_dataset_size, opt.phase)
+        self.A_paths = find_images(self.dir_A, opt.max_dataset_size)
+        self.B_paths = find_images(self.dir_B, opt.max_dataset_size)
         self.check_first(self.A_paths, self.B_paths)
         self.A_size = len(self.A_paths)
         self.B_size = len(self.B_paths)

@@ -8,6 +8,7 @@ Each sub-folder of fold_A (train, val, test, ...) is a split with a sub-folder o
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor
@@ -125,6 +126,15 @@ def parse() -> argparse.Namespace:
     return args
 
 
+def where(fold_AB: Path, splits: list[str]) -> str:
+    """Return the options by which train.py finds the pairs."""
+    single = splits == ["."]  # the pairs are in fold_AB itself
+    root, phase = (fold_AB.parent, fold_AB.resolve().name) if single else (fold_AB, "train")
+    if phase not in splits and not single:
+        phase = splits[0]
+    return f"--dataroot {shlex.quote(str(root))}" + f" --phase {shlex.quote(phase)}" * (phase != "train")
+
+
 def main() -> int:
     args = parse()
     splits = split_names(args.fold_A, args.fold_AB)
@@ -135,7 +145,7 @@ def main() -> int:
     if failures:
         print(f"error: {len(failures)} pairs failed:", *failures, sep="\n  ", file=sys.stderr)
         return 1
-    print(f"next: python train.py --dataroot {args.fold_AB} --name NAME --model pix2pix")
+    print(f"next: python train.py {where(args.fold_AB, splits)} --name NAME --model pix2pix")
     return 0
 
 

@@ -13,6 +13,7 @@ from data.formats import pillow
 from data.image_folder import SUFFIXES as EXTENSIONS
 from util.checkpoint.atomic_files import replacing
 from util.errors import UserError
+from util.runtime.search import Search
 
 BROKEN = (UserError, OSError, ValueError)  # of a file that cannot be read or written
 NOT_WRITTEN = (".avif", ".heic", ".heif")  # read, but never written, since that would change the pixels
@@ -64,7 +65,7 @@ def contents(folder: Path) -> str:
     """Describe a folder, for the error that something is missing there."""
     if not folder.is_dir():
         return f"{folder} is no folder"
-    names = sorted(entry.name + "/" * entry.is_dir() for entry in folder.iterdir())
+    names = [entry.name + "/" * entry.is_dir() for entry in Search().entries(folder)]
     return f"{folder} holds {enumerate_names(names, 8) or 'nothing'}"
 
 

@@ -9,6 +9,7 @@ Cityscapes' validation set becomes `test`. Download both folders from https://ww
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -68,9 +69,8 @@ def main() -> int:
     }
     for phase, phase_pairs in found.items():
         prepare(phase_pairs, args.output_dir, phase)
-    print(
-        f"next: python train.py --dataroot {args.output_dir} --name cityscapes_pix2pix --model pix2pix --direction BtoA"
-    )
+    words = ["--dataroot", str(args.output_dir), *"--name cityscapes_pix2pix --model pix2pix --direction BtoA".split()]
+    print(f"next: python train.py {shlex.join(words)}")
     return 0
 
 

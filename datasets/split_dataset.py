@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import sys
 from collections import Counter
@@ -175,7 +176,7 @@ def main() -> int:
         print(f"{split}: {count['images']} images, {count['groups']} groups, in {folders}")
     sides = [{file.name.rpartition(".")[0] for file in files if file.side == side} for side in "AB"]
     model = "cycle_gan" if sides[0] != sides[1] else "pix2pix"
-    print(f"next: python train.py --dataroot {args.target} --name NAME --model {model}")
+    print(f"next: python train.py --dataroot {shlex.quote(str(args.target))} --name NAME --model {model}")
     return 0
 
 

@@ -180,6 +180,9 @@ class BaseOptions:
                 transforms.check(opt.preprocess, opt.load_size, opt.crop_size)
             except UserError as error:
                 self.parser.error(str(error))
+        if opt.dataset_mode == "single" and opt.model != "test" and opt.model in models.BUILT_IN:
+            right = "--dataset_mode aligned for pairs, or unaligned" if self.isTrain else "--model test"
+            self.parser.error(f"--dataset_mode single has no images B, which --model {opt.model} needs: type {right}")
         wrong = [name for name in contradictions(vars(opt), found) if name in typed]
         if wrong:
             texts = [explain_contradiction(name, getattr(opt, name), self.architecture) for name in wrong]

@@ -8,9 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
-from conftest import ROOT, make_image, program
+from conftest import ROOT, make_image
 from experiments import trained_copy
+from PIL import Image
 from terminal import TINY
 
 from options.test_options import TestOptions as TestingOptions
@@ -54,14 +56,15 @@ def here(away):
 
 
 def put(names: str) -> None:
-    """Write images, and other files empty; after `=` images are as wide as two."""
-    side, *names = (32, *shlex.split(names)) if not names.startswith("=") else (64, *shlex.split(names[1:]))
+    """Write images, after `=` two side by side in each file; other files are empty."""
+    pairs, names = names.startswith("="), shlex.split(names.removeprefix("="))
     for seed, name in enumerate(names):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         if name.endswith(".py"):
             Path(name).touch()
         else:
-            make_image(name, side, 32, seed=seed)
+            A, B = (np.asarray(Image.open(make_image(name, 32, 32, seed=seed + of))) for of in (50, 0))
+            Image.fromarray(np.hstack([A, B]) if pairs else B).save(name)
 
 
 # ---- data folders ----
@@ -148,3 +151,93 @@ def test_the_command_after_a_training_works(here, capsys, phases, more):
     assert ("--phase" in command, "--epoch best" in command) == ("test" not in phases, bool(more))
     run(command)
     assert list(here.glob("results/my run/*/images/a_fake_B.png"))
+
+
+# ---- other messages ----
+
+# The words typed, the images that are there, and what is suggested: each `--option value` is added and run.
+MESSAGES = [
+    ("", "train.py --dataroot d --model pix2pix --load_size 32 --crop_size 64", "= d/train/a.png",
+     "Type (--load_size 64) or (--crop_size 32)"),
+    ("", "train.py --dataroot d --model pix2pix --preprocess crop --load_size 64 --crop_size 64", "= d/train/a.png",
+     "Type (--preprocess resize_and_crop), or (--crop_size 32) or less"),
+    ("", "train.py --dataroot d --model pix2pix --dataset_mode single", "= d/train/a.png",
+     "type (--dataset_mode aligned) for pairs"),
+    ("pix2pix", "test.py --dataroot d --dataset_mode single", "d/a.png", "type (--model test)"),
+    ("", "train.py --dataroot d --input_nc 1", "d/trainA/a.png d/trainB/b.png", "by (--lambda_identity 0)"),
+    ("", "train.py --dataroot d --model pix2pix --best_metric psnr", "= d/train/a.png d/val/a.png",
+     "add (--val_freq 1)"),
+    ("", "train.py --dataroot d --model test", "d/trainA/a.png d/trainB/b.png",
+     "train with --model pix2pix or cycle_gan, or type test.py"),
+    ("", "train.py --dataroot d --model pix2pix --netG unet_23", "= d/train/a.png", "Did you mean '(unet_32)'"),
+    ("", "train.py --dataroot d --model pix2pix --epoch_count 9", "= d/train/a.png", "with (--n_epochs 9)"),
+    ("pix2pix", "test.py --dataroot d --netG resnet_6blocks", "= d/test/a.png",
+     "leave --netG out, or type (--netG unet_256)"),
+    ("pix2pix", "test.py --dataroot d --name tyo", "= d/test/a.png", "Did you mean '(toy)'"),
+    ("pix2pix", "train.py --dataroot d --model pix2pix --netG unet_256 --init_from tyo", "= d/train/a.png",
+     "Did you mean '(toy)'"),
+    ("pix2pix", "test.py --dataroot d --model cycle_gan", "d/testA/a.png d/testB/b.png",
+     "type (--model test), or"),
+    ("cycle_gan", "test.py --dataroot d --model pix2pix", "= d/test/a.png", "or (--model test)"),
+    ("pix2pix", "test.py --dataroot d --model test --preprocess crop --crop_size 16", "d/a.png",
+     "For whole images type\n  python (test.py .*)"),
+    ("pix2pix", "test.py --dataroot d --model test", "= d/a.png d/b.png", "For pairs type\n  python (test.py .*)"),
+    ("", "train.py --dataroot d --model colorization --input_nc 3", "d/train/a.png",
+     "it needs (--input_nc 1 --output_nc 2 --direction AtoB),"),
+    ("", "train.py --dataroot d --model pix2pix --dataset_mode unaligned", "d/trainA/a.png d/trainB/a.png",
+     "Type (--model cycle_gan) for images without pairs, or (--dataset_mode aligned) for pairs"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "command", "files", "pattern"), MESSAGES)
+def test_words_to_type_in_other_messages_work(here, trained, capsys, kind, command, files, pattern):
+    put(files)
+    if kind:
+        (here / "checkpoints").mkdir()
+        (here / "checkpoints/toy").symlink_to(trained[kind] / "checkpoints/toy")
+    typed = shlex.split(command)
+    defaults = shlex.split(TRAIN if command.startswith("train") else TEST)
+    command = shlex.join([typed[0], *defaults, *typed[1:]])
+    try:
+        run(command)  # some messages are warnings
+        error = ""
+    except (UserError, SystemExit) as stop:
+        error = str(stop)
+    message = "".join([*capsys.readouterr(), error])
+    found = re.search(pattern, message)
+    assert found, message
+    for words in found.groups():
+        if words.startswith("test.py"):
+            run(words)
+        elif words.startswith("--"):
+            run(f"{command} {words}")
+        else:  # a value in place of a mistyped one
+            run(command.replace(typed[-1], words))
+
+
+TYPOS = [("--n_epoch 1", "--n_epochs"), ("--crop_szie 32", "--crop_size"), ("--epochs 1", "--n_epochs")]
+TYPOS += [("--n-epochs 1", "--n_epochs"), ("\u2014model pix2pix", "--model"), ("\u2013model pix2pix", "--model")]
+TYPOS += [("-gpu_ids -1", "--gpu_ids"), ("--batchsize 1", "--batch_size"), ("--learning_rate 0.1", "--lr")]
+
+
+@pytest.mark.parametrize(("words", "meant"), TYPOS)
+def test_the_option_that_a_mistyped_one_may_mean_is_taken(here, capsys, words, meant):
+    message = refusal(f"train.py --dataroot d {words}", capsys)
+    near = re.search(r"Did you mean (--\w+)(?: or (--\w+))?\?\n$", message)
+    assert meant in near.groups()
+    for option in filter(None, near.groups()):
+        TrainOptions(f"--dataroot d {option} {words.split()[1]}").parse(begin=False)
+
+
+@pytest.mark.parametrize("before", ["combine_A_and_B.py --fold_A d/A --fold_B d/B --fold_AB 'd/A B'",
+                                    "combine_A_and_B.py --fold_A d/A --fold_B d/B --fold_AB 'd/A B/train'",
+                                    "combine_A_and_B.py --fold_A d/A --fold_B d/B --fold_AB d/pairs/more",
+                                    "split_dataset.py d 'a b' --test 0.5"])  # fmt: skip
+def test_the_command_that_a_dataset_script_prints_last_works(here, before):
+    split = "train/" if before.endswith("A B'") else ""
+    put(" ".join(f"d/{side}/{split}{name}.png" for side in "AB" for name in "abc"))
+    name, *words = shlex.split(before)
+    done = subprocess.run(
+        [sys.executable, ROOT / "datasets" / name, *words], capture_output=True, text=True, check=True
+    )
+    run(re.search("^next: python (.*)$", done.stdout, re.MULTILINE)[1] + f" {TRAIN}")

@@ -29,7 +29,7 @@ LEFT_OUT = {
     "bands": "with more bands than the three that are read",
 }
 GREY = 3.0  # of 255 levels: the mean distance of a grey image's channels, JPEG's noise included
-NO_PAIRS = "docs/datasets.md has the layouts of pairs; single images need --model cycle_gan, or test.py's --model test"
+NO_PAIRS = "docs/datasets.md has the layouts of pairs; test.py translates single images with --model test"
 
 _libtiff = threading.Lock()  # reading a TIFF redirects the process's stderr for a moment
 

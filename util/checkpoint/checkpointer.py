@@ -23,6 +23,7 @@ from util.checkpoint.atomic_files import discard_staged, hash_of, publish, sha25
 from util.checkpoint.safe_reader import read
 from util.checkpoint.weights import cpu_state_dict, load_weights, unwrap
 from util.errors import UserError, did_you_mean, warn
+from util.runtime.search import Search
 
 SLIM_BYTES = 100_000  # a state file without moments and pools is smaller than this
 
@@ -247,7 +248,12 @@ class Checkpointer:
         """List the networks in the folder, for a message."""
         names = sorted(path.name for path in self.folder.glob("*_net_*.pth"))
         if not self.folder.is_dir():
-            others = [path.name for path in self.folder.parent.glob("*/") if any(path.glob("*_net_*.pth"))]
+            search = Search()
+            others = [
+                folder.name
+                for folder in search.folders(self.folder.parent)
+                if any("_net_" in file.name for file in search.entries(folder))
+            ]
             hint = did_you_mean(self.folder.name, others)
             return f"there is no folder {self.folder}.{hint} Experiments: {', '.join(sorted(others)) or 'none'}"
         if not names:
