@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, make_image
+from conftest import ROOT, make_image, program
 from experiments import trained_copy
 from PIL import Image
 from terminal import TINY
