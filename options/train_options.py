@@ -8,6 +8,7 @@ import models
 from models.architecture import NETWORKS, PIX2PIX, Architecture, read_architecture
 from options import rows
 from options.base_options import BaseOptions
+from options.legacy import todays_options
 from options.saved import choose_saved
 from options.test_options import WHOLE
 from util.checkpoint.checkpointer import prefix_of
@@ -60,7 +61,7 @@ class TrainOptions(BaseOptions):
         except UserError as error:
             named = str(error).startswith("--init_from")
             self.parser.error(str(error) if named else f"--init_from {opt.init_from}: {error}")
-        saved = saved_options(self.source if self.source.is_dir() else self.source.parent)
+        saved = todays_options(saved_options(self.source if self.source.is_dir() else self.source.parent))
         found = files if built_in else [path.stem.partition("_net_")[2] for path in self.source.glob("*_net_*.pth")]
         networks = {"G", *("D" for name in found if name.startswith("D"))}
         names = {name for name, row in self.parser.rows.items() if row.network in networks}
