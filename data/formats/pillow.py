@@ -123,7 +123,10 @@ def read(path: str | Path, as_before: bool = False) -> Picture:
             if not as_before and (fault := found.fault("it holds", whole=False)):
                 raise RangeError(fault)
             top = guess_top(found) if as_before else values.top
-            notes.append(Note("deep", str(path), f"has more than 8 bits (values {found}): 0..{top} becomes 0..255"))
+            text = f"has more than 8 bits (values {found}): 0..{top} becomes 0..255"
+            if as_before and found.fault(""):
+                text += ", as when this run was trained; a new run would refuse these values"
+            notes.append(Note("deep", str(path), text))
             image = to_8_bits(image, values, top)
         elif values.deep and not as_before:
             if values.kind != "unsigned":
@@ -190,7 +193,7 @@ def check_first(paths: list[str], as_before: bool = False) -> None:
     """
     if not as_before:
         found = [(path, find_range(path)) for path in map(str, paths[:FIRST])]
-        check_ranges([(path, one) for path, one in found if one], paths)
+        check_ranges([(path, one) for path, one in found if one], len(found), paths)
 
 
 def find_range(path: str | Path) -> Range | None:

@@ -12,6 +12,7 @@ from util.errors import UserError, printable
 
 DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")  # grey with more than 8 bits
 BITS, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339  # tags of a TIFF
+MOST_CLASSES = 64  # lower values are probably class numbers
 LEAST = 1 / 8  # of the range that the values of deep images have to use
 OWN = "or read them in your own dataset class (data/template_dataset.py)"
 
@@ -71,11 +72,13 @@ class Range(NamedTuple):
         used = (self.high - self.low) / top
         if not whole or used >= LEAST:
             return ""
-        base = f"(value - {self.low:.0f})" if self.low > self.high - self.low else "value"
-        factor = int(top // max(1, self.high - (self.low if base != "value" else 0)))
+        offset = self.low if self.low > self.high - self.low else 0
+        like = f"{int(self.high).bit_length()}-bit data" if self.high >= MOST_CLASSES else "class numbers"
+        like, base = (", a narrow band", f"(value - {offset:.0f})") if offset else (f", like {like}", "value")
+        levels, factor = int(used * 255) + 1, int(top // max(1, self.high - offset))
         return (
-            f"{of} values from {self} in {bits} bits (0 to {top}), less than 1/8 of that range: they would become "
-            f"{int(used * 255) + 1} of 256 levels. Write all images with one scale, here {base} * {factor}, {OWN}."
+            f"{of} values from {self} in {bits} bits (0 to {top}){like}: they would become {levels} of 256 levels. "
+            f"Write all images with one scale, here {base} * {factor}, {OWN}."
         )
 
 
@@ -139,8 +142,8 @@ def _strips(image: Image.Image, values: Values) -> Iterator[np.ndarray]:
         yield strip.view(np.uint32) if (values.kind, values.bits, image.mode) == ("unsigned", 32, "I") else strip
 
 
-def check_ranges(found: list[tuple[str, Range]], paths: list[str]) -> None:
-    """Raise RangeError for values that are refused, given the range of each deep file among the first of `paths`."""
+def check_ranges(found: list[tuple[str, Range]], count: int, paths: list[str]) -> None:
+    """Raise RangeError for values that are refused, given the range of each deep file among the first `count` paths."""
     by_type: dict[Values, list[tuple[str, Range]]] = {}
     for path, one in found:
         by_type.setdefault(one.values, []).append((path, one))
@@ -148,6 +151,6 @@ def check_ranges(found: list[tuple[str, Range]], paths: list[str]) -> None:
         joined = group[0][1]
         for _, one in group[1:]:
             joined = joined.join(one)
-        fault = joined.fault(f"{printable(group[0][0])}: the first {len(group)} images hold")
-        if fault:
-            raise RangeError(fault.replace("first 1 images hold", "first image holds"), paths)
+        path, looked = printable(group[0][0]), f"of the first {count} images"
+        if fault := joined.fault(f"{path}: {len(group)} {looked} hold{'s' * (len(group) == 1)}"):
+            raise RangeError(fault, paths)

@@ -14,14 +14,13 @@ from PIL import Image, ImageStat
 from data.aligned_dataset import continues_across
 from data.formats import pillow
 from data.formats.notes import Note
-from data.formats.values import Range, RangeError, Values
+from data.formats.values import MOST_CLASSES, Range, RangeError, Values
 from scripts.checks.files import Item, map_in_time, of_all, spread
 from scripts.checks.report import Finding, reason_of
 from util.errors import UserError, list_names, printable
 
 MOST_ITEMS = 2000  # whose pixels are read
 FLAT = 1.5  # of 255 levels: the standard deviation below which an image is blank
-MOST_CLASSES = 64  # values of grey images that all lie below are probably class numbers
 # What is said of images whose content is not read whole, by the kind of the reader's note.
 LEFT_OUT = {
     "alpha": "with transparency (alpha), which is dropped",

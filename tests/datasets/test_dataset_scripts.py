@@ -142,7 +142,7 @@ def test_values_that_training_refuses_are_refused_before_anything_is_written(run
         folders = ("--fold_A", "trainA", "--fold_B", "trainB", "--fold_AB", "train")
         done = run(*((COMBINE, *folders) if script == "combine" else (ALIGN, "--dataset-path", ".")), cwd=tmp_path)
         assert done.returncode == 1
-        assert done.stderr.startswith(f"error: trainB/1.tif: the first image holds {found}")
+        assert done.stderr.startswith(f"error: trainB/1.tif: 1 of the first 1 images holds {found}")
         assert not (tmp_path / "train").exists()
 
 

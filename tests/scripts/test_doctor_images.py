@@ -89,7 +89,7 @@ def test_values_that_training_refuses_fail_with_those_of_the_whole_folder(examin
     two_folders(tmp_path, deep(4095), 20)
     first, second = (line for line in examine() if line.startswith(("FAIL", "warn")))
     assert first.startswith(
-        f"FAIL  values      {tmp_path}/trainB/0.png: the first 16 images hold values from 0 to 4095"
+        f"FAIL  values      {tmp_path}/trainB/0.png: 16 of the first 16 images hold values from 0 to 4095"
     )
     assert second == "warn  values      all 20 files hold unsigned values of 16 bits from 0 to 4095"
     deep(65535)(tmp_path / "trainB", 9)
