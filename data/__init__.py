@@ -6,15 +6,21 @@ BaseDataset with `__len__` and `__getitem__`. Nothing else has to be changed.
 
 from __future__ import annotations
 
-from data.base_dataset import BaseDataset
-from data.loading.loader import CustomDatasetDataLoader
+from typing import TYPE_CHECKING
+
 from util.runtime.plugins import find_class
+
+if TYPE_CHECKING:
+    from data.base_dataset import BaseDataset
+    from data.loading.loader import CustomDatasetDataLoader
 
 BUILT_IN = ("aligned", "unaligned", "single", "colorization", "template")
 
 
 def find_dataset_using_name(dataset_name: str, is_train: bool = False) -> type[BaseDataset]:
     """Return the class that `--dataset_mode dataset_name` names."""
+    from data.base_dataset import BaseDataset  # imports torch, which scripts that only read images do not need
+
     return find_class("data", dataset_name, BaseDataset, is_train)
 
 
@@ -28,4 +34,6 @@ def create_dataset(opt, shared: bool = True) -> CustomDatasetDataLoader:
 
     The processes of torchrun share the images, or without `shared` each loads all of them.
     """
+    from data.loading.loader import CustomDatasetDataLoader
+
     return CustomDatasetDataLoader(opt, shared)

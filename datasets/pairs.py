@@ -10,7 +10,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data.formats import pillow
-from data.image_folder import SUFFIXES as EXTENSIONS
+from data.formats.pillow import SUFFIXES as EXTENSIONS
 from util.checkpoint.atomic_files import replacing
 from util.errors import UserError
 from util.runtime.search import Search

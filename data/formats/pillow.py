@@ -37,6 +37,7 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())
 Image.init()
 # Pillow knows forty more formats, and would start Ghostscript for one of them. A plug-in may append a format.
 FORMATS = [name for name in ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM", "GIF", "AVIF") if name in Image.OPEN]
+SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".tif", ".tiff", ".webp", ".avif", ".heic", ".heif")
 MOST_BYTES = 2**30  # while one image is read; Pillow itself refuses more than 178 megapixels
 # Measured bytes per pixel while an image is read: by format, else by mode, else the last number.
 FORMAT_BYTES = {"WEBP": 17, "AVIF": 17, "HEIF": 12, "progressive JPEG": 12}
