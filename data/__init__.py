@@ -6,6 +6,7 @@ BaseDataset with `__len__` and `__getitem__`. Nothing else has to be changed.
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
 from util.runtime.plugins import find_class
@@ -17,9 +18,17 @@ if TYPE_CHECKING:
 BUILT_IN = ("aligned", "unaligned", "single", "colorization", "template")
 
 
+def __getattr__(name: str):
+    """Import a class that plug-ins ask for. It needs torch, which scripts that only read images do without."""
+    modules = {"BaseDataset": "data.base_dataset", "CustomDatasetDataLoader": "data.loading.loader"}
+    if name not in modules:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(modules[name]), name)
+
+
 def find_dataset_using_name(dataset_name: str, is_train: bool = False) -> type[BaseDataset]:
     """Return the class that `--dataset_mode dataset_name` names."""
-    from data.base_dataset import BaseDataset  # imports torch, which scripts that only read images do not need
+    from data.base_dataset import BaseDataset
 
     return find_class("data", dataset_name, BaseDataset, is_train)
 
