@@ -115,12 +115,17 @@ def continues_across(image: Image.Image, x: int) -> bool | None:
     return bool(near[23] <= 1.5 * beside)
 
 
-def looks_side_by_side(path: str) -> bool | None:
-    """Whether a file seems to show two pictures side by side; None if that can't be seen."""
+def looks_side_by_side(path: str, by_shape: bool) -> bool | None:
+    """Whether a file seems to show two pictures side by side; None if that can't be seen.
+
+    With `by_shape` an image that is twice as wide as high does.
+    """
     try:
         image = pillow.load(path)
     except UserError:  # whoever loads it for use reports that
         return None
+    if by_shape and image.width == 2 * image.height:
+        return True
     across = continues_across(image, image.width // 2) if image.width >= 1.2 * image.height else True
     return None if across is None else not across
 

@@ -141,10 +141,13 @@ class TestOptions(BaseOptions):
 
 
 def find_pairs_in(opt, paths: list[str]) -> str:
-    """Return a warning if the images to translate look like pairs side by side; empty if they do not."""
-    seen = []
+    """Return a warning if the images to translate look like pairs side by side; empty if they do not.
+
+    Images of several splits that are twice as wide as high are the layout of pairs. Others are judged by their pixels.
+    """
+    seen, in_splits = [], len({Path(path).parent.name for path in paths} & {"train", "val", "test"}) > 1
     for path in paths[:: max(1, len(paths) // 4)][:4] if opt.model == "test" and not opt.model_suffix else ():
-        seen.append(looks_side_by_side(path))
+        seen.append(looks_side_by_side(path, in_splits))
         if seen[-1] is False:
             return ""
     if not any(seen):

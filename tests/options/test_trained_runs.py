@@ -188,6 +188,15 @@ def halves(path, seed):
     Image.fromarray(np.hstack([A, B]).astype("u1")).convert("RGB").save(path)
 
 
+def test_splits_of_images_twice_as_wide_as_high_are_pairs_whatever_they_show(away, capsys):
+    trained_copy("pix2pix", away)
+    make_aligned(away / "even", count=1)  # one smooth picture across both halves
+    _, command = advice(capsys, "--dataroot even --name toy --gpu_ids -1 --model test")
+    assert command[:6] == ["--dataroot", str(away / "even"), "--phase", "test", "--model", "pix2pix"]
+    test(command)
+    assert "warning" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("folder", ["pairs", "pairs/test", "pairs/val"])
 def test_a_bare_network_on_pairs_is_one_warning_with_the_command_for_pairs(away, capsys, folder):
     trained_copy("pix2pix", away)
