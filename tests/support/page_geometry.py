@@ -16,7 +16,7 @@ METRICS = ["l1", "psnr", "ssim", "ms_ssim"]
 FAULTS = """((zooms, modes) => {
   const faults = new Set(), root = document.documentElement;
   const covers = (a, b) => a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 1 && b.top < a.bottom - 1;
-  const check = () => {
+  const check = (zoom) => {
     const rows = [...document.querySelectorAll("article")], boxes = rows.map((one) => one.getBoundingClientRect());
     if (!rows.length) faults.add("no rows");
     if (root.scrollWidth > root.clientWidth) faults.add("scrolls sideways");
@@ -28,18 +28,18 @@ FAULTS = """((zooms, modes) => {
         const box = places[i];
         if (box.bottom > end + 1) faults.add(`${tagName} reaches into the next row`);
         if (box.right > root.clientWidth + 1) faults.add(`${tagName} is cut off`);
-        if (tagName === "FIGURE" && box.width < 40) faults.add(`${tagName} of ${box.width} pixels`);
+        if (tagName === "FIGURE" && box.width < 40 * zoom) faults.add(`${tagName} of ${box.width} pixels`);
         if (places.some((other) => other !== box && covers(box, other))) faults.add(`${tagName} covers another part`);
       });
     });
   };
-  if (!zooms.length) check(); // as it is
+  if (!zooms.length) check(1); // as it is
   for (const zoom of zooms) for (const mode of modes) for (const part of [0, .5, 1]) {
     document.body.style.zoom = zoom;
     view.set({ mode });
     scrollTo(0, part * document.body.scrollHeight);
     draw();
-    check();
+    check(zoom);
   }
   return [...faults];
 })(arguments[0], arguments[1])"""

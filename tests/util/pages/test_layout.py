@@ -11,7 +11,7 @@ from page_geometry import FAULTS, faults_at, make_page
 SIZES = [(1280, 900), (960, 1040), (1100, 900), (1280, 1024), (360, 740), (1920, 1080), (2560, 1440)]
 SIZES += [(740, 360), (820, 1180), (500, 500)]
 # Images in a row, rows, width and height of the images.
-PAGES = [(1, 1, 256, 256), (2, 3, 512, 256), (3, 40, 256, 256), (6, 40, 64, 64), (3, 3, 256, 512)]
+PAGES = [(1, 1, 256, 256), (2, 3, 512, 256), (3, 40, 256, 256), (6, 40, 64, 64), (3, 3, 64, 512)]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=str)
