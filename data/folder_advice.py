@@ -56,7 +56,7 @@ class Advice:
         self.is_train, self.typed = getattr(opt, "isTrain", True), run_facts(opt).typed
 
     def text(self) -> str:
-        """Return a sentence with words to type, all of which work; empty if there are none."""
+        """Return a sentence with words to type that work; empty if none are known."""
         if self.root.is_file():
             return self.about_file()
         if self.root.is_dir():

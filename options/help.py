@@ -26,7 +26,7 @@ def add_help(parser: Parser, is_train: bool) -> None:
             print((all_options if option_string == "--help_all" else usual_options)(parser, is_train), end="")
             parser.exit()
 
-    texts = {"-h --help": "show the usual options", "--help_all": "show all options"}
+    texts = {"-h -help --help": "show the usual options", "--help_all": "show all options"}
     for flags, text in texts.items():
         parser.add_argument(*flags.split(), action=Help, nargs=0, default=argparse.SUPPRESS, help=text)
 

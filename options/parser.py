@@ -191,7 +191,7 @@ class Parser(OneLine):
 
     def parse_args(self, words: list[str], opt=None) -> argparse.Namespace:
         """Parse today's words; words that no option takes are an error, which names the options that may be meant."""
-        asks_for_help = {"-h", "--help", "--help_all"} & {*words}
+        asks_for_help = {"-h", "-help", "--help", "--help_all"} & {*words}
         if not asks_for_help and self._parse_leniently(words)[1]:
             self.error(explain_typos(words, self._option_string_actions))
         return super().parse_args(words, opt)

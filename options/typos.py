@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping
+from pathlib import Path
 
 from util.errors import near_names, printable
+from util.runtime.plugins import TEST_ONLY
 
+ROOT = Path(__file__).resolve().parents[1]
 DASHES = "-\u2010\u2011\u2012\u2013\u2014\u2015\u2212"  # editors turn two hyphens into one of them
 MEANT = {  # names in other programs
     **dict.fromkeys(("epochs", "num_epochs", "max_epochs", "nepochs"), "n_epochs"),
@@ -25,6 +29,7 @@ MEANT = {  # names in other programs
 
 def explain_typos(words: list[str], actions: Mapping) -> str:
     """Return a sentence for each word that no option takes; `actions`: `--name` -> the option of argparse."""
+    known = [name[2:] for name in actions if name.startswith("--")]
     groups = [("", [])]  # an option and the words after it
     for word in words:
         if is_option(word):
@@ -33,14 +38,17 @@ def explain_typos(words: list[str], actions: Mapping) -> str:
             groups[-1][1].append(word)
     texts = []
     for flag, values in groups:
-        name, equals, _ = flag.partition("=")
+        name, equals, value = flag.partition("=")
         action = actions.get(name)
         if flag and action is None:
-            texts.append(_unknown(name, [known[2:] for known in actions if known.startswith("--")]))
-            continue
-        takes = 0 if equals or not flag or action.nargs == 0 else 1 if action.nargs is None else len(values)
-        if values[takes:]:
-            texts.append(_stray(name, values, takes, action and action.type is str))
+            texts.append(_unknown(name, known))
+        elif not flag and values:
+            texts.append(_first_words(values, known))
+        elif flag:
+            takes = 0 if action.nargs == 0 else 1 if action.nargs in (None, "?") else len(values)
+            values = [value, *values] if equals else values
+            if values[takes:]:
+                texts.append(_stray(name, values, takes, action.type is str))
     first, *others = texts or [f"unknown words: {shlex.join(words)}"]
     for text in others:
         first += f"{' ' if first.endswith('?') else '. '}{text[0].upper()}{text[1:]}"
@@ -64,15 +72,37 @@ def _unknown(word: str, known: list[str]) -> str:
     elif not 0 < len(near) <= 4:
         near = near_names(name, known, 1)
     hint = f". Did you mean {' or '.join(f'--{option}' for option in near)}?" if near else "; --help lists the options"
+    if name.lower() not in lower and (place := _elsewhere(name, known)):
+        hint = f": it is an option of {place}"
     dash = " (with one long dash, not two hyphens)" if word[0] != "-" else ""
     return f"unknown option {printable(word)}{dash}{hint}"
+
+
+def _elsewhere(name: str, known: list[str]) -> str:
+    """Return the other program, or the model or dataset that is not chosen, whose source names an option."""
+    other = "test.py" if "n_epochs" in known else "train.py"
+    for pattern in ("options/rows.py", "models/*_model.py", "data/*_dataset.py"):
+        for file in sorted(ROOT.glob(pattern)):
+            if re.search(rf"[\"']--{re.escape(name)}[\"']", file.read_text(encoding="utf-8")):
+                value, _, kind = file.stem.rpartition("_")
+                if other == "train.py" or not value or value in TEST_ONLY:
+                    return other
+                return f"--model {value}" if kind == "model" else f"--dataset_mode {value}"
+    return ""
+
+
+def _first_words(values: list[str], known: list[str]) -> str:
+    """Explain words before the first option."""
+    text = printable(" ".join(values))
+    if values[0] in known:
+        return f"{text} belongs to no option. Did you mean --{values[0]}?"
+    hint = f". Did you mean --dataroot {shlex.quote(text)}?" if Path(text).exists() else "; --help lists the options"
+    return f"{text} belongs to no option{hint}"
 
 
 def _stray(flag: str, values: list[str], takes: int, is_text: bool) -> str:
     """Explain words that follow an option and its value."""
     stray = printable(" ".join(values[takes:]))
-    if not flag:
-        return f"{stray} belongs to no option. Did you mean --dataroot {printable(shlex.quote(' '.join(values)))}?"
     if is_text and takes:
         quoted = printable(shlex.quote(" ".join(values)))
         return f"{stray} belongs to no option. A value with spaces needs quotes: {flag} {quoted}"
