@@ -3,7 +3,8 @@
     python train.py --dataroot ./datasets/facades --name facades_pix2pix --model pix2pix --direction BtoA
     python train.py --dataroot ./datasets/maps --name maps_cyclegan --model cycle_gan
 
-`--continue_train` resumes from the last checkpoint. docs/options.md describes every option.
+`--continue_train` resumes from the last checkpoint; with `auto` behind it, it starts if there is none. docs/options.md
+describes every option.
 """
 
 import time
@@ -13,10 +14,10 @@ import options.first_look  # noqa: F401 - before torch: its threads, --help, mis
 
 from data import create_dataset
 from models import create_model
-from options.saved import record
 from options.train_options import TrainOptions, in_validation, nothing_left
+from util.checkpoint.run_folder import finished
 from util.checkpoint.saver import Saver
-from util.errors import UserError, explained_errors
+from util.errors import explained_errors
 from util.monitor.disk_forecast import check_disk
 from util.monitor.validation import Validation
 from util.runtime import processes, seeds
@@ -32,15 +33,13 @@ def train(opt):
     model.setup(opt)  # also loads networks and training state to resume
     progress, last_epoch = model.progress, opt.n_epochs + opt.n_epochs_decay
     if progress.epoch > last_epoch:
-        raise UserError(nothing_left(progress.epoch, opt))
+        raise finished(opt, nothing_left(progress.epoch, opt))
     validate = Validation(opt, model, create_dataset(in_validation(opt), shared=False) if opt.val_freq else None)
     check_disk(opt, model, len(dataset))
-    record(opt)  # now that the networks fit them
-    with closing(Visualizer(opt)) as visualizer, Interrupts() as interrupts, Saver(model, visualizer.flush) as save:
-        visualizer.resume(progress, model.optimizers)
+    with closing(Visualizer(opt, model)) as visualizer, Interrupts() as signals, Saver(model, visualizer.flush) as save:
         for epoch in range(progress.epoch, last_epoch + 1):
             start = time.time()
-            train_epoch(opt, dataset, model, visualizer, save, interrupts)
+            train_epoch(opt, dataset, model, visualizer, save, signals)
             validate(epoch, visualizer)
             model.update_learning_rate()
             progress.next_epoch()
@@ -55,10 +54,10 @@ def train(opt):
             if last:
                 visualizer.finish(model.best_so_far)
                 break
-            interrupts.leave_if_requested(save)
+            signals.leave_if_requested(save)
 
 
-def train_epoch(opt, dataset, model, visualizer, save, interrupts):
+def train_epoch(opt, dataset, model, visualizer, save, signals):
     """Train on the rest of an epoch; show, print and save at the frequencies of the options."""
     progress = model.progress
     visualizer.reset()
@@ -76,7 +75,7 @@ def train_epoch(opt, dataset, model, visualizer, save, interrupts):
         if progress.passed(opt.save_latest_freq):
             visualizer.say(f"saving the latest model (epoch {progress.epoch}, total_iters {progress.total_iters})")
             save(f"iter_{progress.total_iters}" if opt.save_by_iter else "latest")
-        interrupts.leave_if_requested(save)
+        signals.leave_if_requested(save)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from functools import partial
 
 from models import architecture
 from models.schedulers import get_scheduler
-from util.checkpoint import training_state
+from util.checkpoint import run_folder, training_state
 from util.checkpoint.checkpointer import prefix_of
 from util.checkpoint.ema import load_averages
 from util.checkpoint.safe_reader import read
@@ -26,8 +26,10 @@ class ModelFiles:
         self.guard.check()
         state = training_state.get_training_state(self)
         if processes.is_main():
+            run_folder.begin(self.opt)
             averages = {f"{name}_ema": average.module for name, average in self.averages.items()}
             self.checkpoints.save(str(prefix), {**self.networks(), **averages}, state)
+            run_folder.settle(self.save_dir)  # an earlier run there can't come back now
 
     def load_networks(self, prefix):
         """Load the networks from `{prefix}_net_X.pth`; in testing with `--ema`, the averaged generators."""

@@ -21,8 +21,9 @@ from options import rows
 from options.help import add_help
 from options.legacy import todays_options
 from options.parser import Parser, Row, shown, split_words, without
-from options.saved import choose_saved, experiment_folder, options_text, record, write_text
+from options.saved import choose_saved, options_text
 from util.checkpoint.checkpointer import Checkpointer
+from util.checkpoint.run_folder import experiment_folder, record, table_file
 from util.checkpoint.sources import options_file, saved_options
 from util.errors import UserError, printable, warn
 from util.runtime import lock, processes, seeds, threads
@@ -56,6 +57,7 @@ class BaseOptions:
 
         Without `begin` the options are neither printed nor saved, and no lock is taken.
         """
+        self.begins = begin
         opt = self.gather_options()
         opt.isTrain = self.isTrain
         self.finish(opt)
@@ -65,11 +67,12 @@ class BaseOptions:
         if opt.seed is None:
             opt.seed = processes.from_main(seeds.draw_seed())  # one for all of torchrun's processes
         ids = self.read_gpu_ids(opt)
-        if begin and self.isTrain and self.argv is None:  # a notebook, which gives argv, would keep the lock for good
+        if self.locks():
             lock.claim(experiment_folder(opt))
         device = choose_device(ids)
         speed, messages = plan.choose(opt, device, self.saved.get("speed") if self.isTrain else None)
-        set_facts(opt, speed=speed, differing=self.differing(opt))
+        set_facts(opt, speed=speed, differing=self.differing(opt), locks=self.locks())
+        set_facts(opt, table=options_text(opt, self.parser))
         messages += threads.keep(opt, self.saved) if self.isTrain else []
         if begin:
             self.print_options(opt)
@@ -78,6 +81,10 @@ class BaseOptions:
         opt.device = device
         opt.gpu_ids = [device.index] if device.type == "cuda" else []
         return opt
+
+    def locks(self) -> bool:
+        """Whether this run keeps others out of its folder. A notebook, which gives argv, would do so for good."""
+        return self.begins and self.isTrain and self.argv is None
 
     def gather_options(self) -> Options:
         """Parse the command line. Files are read here alone: their values become the defaults."""
@@ -89,6 +96,9 @@ class BaseOptions:
         name = self._full_name(opt)
         folder = Path(opt.checkpoints_dir) / name
         # 2. The options that the run was trained with, and the architecture of its networks' files.
+        typed, self.words = self.words, self.words_of_start(opt, folder)
+        if typed != self.words:
+            opt = self.parser.parse_leniently(self.words)
         self.saved = self.read_saved(opt, folder)
         if self.saved:
             opt = self._make_parser().parse_leniently(self.words)
@@ -98,7 +108,7 @@ class BaseOptions:
         add_help(self.parser, self.isTrain)
         opt = self.parser.parse_args(self.parser.todays_words(self.words), Options())
         paired = data.find_dataset_using_name(opt.dataset_mode).is_paired()
-        set_facts(opt, words=tuple(self.words), typed=self.parser.typed(self.words), paired=paired)
+        set_facts(opt, words=tuple(typed), typed=self.parser.typed(self.words), paired=paired)
         save_fact(opt, "paired", paired)
         # A run saved by an earlier version goes on without the orientation that EXIF notes.
         save_fact(opt, "exif_orientation", saved_facts(self.saved).get("exif_orientation", not self.saved))
@@ -131,6 +141,10 @@ class BaseOptions:
             self.parser.error(f"--suffix {opt.suffix}: {{braces}} must hold the names of options; the error is {error}")
 
     # ---- hooks of the phases ----
+
+    def words_of_start(self, opt, folder: Path) -> list[str]:
+        """Return the command line, or the one that it stands for in this experiment's folder."""
+        return self.words
 
     def takes(self, row: Row | None) -> bool:
         """Whether this phase takes a saved option. A plug-in's option has no row and is taken."""
@@ -218,17 +232,9 @@ class BaseOptions:
         """Print the options that differ from their defaults; save all of them in the experiment's folder."""
         if not processes.is_main():
             return
-        folder = experiment_folder(opt)
-        stem = opt.phase if self.isTrain or opt.phase != "train" else "test_train"  # don't replace training's file
-        file = folder / f"{stem}_opt.txt"
-        saves = self.isTrain or folder.is_dir()  # a missing experiment: loading its networks will raise an error
-        print(f"options that differ from their defaults{f', all in {printable(file)}' if saves else ''}:")
+        saves = self.isTrain or experiment_folder(opt).is_dir()  # loading the networks of a missing one raises an error
+        print(f"options that differ from their defaults{f', all in {printable(table_file(opt))}' if saves else ''}:")
         for name, (value, usual) in run_facts(opt).differing.items():
             print(f"{name:>25}: {printable(value):<30}\t[default: {shown(usual)}]")
-        has_networks = any(folder.glob("*_net_*.pth"))
-        if self.isTrain and not opt.continue_train and has_networks:
-            warn(f"{folder} has networks of an earlier run, which this run replaces; --continue_train resumes that run")
-        if saves:
-            write_text(file, options_text(opt, self.parser) + "\n", needed=self.isTrain)
-            if not (self.isTrain and has_networks):
-                record(opt)
+        if saves and not self.isTrain:  # a training run writes them when it begins
+            record(opt)

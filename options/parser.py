@@ -125,7 +125,7 @@ class Parser(OneLine):
     def option(self, flag: str, default, help: str, **keywords) -> None:
         """Add a row, with keywords of argparse and of Row. The default gives the type; a bool is a switch."""
         row = {key: keywords.pop(key) for key in ROW & keywords.keys()}
-        if isinstance(default, bool):
+        if isinstance(default, bool) and "nargs" not in keywords:
             keywords["action"] = "store_true"
         else:
             keywords.setdefault("type", str if default is None else type(default))

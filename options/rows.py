@@ -80,7 +80,14 @@ def add_training(parser: Parser) -> None:
     add("--phase", "train", "sub-folder of the data")
     add("--n_epochs", 100, "epochs with the initial learning rate", at_least=0)
     add("--n_epochs_decay", 100, "epochs in which it falls to zero", at_least=0)
-    add("--continue_train", False, "resume at the last checkpoint", resume=False)
+    auto = {"nargs": "?", "const": True, "type": str, "choices": ["auto"], "metavar": "auto"}
+    add(
+        "--continue_train",
+        False,
+        "resume at the last checkpoint; auto: or start if there is none",
+        resume=False,
+        **auto,
+    )
     add("--epoch_count", 1, "number of the first epoch", at_least=1, resume=False)
     start = "start with the weights of another experiment, or of a .pth file"
     add("--init_from", "", start, resume=False, new=True)

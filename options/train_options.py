@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import models
 from models.architecture import NETWORKS, PIX2PIX, Architecture, read_architecture
 from options import rows
 from options.base_options import BaseOptions
 from options.legacy import todays_options
+from options.parser import without
 from options.saved import choose_saved
 from options.test_options import WHOLE
-from util.checkpoint.checkpointer import prefix_of
+from util.checkpoint.checkpointer import Checkpointer, prefix_of
+from util.checkpoint.run_folder import has_checkpoint, recover
 from util.checkpoint.sources import find_source, options_file, saved_options, sources
 from util.errors import UserError, warn
 from util.metrics.table import METRICS
 from util.runtime import processes
-from util.runtime.run_facts import run_facts, with_values
+from util.runtime.process_table import launch
+from util.runtime.run_facts import run_facts, save_fact, saved_facts, set_facts, with_values
 from util.speed import plan
 
 
@@ -24,6 +28,7 @@ class TrainOptions(BaseOptions):
     """Options of train.py: those of both phases and these."""
 
     isTrain = True
+    unattended = False  # see RunFacts
 
     def initialize(self, parser):
         parser = super().initialize(parser)
@@ -31,6 +36,41 @@ class TrainOptions(BaseOptions):
         return parser
 
     # ---- values from files ----
+
+    def words_of_start(self, opt, folder):
+        """Decide whether to resume: as typed, as `auto` finds it, or because torchrun has restarted this run.
+
+        A command that is repeated must not begin again where it began at first, so such options are dropped then.
+        """
+        if self.locks():
+            recover(folder)
+        auto, checkpoints = opt.continue_train == "auto", Checkpointer(folder)
+        if auto and (opt.epoch != "latest" or opt.load_iter):
+            self.parser.error("--continue_train auto takes the last checkpoint: leave out --epoch and --load_iter")
+        last = checkpoints.last_prefix() if processes.is_main() and (auto or launch()) else None
+        last, restarted = processes.from_main((last, bool(last) and self._restarted(opt, checkpoints.state_path(last))))
+        if opt.continue_train is True and not has_checkpoint(folder):
+            hint = "To start where there is nothing to resume: --continue_train auto"
+            raise UserError(f"--continue_train: {checkpoints.describe_contents()}. {hint}")
+        if not auto and not restarted:
+            return self.words
+        words = without(self.parser.todays_words(self.words), "--continue_train")
+        if last is None:
+            return words
+        self.unattended = True
+        numbered = checkpoints.state_path(last).is_file()  # else it takes --epoch_count to resume
+        words = without(words, "--init_from", "--epoch", "--load_iter", *["--epoch_count"] * numbered)
+        return [*words, "--continue_train", *(["--epoch", last] if last != "latest" else [])]
+
+    @staticmethod
+    def _restarted(opt, state: Path) -> bool:
+        """Whether a training state was saved by the torchrun launch that this process belongs to."""
+        options = state.with_name("train_opt.json")
+        if not launch() or saved_facts(saved_options(state.parent)).get("launch") != launch():
+            return False
+        if not opt.continue_train:  # then nothing in the folder is older than the launch
+            return True
+        return state.is_file() and state.stat().st_mtime_ns > options.stat().st_mtime_ns
 
     def takes(self, row):
         return row is None or row.resume
@@ -73,6 +113,9 @@ class TrainOptions(BaseOptions):
     def finish(self, opt):
         if opt.init_from:
             opt.init_from = str(self.source)
+        set_facts(opt, unattended=self.unattended)
+        if launch():
+            save_fact(opt, "launch", launch())
 
     def check(self, opt):
         super().check(opt)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import os
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -12,10 +13,12 @@ from conftest import make_aligned, make_unaligned
 from terminal import equal, weights
 
 import train as program
+from models.pix2pix_model import Pix2PixModel
 from options.train_options import TrainOptions
+from util.checkpoint import run_folder
 from util.checkpoint.checkpointer import Checkpointer
 from util.checkpoint.progress import Progress
-from util.errors import UserError
+from util.errors import UserError, explained_errors
 
 TINY = (
     "--netG unet_32 --ngf 2 --ndf 2 --load_size 36 --crop_size 32 --num_threads 0 --display_id -1 --seed 7 "
@@ -33,14 +36,22 @@ def folders(tmp_path_factory):
 
 @pytest.fixture
 def train(folders, tmp_path, monkeypatch):
-    """`train("x", ...)`: train in this process; return the folder x."""
+    """`train("x", ...)`: train in this process; return the folder x. `stop=n` ends it in the n-th step, as Ctrl-C."""
 
-    def run(name, model="pix2pix", more="", data=folders):
+    def run(name, model="pix2pix", more="", data=folders, stop=0):
         data /= "unaligned" if model == "cycle_gan" else "aligned"
         line = f"--dataroot {data} --name {name} --model {model} --checkpoints_dir {tmp_path} {TINY} {more}"
         monkeypatch.setattr("sys.argv", ["train.py", *line.split()])
-        program.train(TrainOptions(line).parse())
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt) if stop else nullcontext():
+            steps = iter(range(1, 1000))
+            step = Pix2PixModel.optimize_parameters
+            patch.setattr(Pix2PixModel, "optimize_parameters", lambda self: stopped(next(steps) == stop) or step(self))
+            program.train(TrainOptions(line).parse())
         return tmp_path / name
+
+    def stopped(now):
+        if now:
+            raise KeyboardInterrupt
 
     return run
 
@@ -81,9 +92,10 @@ def test_epoch_count_renumbers_and_keeps_the_moments(train, capsys):
     assert state["optimizers"][0]["state"][0]["step"] == 25
 
 
-def test_a_missing_checkpoint_is_refused_and_says_what_is_there(train):
-    with pytest.raises(UserError, match=r"latest_net_G.pth does not exist; .*holds no networks"):
+def test_a_missing_checkpoint_is_refused_and_says_what_is_there(train, tmp_path):
+    with pytest.raises(UserError, match=r"there is no folder .*x\. .* where there is nothing to resume: .* auto$"):
         train("x", more="--continue_train")
+    assert list(tmp_path.iterdir()) == []
     train("x", more="--n_epochs 1 --n_epochs_decay 0")
     with pytest.raises(UserError, match=r"7_net_G.pth does not exist; .*1_net_D.pth, 1_net_G.pth"):
         train("x", more="--continue_train --epoch 7 --n_epochs 3")
@@ -150,11 +162,72 @@ def test_a_damaged_or_replaced_network_is_noticed(train):
         train("x", more="--continue_train --n_epochs 2 --epoch_count 2")
 
 
-def test_starting_over_in_the_folder_of_an_earlier_run_is_reported(train, capsys):
-    for _ in range(2):
-        assert "earlier run" not in capsys.readouterr().err
-        train("x", more="--n_epochs 1 --n_epochs_decay 0")
-    assert "has networks of an earlier run, which this run replaces" in capsys.readouterr().err
+ONE_EPOCH = "--n_epochs 1 --n_epochs_decay 0"
+
+
+def contents(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_starting_over_moves_the_earlier_run_aside_and_prints_the_command_that_resumes_it(train, tmp_path, capsys):
+    runs = [contents(train("x", more=f"{ONE_EPOCH} --seed {seed}")) for seed in (1, 2, 3)]
+    assert contents(tmp_path / "x.previous") == runs[1]  # one generation is kept
+    assert contents(tmp_path / "x") == runs[2]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x", "x.previous"]
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("the earlier run in"))
+    assert line.startswith(f"the earlier run in {tmp_path / 'x'} is now {tmp_path / 'x.previous'}. To resume it: ")
+    resumed = TrainOptions(f"{line.partition(' train.py ')[2]} --n_epochs 2").parse()
+    assert (resumed.name, resumed.continue_train, resumed.seed, resumed.ngf) == ("x.previous", True, 2, 2)
+
+
+def test_a_start_over_that_saves_nothing_leaves_the_earlier_run(train, tmp_path, folders, monkeypatch):
+    folder = train("x", more=ONE_EPOCH)
+    before = contents(folder)
+    train("x", more=ONE_EPOCH, stop=1)  # in the first step
+    image = make_aligned(tmp_path / "data" / "aligned", phases=("train",), count=1) / "train" / "00.png"
+    image.write_bytes(image.read_bytes()[:200])
+    with pytest.raises(UserError, match=r"cannot read .*00\.png"):
+        train("x", more=ONE_EPOCH, data=tmp_path / "data")
+    assert contents(folder) == before
+    train("x", more="--n_epochs 1", stop=3)  # after the first step it has moved, and the next start brings it back
+    assert not run_folder.has_checkpoint(folder)
+    run_folder.settle(folder)
+    assert contents(folder) == before
+    assert not (tmp_path / "x.previous").exists()
+
+
+def test_auto_starts_resumes_and_is_content_with_a_finished_run(train, tmp_path, capsys):
+    more = "--n_epochs 2 --n_epochs_decay 0 --save_latest_freq 3 --continue_train auto"
+    whole = weights(train("whole", more=more))
+    train("x", more=more, stop=9)
+    train("x", more=more)
+    assert equal(weights(tmp_path / "x"), whole)
+    with explained_errors():
+        train("x", more=f"{more} --init_from whole")
+    assert capsys.readouterr().out.splitlines()[-1].startswith("nothing is left to train: epoch 3 ")
+    with pytest.raises(SystemExit):
+        train("x", more=f"{more} --epoch 1")
+    assert "--continue_train auto takes the last checkpoint: leave out --epoch" in capsys.readouterr().err
+    (tmp_path / "x" / "latest_state.pth").unlink()
+    for path in (tmp_path / "x").glob("latest_net_*"):
+        path.unlink()  # killed between the saves of an epoch and of `latest`
+    assert (
+        TrainOptions(f"--dataroot data --checkpoints_dir {tmp_path} --name x --continue_train auto").parse().epoch
+        == "2"
+    )
+
+
+def test_failed_starts_leave_no_folder(train, tmp_path, folders):
+    with pytest.raises(UserError, match="is not there"):
+        train("x", more=ONE_EPOCH, data=tmp_path / "nothing")
+    train("x", more=ONE_EPOCH, stop=1)
+    with pytest.raises(SystemExit):
+        train("x", more="--n_epochs 0 --n_epochs_decay 0 --epoch_count 2")
+    assert list(tmp_path.iterdir()) == []
+    train("facades", more=ONE_EPOCH)
+    with pytest.raises(UserError, match=r"there is no folder .*facade\. Did you mean 'facades'\?"):
+        train("facade", more="--continue_train")
+    assert [path.name for path in tmp_path.iterdir()] == ["facades"]
 
 
 def full_disk(monkeypatch, failing):
@@ -192,10 +265,10 @@ def test_an_unreadable_image_stops_training_after_saving_it(train, tmp_path, cap
     pairs = make_aligned(tmp_path / "aligned", phases=("train",), count=6)
     more = "--n_epochs 2 --n_epochs_decay 0 --num_threads 2"
     whole = weights(train("whole", more=more, data=tmp_path))
-    image = pairs / "train" / "03.png"
+    image = pairs / "train" / "01.png"
     content = image.read_bytes()
     image.write_bytes(content[:200])
-    with pytest.raises(UserError, match=r"cannot read .*03\.png"):
+    with pytest.raises(UserError, match=r"cannot read .*01\.png"):
         train("x", more=more, data=tmp_path)
     assert "training was saved; fix the data" in capsys.readouterr().err
     image.write_bytes(content)

@@ -18,6 +18,10 @@ class UserError(Exception):
     """A mistake that the user can fix: printed as one message without a traceback, with exit status 1."""
 
 
+class Finished(UserError):
+    """Nothing is left to do, as a command expects that is repeated until it ends: one line, with exit status 0."""
+
+
 class DataError(UserError):
     """An image or a loader of images failed; the networks are as they were after the last step."""
 
@@ -29,6 +33,8 @@ def explained_errors():
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         yield
+    except Finished as end:
+        print(end)
     except UserError as error:
         sys.exit(f"error: {error}")
     except OSError as error:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+from util.checkpoint import run_folder
 from util.loggers.base import Guard, Pictures, Sink, Step
 from util.loggers.console import Meter, loss_line
 from util.loggers.log_files import LogFiles
@@ -37,8 +38,12 @@ class Visualizer:
     Training scripts read the attributes `saved`, `current_epoch`, `vis`, the display options and the paths.
     """
 
-    def __init__(self, opt: argparse.Namespace):
-        """Begin the log and, in training, the web page and the dashboards that `opt` asks for."""
+    def __init__(self, opt: argparse.Namespace, model=None):
+        """Begin the log and, in training, the web page and the dashboards that `opt` asks for.
+
+        With a `model`, logs follow its progress, and those of a new run begin after its first step: a run that fails
+        before that leaves the folder as it was.
+        """
         self.opt, self.name = opt, opt.name
         self.options = options = argparse.Namespace(**{**DEFAULTS, **vars(opt)})
         self.folder = Path(opt.checkpoints_dir) / opt.name
@@ -57,12 +62,16 @@ class Visualizer:
         self._log_guard = Guard("log files", self.say)
         self._plotted = 0  # images at the last plotted losses
         self.began, self.finished, self.best = (time.monotonic(), 0), False, None  # began: the time, the images so far
-        if self.active and self.options.isTrain:
+        self._first: dict | None = None  # the run's first batch, until it is drawn
+        if self.active and self.options.isTrain and (model is None or self.options.continue_train):
             self._begin()
+        if model is not None:
+            self.resume(model.progress, model.optimizers)
 
     # ---- start-up ----
     def _begin(self) -> None:
         """Open the log files, the page and the dashboards that the options ask for."""
+        run_folder.begin(self.opt)
         self.log = LogFiles(self.folder)
         self.log.write_line(f"{'=' * 16} Training Loss ({time.strftime('%c')}) {'=' * 16}")
         self.sinks.append((self._log_guard, self.log))
@@ -100,8 +109,11 @@ class Visualizer:
         """Follow `progress`, discard log entries beyond it, and log the first optimizer's learning rate."""
         self.progress, self.optimizers = progress, optimizers
         self.began = time.monotonic(), progress.total_iters
+        self._cut(progress.total_iters, progress.epoch)
+
+    def _cut(self, total_iters: int, epoch: int) -> None:
         for guard, sink in self.sinks:
-            guard(sink.cut, progress.total_iters, progress.epoch)
+            guard(sink.cut, total_iters, epoch)
 
     def say(self, line: str) -> None:
         """Print a line in the main process, above the progress bar if there is one."""
@@ -137,10 +149,16 @@ class Visualizer:
         title = f"epoch {progress.epoch}/{self.last_epoch}" if self.last_epoch else f"epoch {progress.epoch}"
         for batch in self.meter.track(dataset, title, progress):
             if first:
-                first = False
-                with self.meter.showing():
-                    self._log_guard(draw_first_batch, batch, self.folder, self.say)
+                first, self._first = False, batch
+                self._draw_first()
             yield batch
+
+    def _draw_first(self) -> None:
+        """Draw the run's first batch, once the run has a folder."""
+        if self.log is not None and self._first is not None:
+            with self.meter.showing():
+                self._log_guard(draw_first_batch, self._first, self.folder, self.say)
+            self._first = None
 
     def report_step(self, model) -> None:
         """Show the images and print the losses where a step has passed --display_freq or --print_freq.
@@ -148,6 +166,10 @@ class Visualizer:
         Page, tables and dashboards also have the run's first step and its last one; the printed log does not.
         """
         progress = model.progress
+        if self.active and self.log is None:  # a new run's first step
+            self._begin()
+            self._cut(0, progress.epoch)
+            self._draw_first()
         first, last = progress.total_iters == progress.step, self._is_last(progress)  # a resumed run has had its first
         if first or last or progress.passed(self.opt.display_freq):
             model.compute_visuals()

@@ -15,7 +15,6 @@ from pathlib import Path
 
 from data import create_dataset
 from models import create_model
-from options.saved import record
 from options.test_options import TestOptions
 from scripts.benchmarks.common import ROOT, hushed, make_images, models_of, say, synchronise, train_options
 from util.errors import UserError
@@ -113,7 +112,6 @@ def save_untrained(args, model: str, work: Path) -> None:
         network = create_model(opt)
         network.setup(opt)
         network.save_networks("latest")
-        record(opt)
 
 
 def plain_loop(opt) -> tuple[int, float, float]:

@@ -15,11 +15,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import models
-from options.saved import experiment_folder
 from options.train_options import nothing_left
 from scripts.checks.dataset import Examination
 from scripts.checks.report import Finding, quiet, reason_of
 from util.checkpoint.checkpointer import Checkpointer
+from util.checkpoint.run_folder import experiment_folder, previous
 from util.errors import UserError, format_bytes
 from util.monitor.disk_forecast import forecast_disk
 from util.runtime.machine import main_memory
@@ -96,7 +96,7 @@ def check_epochs(case: Case) -> Iterator[Finding]:
     yield Finding("ok", "epochs", text)
     there = Checkpointer(experiment_folder(opt))
     if not opt.continue_train and any(there.folder.glob("*_net_*.pth")):
-        text = f"{there.describe_contents()}, which this run would overwrite"
+        text = f"{there.describe_contents()}; this run would move them to {previous(there.folder)}"
         yield Finding("warn", "epochs", text, "--continue_train to resume it, or another --name")
 
 

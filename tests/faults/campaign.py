@@ -21,12 +21,13 @@ import time
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parents[1]
-PARTS = ("saves", "resume", "signals", "checkpoints", "images", "browsers")
+PARTS = ("saves", "resume", "signals", "launches", "checkpoints", "images", "browsers")
 # Arguments of a small sample.
 QUICK = {
     "saves": {"most": 6},
     "resume": {"every": 60},
     "signals": {"only": "SIGTERM rank 1"},
+    "launches": {"runs": 4, "every": 10},
     "checkpoints": {"count": 200},
     "images": {"count": 600},
 }

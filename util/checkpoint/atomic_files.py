@@ -1,5 +1,6 @@
 """Files that appear whole or not at all, and their checksums. Needs Python's standard library alone.
 
+A writer that is killed leaves its temporary file behind; the next one in the folder removes it.
 Two ways to write: `replacing` and `write_whole` for one file; for several files that belong together, `stage` each one
 under a name beside its own (`.new`), then `publish` them in the order that commits them (util.checkpoint.checkpointer).
 """
@@ -10,11 +11,27 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from util.runtime.process_table import is_gone
+
 # ---- one file ----
+
+_tidy: set[Path] = set()  # folders without leftovers from before this process
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files that `replacing` left in a folder when its process was killed."""
+    _tidy.add(folder)
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            written = re.match(r"\.(\d+)-\d+\.new(\.|$)", entry.name)
+            with contextlib.suppress(OSError):
+                if written and is_gone(int(written[1]), entry.stat().st_mtime):
+                    Path(entry.path).unlink()
 
 
 @contextlib.contextmanager
@@ -24,6 +41,8 @@ def replacing(path: Path, durable: bool = False) -> Iterator[Path]:
     Makes the folder if it is missing. `durable` syncs the file first; without it a power cut may leave an empty file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.parent not in _tidy:
+        remove_leftovers(path.parent)
     new = path.with_name(f".{os.getpid()}-{threading.get_ident()}.new{path.suffix}")
     try:
         yield new

@@ -20,6 +20,7 @@ import torch
 import torch.nn as nn
 
 from util.checkpoint.atomic_files import discard_staged, hash_of, publish, sha256, stage, staged, sync_folder
+from util.checkpoint.run_folder import has_checkpoint, previous
 from util.checkpoint.safe_reader import read
 from util.checkpoint.weights import cpu_state_dict, load_weights, unwrap
 from util.errors import UserError, did_you_mean, warn
@@ -257,9 +258,23 @@ class Checkpointer:
             hint = did_you_mean(self.folder.name, others)
             return f"there is no folder {self.folder}.{hint} Experiments: {', '.join(sorted(others)) or 'none'}"
         if not names:
-            return f"{self.folder} holds no networks"
+            moved = previous(self.folder)
+            more = f"; those of an earlier run are in {moved}: --name {moved.name}" if has_checkpoint(moved) else ""
+            return f"{self.folder} holds no networks{more}"
         more = f" and {len(names) - 8} more" if len(names) > 8 else ""
         return f"{self.folder} holds {', '.join(names[:8])}{more}"
+
+    def last_prefix(self) -> str | None:
+        """Return the checkpoint to resume from: `latest`, else the one that has seen most images; None without one."""
+        if any(self.folder.glob("latest_*.pth*")):
+            return "latest"
+        seen = {}
+        for prefix in (path.name.removesuffix("_state.pth") for path in self.folder.glob("*_state.pth")):
+            with contextlib.suppress(UserError, LookupError, TypeError):  # a damaged state
+                state = self.load_state(prefix, peek=True)
+                if not state.get("slim"):
+                    seen[prefix] = int(state["progress"][2])
+        return max(seen, key=seen.get, default=None)
 
     def newest_epoch(self) -> int | None:
         """Return the greatest epoch number among the saved networks."""

@@ -21,11 +21,15 @@ class Saver:
         self.model, self.before = model, before
         self.failed: SaveError | None = None  # the last save's error
         self.done: tuple | None = None  # the last save's prefix and progress
+        self.start = self._progress()
 
     def __call__(self, prefix: str | int) -> None:
-        """Save networks and training state under a prefix, once for the same progress; every process calls this."""
-        this = (prefix, self.model.progress.epoch, self.model.progress.total_iters)
-        if this == self.done:
+        """Save networks and training state under a prefix, once for the same progress; every process calls this.
+
+        At the progress with which the run started there is nothing to save.
+        """
+        this = (prefix, self._progress())
+        if this == self.done or this[1] == self.start:
             return
         self.before()
         try:
@@ -35,13 +39,16 @@ class Saver:
             self.failed = error
             warn(f"{error}. Training continues, and the next save will try again")
 
+    def _progress(self) -> tuple[int, int]:
+        return self.model.progress.epoch, self.model.progress.total_iters
+
     def __enter__(self):
         return self
 
     def __exit__(self, kind, *_):
         if kind and issubclass(kind, DataError) and processes.world_size() == 1 and self.model.step_part.last:
             self("latest")
-            if not self.failed:
+            if self.done and not self.failed:
                 warn("training was saved; fix the data, and --continue_train resumes from here")
         if self.failed and kind in (None, SystemExit):
             raise self.failed

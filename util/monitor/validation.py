@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import torch
 
 from util.checkpoint.progress import Best
+from util.checkpoint.run_folder import finished
 from util.errors import UserError
 from util.loggers.base import Pictures
 from util.loggers.visuals import to_bytes, to_pictures
@@ -56,10 +57,8 @@ class Validation:
         if model.best_so_far and model.best_so_far.metric != self.metric:
             model.best_so_far = None
         if stop := self._stop(model.progress.epoch - 1):
-            raise UserError(
-                f"this run has stopped early: {stop}. To train longer, type a greater number than --early_stop "
-                f"{opt.early_stop}, or 0"
-            )
+            text = f"this run has stopped early: {stop}. To train longer, type a greater number than --early_stop "
+            raise finished(opt, f"{text}{opt.early_stop}, or 0")
 
     def __call__(self, epoch: int, visualizer) -> None:
         """Score the model if `epoch`, just trained, is due; show the scores, and update the best epoch."""

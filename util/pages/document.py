@@ -12,7 +12,7 @@ import dominate
 from dominate import tags
 from dominate.util import raw
 
-from util.checkpoint.atomic_files import write_whole
+from util.checkpoint.atomic_files import remove_leftovers, write_whole
 from util.loggers.visuals import clip
 
 ASSETS = Path(__file__).with_name("assets")
@@ -84,6 +84,7 @@ class HTML:
         self.web_dir = str(web_dir)
         self.img_dir = str(Path(web_dir) / "images")
         Path(self.img_dir).mkdir(parents=True, exist_ok=True)
+        remove_leftovers(Path(self.img_dir))
         self.doc = dominate.document(title=valid_utf8(title))
         prepare_head(self.doc, *sheets)
         if refresh > 0:

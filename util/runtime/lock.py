@@ -21,28 +21,42 @@ _held: dict[Path, int] = {}  # folder -> descriptor of its lock file
 
 
 def claim(folder: Path | str) -> None:
-    """Keep other runs from training in `folder` until this process ends, however it ends.
+    """Keep other runs from training in `folder`, if it exists, until this process ends, however it ends.
 
     Every process calls this; the main one holds the lock (`.lock` in the folder). Raises UserError in all of them when
     another run holds it. A file system without locks costs only a warning.
     """
-    holder = processes.from_main(_claim(Path(folder)) if processes.is_main() else None)
+    holder = processes.from_main(take(Path(folder)) if processes.is_main() else None)
     if holder is not None:
-        raise UserError(
-            f"another run is training in {folder}{holder}. Type another --name, or stop that run and type this again"
-        )
+        raise UserError(taken(folder, holder))
 
 
-def _claim(folder: Path) -> str | None:
-    """Take the lock; return None, or a description of the run that holds it."""
+def taken(folder: Path | str, holder: str) -> str:
+    """Return the message that another run holds the lock."""
+    return f"another run is training in {folder}{holder}. Type another --name, or stop that run and type this again"
+
+
+def follow(folder: Path, moved: Path) -> None:
+    """Note that a folder was renamed; its lock, if this process holds it, went with it."""
+    if (file := _held.pop(folder.resolve(), None)) is not None:
+        _held[moved.resolve()] = file
+
+
+def release(folder: Path) -> None:
+    """Give up the lock of a folder."""
+    if (file := _held.pop(folder.resolve(), None)) is not None:
+        os.close(file)
+
+
+def take(folder: Path) -> str | None:
+    """Take the lock in this process; return None, or a description of the run that holds it."""
     folder = folder.resolve()
     if folder in _held:
         return None
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         file = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
     except OSError:
-        return None  # nothing can be saved there either; the first save reports it
+        return None  # there is no folder yet; or nothing can be saved there either, which the first save reports
     try:
         if fcntl is None:
             raise OSError("not on this system")

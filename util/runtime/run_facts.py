@@ -26,6 +26,9 @@ class RunFacts:
     differing: dict[str, tuple] = field(default_factory=dict)  # option -> (value, default) where these differ
     paired: bool | None = None  # see BaseDataset.is_paired
     speed: str = ""  # see util.speed.plan.choose
+    table: str = ""  # all options as text
+    locks: bool = False  # whether the run keeps others out of its folder
+    unattended: bool = False  # whether it resumed unasked: by `auto`, or started again by torchrun
     saved: dict[str, object] = field(default_factory=dict)  # saved in train_opt.json as "facts", for later commands
 
 
