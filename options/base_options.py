@@ -40,6 +40,7 @@ class BaseOptions:
     """
 
     isTrain = False
+    begins = False  # whether a run follows, see parse
     forced: tuple[str, ...] = ()  # options that this phase sets itself, unless they are typed
 
     def __init__(self, argv: list[str] | str | None = None):

@@ -14,8 +14,8 @@ from models.architecture import NETWORKS, Architecture, read_architecture
 from options import rows
 from options.base_options import BaseOptions
 from options.parser import without
-from options.saved import experiment_folder
 from util.checkpoint.checkpointer import Checkpointer, prefix_of
+from util.checkpoint.run_folder import experiment_folder
 from util.checkpoint.sources import generator_of
 from util.errors import printable, warn
 from util.runtime.machine import core_count
