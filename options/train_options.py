@@ -14,7 +14,7 @@ from options.parser import without
 from options.saved import choose_saved
 from options.test_options import WHOLE
 from util.checkpoint.checkpointer import Checkpointer, prefix_of
-from util.checkpoint.run_folder import has_checkpoint, recover
+from util.checkpoint.run_folder import recover
 from util.checkpoint.sources import find_source, options_file, saved_options, sources
 from util.errors import UserError, warn
 from util.metrics.table import METRICS
@@ -49,7 +49,7 @@ class TrainOptions(BaseOptions):
             self.parser.error("--continue_train auto takes the last checkpoint: leave out --epoch and --load_iter")
         last = checkpoints.last_prefix() if processes.is_main() and (auto or launch()) else None
         last, restarted = processes.from_main((last, bool(last) and self._restarted(opt, checkpoints.state_path(last))))
-        if opt.continue_train is True and not has_checkpoint(folder):
+        if opt.continue_train is True and not opt.init_from and not folder.is_dir():
             hint = "To start where there is nothing to resume: --continue_train auto"
             raise UserError(f"--continue_train: {checkpoints.describe_contents()}. {hint}")
         if not auto and not restarted:

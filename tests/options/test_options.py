@@ -14,6 +14,7 @@ from options.legacy import modernise
 from options.parser import split_words
 from options.test_options import TestOptions as TestingOptions
 from options.train_options import TrainOptions
+from util.checkpoint.run_folder import begin
 from util.metrics.table import METRICS
 from util.runtime.run_facts import run_facts, with_values
 
@@ -46,7 +47,10 @@ pytestmark = pytest.mark.usefixtures("away")
 
 
 def train(line=""):
-    return TrainOptions(f"--dataroot D {line}").parse()
+    """Parse the options of a run, and give it its folder, as its first step does."""
+    opt = TrainOptions(f"--dataroot D {line}").parse()
+    begin(opt)
+    return opt
 
 
 def parse_test(line=""):
@@ -356,7 +360,7 @@ def test_a_resumed_run_keeps_its_options_and_the_command_line_wins():
 def test_a_start_that_fails_leaves_the_options_of_trained_networks_alone(tmp_path):
     train("--name x --ngf 8")
     (tmp_path / "checkpoints/x/latest_net_G_A.pth").touch()
-    train("--name x --ngf 16")  # and then, say, no data
+    TrainOptions("--dataroot D --name x --ngf 16").parse()  # and then, say, no data
     assert parse_test("--name x").ngf == 8
 
 
