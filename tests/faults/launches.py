@@ -1,6 +1,6 @@
 """Start over, restart and end training through real processes: nothing is lost, and every exit status is right.
 
-A run that starts over is killed before every operation on its folders, and the next start before every one of its own.
+A run that starts over is killed before every operation on its folders, and so is the start after it.
 Two processes under torchrun lose one by SIGKILL and are restarted. Pairs of processes train and exit while other
 programs keep all cores busy: threads of the process group that outlive it would abort them (SIGABRT).
 """

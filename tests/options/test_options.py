@@ -219,7 +219,7 @@ def test_all_options_of_the_chosen_model_and_dataset_are_listed_by_help_all(caps
         ("--display_port 0", "--display_port 0: must be at least 1 and at most 65535"),
         ("--lr_policy plateau", "add --val_freq 1"),
         ("--gpu_ids a", "--gpu_ids a: a GPU's number"),
-        ("--gpu_ids 0,1", "torchrun --nproc_per_node 2 train.py --dataroot D"),
+        ("--gpu_ids 0,1", "torchrun --standalone --nproc_per_node 2 train.py --dataroot D"),
     ],
 )
 def test_a_message_names_the_option_and_a_value_that_works(line, says, capsys):

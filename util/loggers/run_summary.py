@@ -24,7 +24,7 @@ def command(opt) -> str:
     if not program.endswith(".py"):  # a notebook
         program = "train.py" if getattr(opt, "isTrain", True) else "test.py"
     count = processes.world_size()
-    start = f"torchrun --nproc_per_node {count}" if count > 1 else "python"
+    start = f"torchrun --standalone --nproc_per_node {count}" if count > 1 else "python"
     return f"{start} {program} {shlex.join(typed)}".strip()
 
 

@@ -27,7 +27,7 @@ def test_a_header_has_the_command_as_typed_the_options_given_and_versions(monkey
     assert header["device"].startswith("CPU, ")
     assert abs(header["time"] - time.time()) < 5
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert run_header(opt)["command"].startswith("torchrun --nproc_per_node 2 train.py --dataroot")
+    assert run_header(opt)["command"].startswith("torchrun --standalone --nproc_per_node 2 train.py --dataroot")
 
 
 def test_a_custom_loop_has_a_header_too():
