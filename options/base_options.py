@@ -215,7 +215,8 @@ class BaseOptions:
             words = shlex.join(without(self.words, "--gpu_ids"))
             self.parser.error(
                 f"--gpu_ids {opt.gpu_ids}: each GPU needs its own process, with its own batch of --batch_size. Type\n"
-                f"  CUDA_VISIBLE_DEVICES={opt.gpu_ids} torchrun --standalone --nproc_per_node {len(ids)} train.py {words}"
+                f"  CUDA_VISIBLE_DEVICES={opt.gpu_ids} torchrun --standalone --nproc_per_node {len(ids)} train.py "
+                + words
             )
         if ids and choose_device(ids).type == "cpu" and processes.is_main():
             print("no CUDA GPU here: running on the CPU (--gpu_ids -1 asks for that)")
