@@ -1,0 +1,55 @@
+"""A run that starts over loses nothing at any moment: a few points of tests/faults/launches.py. And leftovers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from faults import launches
+
+from util.checkpoint import atomic_files
+from util.checkpoint.atomic_files import remove_leftovers, write_whole
+from util.runtime import lock
+
+
+@pytest.mark.parametrize(("n", "again"), [(3, 0), (4, 2), (8, 0), (20, 4), (24, 0), (46, 0)])
+def test_a_kill_while_starting_over_loses_no_run(n, again):
+    assert launches.kill_while_starting_over(n, again) == (True, "")
+
+
+def test_a_run_that_is_alive_keeps_its_folders_though_it_has_not_saved(tmp_path):
+    folder = tmp_path / "x"
+    launches.lay_out(folder)
+    (launches.run_folder.previous(folder) / launches.run_folder.MARK).touch()
+    code = "import sys; from pathlib import Path; from util.runtime import lock; lock.take(Path(sys.argv[1]))"
+    command = [sys.executable, "-c", f"{code}; print(flush=True); sys.stdin.read()", f"{folder}.previous"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "env": launches.environment()}
+    with subprocess.Popen(command, **pipes) as alive:
+        alive.stdout.readline()
+        launches.run_folder.recover(folder)
+        assert launches.saved(tmp_path / "x.previous") == launches.OLDER
+        assert (tmp_path / "x.previous" / launches.run_folder.MARK).exists()
+        alive.stdin.close()
+    launches.run_folder.recover(folder)
+    assert not (tmp_path / "x.previous" / launches.run_folder.MARK).exists()
+    assert folder.resolve() not in lock._held
+
+
+def test_temporary_files_of_killed_writers_are_removed_and_no_others(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        gone.wait()
+    mine = f".{os.getpid()}-1.new.png"  # its process is alive
+    names = [f".{gone.pid}-1.new.png", f".{gone.pid}-140.new", mine, f".1-{gone.pid}.png", "a.new.png"]
+    for name in names:
+        (tmp_path / name).touch()
+    earlier = tmp_path / f".{os.getpid()}-2.new.json"  # of a process that had this number before
+    earlier.touch()
+    os.utime(earlier, (1, 1))
+    remove_leftovers(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {*names[2:]}
+    (tmp_path / names[0]).touch()
+    atomic_files._tidy.clear()
+    write_whole(tmp_path / "a.txt", "")  # the first writer in a folder does the same
+    assert not (tmp_path / names[0]).exists()
