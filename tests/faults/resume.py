@@ -240,7 +240,9 @@ def content(path: Path):
     if path.name == "index.html":  # tells when and how a run was started
         return re.sub(rb"<dl.*</dl>", b"", path.read_bytes(), flags=re.DOTALL)
     if path.name == "train_opt.json":
-        return {k: v for k, v in json.loads(path.read_text()).items() if k not in OF_ONE_START}
+        options = json.loads(path.read_text())
+        options.get("facts", {}).pop("launch", None)
+        return {k: v for k, v in options.items() if k not in OF_ONE_START}
     if path.name == "train_opt.txt":  # what is a default depends on the start
         found = re.findall(r"^ *(\w+): (\S*)", path.read_text(), re.MULTILINE)
         return {k: v for k, v in found if k not in OF_ONE_START}

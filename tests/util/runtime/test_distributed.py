@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+import shutil
 
 import pytest
 import torch
-from conftest import ROOT, make_aligned, make_unaligned
-from faults import resume
+from conftest import make_aligned, make_unaligned
+from faults import launches, resume
 from terminal import table, weights
 
 TINY = [
@@ -25,17 +23,6 @@ def data(tmp_path_factory):
     make_aligned(folder / "aligned", count=7)
     make_unaligned(folder / "unaligned", count_A=7, count_B=5)
     return folder
-
-
-def torchrun(count, *words):
-    """Type `torchrun --nproc_per_node N train.py words...` and return its text."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(count)]
-    command = [*launcher, "train.py", *map(str, words)]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "threads of the process group are left" not in done.stderr  # one of them may abort the process as it ends
-    return done.stdout
 
 
 def processes(count, folder, *words):
@@ -79,11 +66,24 @@ def test_sync_batch_norm_gives_one_process_s_statistics(data, tmp_path):
     assert_same_weights(tmp_path / "one/run", tmp_path / "two/run")
 
 
-def test_wgangp_and_pools_work_on_two_processes_of_torchrun(data, tmp_path):
-    common = ["--dataroot", data / "unaligned", "--checkpoints_dir", tmp_path, "--model", "cycle_gan", *TINY]
-    common += ["--gan_mode", "wgangp", "--pool_size", 2, "--name", "x", "--netD", "pixel"]
-    torchrun(2, *common)
-    state = torch.load(tmp_path / "x" / "latest_state.pth", weights_only=True)
+def test_a_killed_process_of_torchrun_is_restarted_and_the_run_ends_as_if_it_had_not_been(data, tmp_path):
+    """Typed without --continue_train, after an earlier run of that name; then again, with nothing left to train."""
+    words = f"--dataroot {data / 'unaligned'} --model cycle_gan {' '.join(TINY)} --gan_mode wgangp --pool_size 2"
+    words += " --netD pixel --seed 7 --save_latest_freq 2"
+    assert resume.start(words, tmp_path / "whole", 2) == [0, 0], (tmp_path / "whole/log.txt").read_text()
+    shutil.copytree(tmp_path / "whole/run", tmp_path / "run")
+    (tmp_path / "run/latest_state.pth").rename(tmp_path / "run/3_state.pth")  # `latest` will be the new run's
+    for path in (tmp_path / "whole").glob("steps_*.txt"):
+        path.unlink()
+    words += f" --checkpoints_dir {tmp_path} --name run"
+    status, text = launches.kill_a_worker(words, tmp_path / "run")
+    assert status == 0, text
+    assert text.count("resuming with the options in") == 1
+    assert resume.differences(tmp_path / "whole", tmp_path) == []
+    state = torch.load(tmp_path / "run/latest_state.pth", weights_only=True)
     assert [len(pools["fake_A_pool"]["images"]) for pools in state["pools"]] == [2, 2]
-    out = torchrun(2, *common, "--continue_train", "--n_epochs", 2)
-    assert "End of epoch 3 / 3" in out
+    again = launches.torchrun(f"{words} --continue_train auto")
+    out, err = again.communicate(timeout=300)
+    assert again.returncode == 0, err
+    assert out.splitlines()[-1].startswith("nothing is left to train: epoch 3 ")
+    assert "threads of the process group are left" not in text + err  # one of them may abort the process as it ends
