@@ -45,7 +45,6 @@ class Ranked(NamedTuple):
 
     badness: float
     number: int  # ties: the earlier image comes first
-    value: float
     row: Row
 
 
@@ -63,7 +62,7 @@ class Ranking:
         full = len(self.ranked) == 2 * MOST
         if math.isnan(value) or (full and self.ranked[MOST - 1][:2] < rank < self.ranked[MOST][:2]):
             return
-        bisect.insort(self.ranked, Ranked(*rank, value, shrink(row)), key=lambda other: other[:2])
+        bisect.insort(self.ranked, Ranked(*rank, shrink(row)), key=lambda other: other[:2])
         if full:
             del self.ranked[MOST]
 
@@ -119,14 +118,15 @@ def baseline_rows(section: Section) -> Iterator[tuple[str, ...]]:
 def show(out: Path, title: str, sections: list[Section]) -> Path:
     """Put the scores on the results page in `out`, or write evaluation.html; return the page."""
     shutil.rmtree(out / "evaluation_images", ignore_errors=True)
-    page, line = out / "evaluation.html", metrics_line(out, sections)
-    if not (out / "data.js").exists():
-        write_whole(page, make_page(out, title, sections, line))
+    page, index, line = out / "evaluation.html", out / "index.html", metrics_line(out, sections)
+    if (out / "data.js").exists():
+        write_whole(out / "metrics.js", line)
+    if not (index.is_file() and 'id="scores"' in index.read_text(encoding="utf-8", errors="replace")):
+        write_whole(page, make_page(out, title, sections, line))  # also beside a results page of an earlier version
         return page
-    write_whole(out / "metrics.js", line)
     if page.exists():  # of an earlier version
         write_whole(page, MOVED)
-    return out / "index.html"
+    return index
 
 
 def metrics_line(out: Path, sections: list[Section]) -> str:

@@ -163,6 +163,13 @@ def test_an_experiment_has_the_scores_of_its_results_folder(trained, tmp_path):
         assert report["of"] == "toy, train_latest"
         assert "toy, train_latest: fake_B against real_B, pairs" in text
         assert len(table(tmp_path / "evaluation_images.csv")) == 2
+        page, index = web / "evaluation.html", web / "index.html"
+        page.write_text("of an earlier version")
+        evaluate(web)
+        assert "url=index.html" in page.read_text()
+        index.write_text(index.read_text().replace('id="scores"', ""))  # as earlier versions wrote it
+        evaluate(web)
+        assert len(pictures(web)) == 4 * 3
     else:
         assert list(memory["outputs"]) == ["fake_B", "fake_A"]
         counts = {name: output["metrics"]["kid_lite0"]["images"] for name, output in memory["outputs"].items()}
