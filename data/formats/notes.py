@@ -10,7 +10,7 @@ from util.errors import printable
 
 
 class Note(NamedTuple):
-    """What was changed or left out when a file was read; notes of one kind differ in their files only."""
+    """A change or a loss when a file was read; notes of one kind differ in their files only."""
 
     kind: str
     path: str

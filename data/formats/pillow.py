@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from PIL import Image, UnidentifiedImageError
+from PIL.Image import Transpose
 
 from data.formats.notes import Note, say
 from data.formats.values import (
@@ -46,15 +47,9 @@ MOST_SCANS = 100  # of a progressive JPEG, usually 10: a scan of a few bytes dec
 FIRST = 16  # images of a list that are looked at before a run begins
 SINGLE = ("MPO", "HEIF")  # photos: their further frames are previews and depth maps
 ORIENTATION, BANDS = 0x0112, 277  # tags of EXIF and of a TIFF
-TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+# EXIF's orientation: how to turn the pixels upright.
+TURNS = {2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180, 4: Transpose.FLIP_TOP_BOTTOM, 5: Transpose.TRANSPOSE}
+TURNS |= {6: Transpose.ROTATE_270, 7: Transpose.TRANSVERSE, 8: Transpose.ROTATE_90}
 # Advice for files of other kinds that are found under images' names.
 ADVICE = {
     "a web page": ", as a failed download leaves it",
@@ -125,14 +120,14 @@ def read(path: str | Path, as_before: bool = False) -> Picture:
                 raise RangeError(fault)
             top = guess_top(found) if as_before else values.top
             text = f"has more than 8 bits (values {found}): 0..{top} becomes 0..255"
-            if as_before and found.fault(""):
+            if as_before and found.fault("", whole=False):
                 text += ", as when this run was trained; a new run would refuse these values"
             notes.append(Note("deep", str(path), text))
             image = to_8_bits(image, values, top)
         elif values.deep and not as_before:
             if values.kind != "unsigned":
                 raise RangeError(range_of(image, values).fault("it holds", whole=False))
-            notes.append(Note("deep", str(path), f"has {values.bits} bits a channel, of which the upper 8 are read"))
+            notes.append(Note("deep", str(path), f"has {values.bits} bits a channel; the upper 8 are read"))
         if image.mode == "RGBa":  # colours multiplied by their transparency, in some TIFFs
             image = image.convert("RGBA")
         image = image if image.mode == "RGB" else image.convert("RGB")
@@ -145,7 +140,7 @@ def decode(path: str | Path, as_before: bool = False) -> Picture:
         _check_size(image, path)
         values, notes, orientation = type_of(image), [], 1
         is_tiff = image.format == "TIFF"
-        if image.format not in SINGLE and getattr(image, "is_animated", False):
+        if _has_more_frames(image, path):
             notes.append(("frames", f"has further {'pages' if is_tiff else 'frames'}, and the first one is read"))
         bands = len(image.getbands())
         if is_tiff:  # Pillow turns the pixels of these
@@ -165,6 +160,15 @@ def decode(path: str | Path, as_before: bool = False) -> Picture:
             elif orientation != 1:
                 upright = upright.transpose(TURNS[orientation])
     return Picture(upright, values, orientation, tuple(Note(kind, str(path), text) for kind, text in notes))
+
+
+def _has_more_frames(image: Image.Image, path: str | Path) -> bool:
+    with contextlib.suppress(Exception):  # of a broken second frame
+        if image.format == "GIF":  # where Pillow moves on to look for it
+            with opened(path) as other:
+                return other.is_animated
+        return image.format not in SINGLE and getattr(image, "is_animated", False)
+    return False
 
 
 def orientation_of(image: Image.Image) -> int:

@@ -24,7 +24,7 @@ FLAT = 1.5  # of 255 levels: the standard deviation below which an image is blan
 # What is said of images whose content is not read whole, by the kind of the reader's note.
 LEFT_OUT = {
     "alpha": "with transparency (alpha), which is dropped",
-    "frames": "with further pages or frames, of which the first one is read",
+    "frames": "with further pages or frames; the first one is read",
     "bands": "with more bands than the three that are read",
 }
 GREY = 3.0  # of 255 levels: the mean distance of a grey image's channels, JPEG's noise included

@@ -28,12 +28,12 @@ class Report:
         self.counts = Counter()
 
     def show(self, findings: Iterable[Finding]) -> None:
-        """Print a line for each finding."""
+        """Print a line for each finding; further lines of a long one below it."""
         for finding in findings:
             self.counts[finding.level] += 1
-            text = finding.text.rstrip(".") + (f": {finding.fix}" if finding.fix else "")
-            text = " ".join(line.strip() for line in text.splitlines())
-            print(f"{finding.level:<4}  {finding.subject:<10}  {printable(text)}", flush=True)
+            text = finding.text.rstrip(" .;:,\n") + (f": {finding.fix}" if finding.fix else "")
+            first, *rest = [printable(line.strip()) for line in text.splitlines() if line.strip()]
+            print(f"{finding.level:<4}  {finding.subject:<10}  {first}", *rest, sep="\n" + 18 * " ", flush=True)
 
     def conclude(self, command: str, seconds: float) -> int:
         """Print the counts and the command to type next; return the exit status."""

@@ -1,4 +1,4 @@
-"""Deep images are read with one scale for all, or refused with the range found; what is left out is said once."""
+"""Deep images are read with one scale for all, or refused with the range found; losses are printed once."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ LEFT_OUT = {
     "bands.tif": (lambda path: Image.new("RGBX", (9, 9)).save(path), "has 4 bands, and the first 3 are read"),
     "colour.png": (
         lambda path: path.write_bytes(colour16(uint16(RAMP))),
-        "has 16 bits a channel, of which the upper 8 are read",
+        "has 16 bits a channel; the upper 8 are read",
     ),
     "deep.png": (lambda path: save(path, uint16(RAMP)), "has more than 8 bits (values 0 to 65535): 0..65535 becomes"),
 }

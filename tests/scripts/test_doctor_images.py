@@ -113,7 +113,7 @@ def test_what_is_left_out_or_turned_is_counted(examine, tmp_path):
     fix = "make sure that the images of a pair fit each other"
     for line in (
         f"warn  files       3 with transparency (alpha), which is dropped ({B}/0.png, {B}/1.png and 1 more)",
-        f"warn  files       1 with further pages or frames, of which the first one is read ({A}/0.tif)",
+        f"warn  files       1 with further pages or frames; the first one is read ({A}/0.tif)",
         f"ok    files       1 with a rotation (EXIF), which is applied ({A}/1.png)",
         f"warn  pairs       1 pairs with a rotation (EXIF) on one side only ({A}/1.png, {B}/1.png): {fix}",
     ):
