@@ -116,9 +116,8 @@ class BaseModel(ModelFiles, ABC):
         for name, net in self.networks().items():
             if verbose:
                 print(net)
-            print(
-                f"[Network {name}] Total number of parameters : {sum(p.numel() for p in net.parameters()) / 1e6:.3f} M"
-            )
+            count = sum(p.numel() for p in net.parameters()) / 1e6
+            print(f"[Network {name}] Total number of parameters : {count:.3f} M")
         print("------------------------------")
 
     # ---- one step ----
