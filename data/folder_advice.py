@@ -33,6 +33,8 @@ TARGETS = (
     "y",
 )
 
+LAYOUTS = "docs/datasets.md has the layouts of data folders"
+
 
 def open_dataset(opt) -> BaseDataset:
     """Create the dataset that `opt.dataset_mode` names; an error that it finds no images also says what to type."""
@@ -61,7 +63,7 @@ class Advice:
             return self.about_file()
         if self.root.is_dir():
             words = next(self.words(self.root), "")
-            return f"Type {words}" if words else self.about_two_folders()
+            return f"Type {words}" if words else self.about_two_folders() or LAYOUTS
         there = next(folder for folder in self.root.parents if folder.is_dir())
         missing, *rest = self.root.parts[len(there.parts) :] if there != Path() else self.root.parts
         for name in near_names(missing, [folder.name for folder in self.search.folders(there)], 3):
@@ -77,9 +79,7 @@ class Advice:
         while folder.exists():
             folder = folder.with_name(f"{folder.name}_images")
         if self.is_train or not is_image_file(self.root.name):
-            return (
-                "--dataroot is the folder that holds train/, or trainA/ and trainB/: docs/datasets.md has the layouts"
-            )
+            return f"--dataroot is the folder that holds train/, or trainA/ and trainB/; {LAYOUTS}"
         inner, model = (folder / self.phase, "") if self.mode == "colorization" else (folder, self.alone())
         return (
             f"Type mkdir -p {quoted(inner)} && cp {quoted(self.root, inner)}, then --dataroot {quoted(folder)}{model}"

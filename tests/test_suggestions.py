@@ -110,8 +110,8 @@ FOLDERS = [
     ("", "train.py --model cycle_gan --dataroot new", "new/summer/a.png new/winter/b.jpg",
      "type ln -s summer new/trainA && ln -s winter new/trainB, then the same command again"),
     ("", "train.py --dataroot photos", "options/parser.py", ""),
-    ("", "train.py --dataroot photos", "photos/a.png", ""),
-    ("", "train.py --dataroot photo.png", "photo.png", "docs/datasets.md has the layouts"),
+    ("", "train.py --dataroot photos", "photos/a.png", "docs/datasets.md has the layouts of data folders"),
+    ("", "train.py --dataroot photo.png", "photo.png", "docs/datasets.md has the layouts of data folders"),
 ]  # fmt: skip
 
 
