@@ -67,7 +67,7 @@ class Range(NamedTuple):
         if kind != "unsigned":
             return (
                 f"{of} {'floats' if kind == 'float' else 'signed numbers'} from {self}, and nothing says which of them "
-                f"are black and white. Write all images with one scale, as unsigned numbers of 8 or 16 bits, {OWN}."
+                f"are black and white.\nWrite all images with one scale, as unsigned numbers of 8 or 16 bits, {OWN}."
             )
         used = (self.high - self.low) / top
         if not whole or used >= LEAST:
@@ -77,7 +77,7 @@ class Range(NamedTuple):
         like, base = (", a narrow band", f"(value - {offset:.0f})") if offset else (f", like {like}", "value")
         levels, factor = int(used * 255) + 1, int(top // max(1, self.high - offset))
         return (
-            f"{of} values from {self} in {bits} bits (0 to {top}){like}: they would become {levels} of 256 levels. "
+            f"{of} values from {self} in {bits} bits (0 to {top}){like}: they would become {levels} of 256 levels.\n"
             f"Write all images with one scale, here {base} * {factor}, {OWN}."
         )
 

@@ -84,7 +84,7 @@ def test_twelve_bits_in_sixteen_are_refused_by_the_first_files_together(tmp_path
         create_dataset(data_options(tmp_path, "single"))
     assert str(error.value).startswith(
         f"{tmp_path}/00.{suffix}: 16 of the first 16 images hold values from 0 to 4095 in 16 bits (0 to 65535), like "
-        "12-bit data: they would become 16 of 256 levels. Write all images with one scale, here value * 16, or"
+        "12-bit data: they would become 16 of 256 levels.\nWrite all images with one scale, here value * 16, or"
     )
     save(tmp_path / f"03.{suffix}", uint16(RAMP))  # one that uses the range shows that the others are dark scenes
     create_dataset(data_options(tmp_path, "single"))
@@ -95,7 +95,7 @@ def test_a_narrow_band_of_values_and_colours_of_sixteen_bits_are_refused_too(tmp
     path = save(tmp_path / "a.png", (RAMP * 4000 + 30000).astype(np.uint16))
     with pytest.raises(
         RangeError,
-        match=r"30000 to 34000 in 16 bits \(0 to 65535\), a narrow band: .* here \(value - 30000\) \* 16, or",
+        match=r"30000 to 34000 in 16 bits \(0 to 65535\), a narrow band: .*\n.* here \(value - 30000\) \* 16, or",
     ) as error:
         pillow.check_first([str(path)])
     assert error.value.paths == [str(path)]
