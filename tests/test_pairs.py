@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 
@@ -72,12 +71,12 @@ def parse(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("mode", ["unaligned", "photos"])
-def test_a_model_that_learns_from_pairs_is_warned_about_a_dataset_without_them(parse, mode, tmp_path, capsys):
+def test_a_model_that_learns_from_pairs_is_warned_about_a_dataset_without_them(parse, mode, capsys):
     opt = parse(f"--model pix2pix --dataset_mode {mode}")
     warning = f"warning: --model pix2pix learns from pairs, and --dataset_mode {mode} has none: the B of an item is not"
     assert capsys.readouterr().err.count(warning) == 1
     assert run_facts(opt).paired is False
-    assert json.loads((tmp_path / "x/train_opt.json").read_text())["facts"]["paired"] is False
+    assert run_facts(opt).saved["paired"] is False  # written to train_opt.json with the run
     for advice in (f"--model cycle_gan --dataset_mode {mode}", "--model pix2pix --dataset_mode aligned"):
         parse(advice)
         assert "learns from pairs" not in "".join(capsys.readouterr())
