@@ -10,29 +10,14 @@ from PIL import Image
 
 from data.base_dataset import BaseDataset
 from data.image_folder import DataNotFound, is_image_file
-from util.errors import UserError, near_names
+from util.errors import UserError, near_names, printable
 from util.runtime.plugins import find_class
 from util.runtime.run_facts import run_facts
 from util.runtime.search import Search
 
 BY_FOLDER = ("aligned", "colorization", "template")  # datasets that read the folder <phase>
-INPUTS = ("a", "before", "input", "inputs", "source", "src", "low", "noisy", "label", "labels", "sketch", "x")
-TARGETS = (
-    "b",
-    "after",
-    "output",
-    "outputs",
-    "target",
-    "targets",
-    "truth",
-    "gt",
-    "high",
-    "clean",
-    "photo",
-    "photos",
-    "y",
-)
-
+INPUTS = "a before input inputs source src low noisy label labels sketch x".split()
+TARGETS = "b after output outputs target targets truth gt high clean photo photos y".split()
 LAYOUTS = "docs/datasets.md has the layouts of data folders"
 
 
@@ -45,8 +30,8 @@ def open_dataset(opt) -> BaseDataset:
 
 
 def quoted(*paths: Path | str) -> str:
-    """Write paths as a shell takes them."""
-    return shlex.join(map(str, paths))
+    """Write paths as a shell takes them, but for control characters, which are escaped."""
+    return printable(shlex.join(map(str, paths)))
 
 
 class Advice:
@@ -131,15 +116,16 @@ class Advice:
             return ""
         A, B = reversed(folders) if folders[0].name.lower() in TARGETS or folders[1].name.lower() in INPUTS else folders
         if self.same_names(A, B) and (self.mode == "aligned" or not self.typed & {"model", "dataset_mode"}):
-            new = self.root.with_name(f"{self.root.resolve().name}_AB")
+            new = self.root.parent / f"{self.root.resolve().name}_AB"
             command = f"python datasets/combine_A_and_B.py --fold_A {quoted(A)} --fold_B {quoted(B)}"
             model = " --model pix2pix" * (self.mode == "unaligned")
             command = f"{command} --fold_AB {quoted(new / self.phase)}, then --dataroot {quoted(new)}{model}"
-            return f"{A.name} and {B.name} hold images of equal names. For pairs type {command}"
+            return f"{quoted(A.name)} and {quoted(B.name)} hold images of equal names. For pairs type {command}"
         links = [
             quoted("ln", "-s", folder.name, self.root / (self.phase + side)) for folder, side in ((A, "A"), (B, "B"))
         ]
-        return f"If {A.name} is A and {B.name} is B, type {' && '.join(links)}, then the same command again"
+        roles = f"{quoted(A.name)} is A and {quoted(B.name)} is B"
+        return f"If {roles}, type {' && '.join(links)}, then the same command again"
 
     def fits(self, mode: str, root: Path, phase: str) -> bool:
         """Whether a dataset finds images in a data folder."""
