@@ -28,7 +28,7 @@ class ResultsFolder(NamedTuple):
 
 
 def read_results(folder: Path) -> ResultsFolder:
-    """Return the rows of the last run of test.py, and print how many other files lie beside them.
+    """Return the rows of the last run of test.py, and print how many other files the folder has.
 
     A folder without data.js was written by another program: all its files are rows. Raise UserError for a damaged
     data.js, and for files that are missing.
