@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
@@ -94,7 +94,7 @@ def combine_all(found: list[Pair], no_multiprocessing: bool) -> list[str]:
 
 
 def check(found: list[Pair], splits: list[str], args: argparse.Namespace) -> None:
-    """Stop if there are no pairs, or if a pair would overwrite one of its images."""
+    """Stop if there are no pairs, or if a pair would overwrite one of its images or another pair."""
     if not found:
         tags = " with _A. and _B. in their names" if args.use_AB else " of the same name"
         where = "; ".join(f"{args.fold_A / split} and {args.fold_B / split}" for split in splits)
@@ -105,6 +105,8 @@ def check(found: list[Pair], splits: list[str], args: argparse.Namespace) -> Non
     sources = {path.resolve() for pair in found for path in pair[:2]}
     if clash := [str(pair.AB) for pair in found if pair.AB.resolve() in sources]:
         pairs.stop(f"--fold_AB would overwrite the images themselves: {pairs.enumerate_names(clash, 3)}")
+    if doubled := [str(AB) for AB, count in Counter(pair.AB for pair in found).items() if count > 1]:
+        pairs.stop(f"two pairs would be written to one file: {pairs.enumerate_names(doubled, 3)}")
     pairs.check_first((pair.A, pair.B) for pair in found)
 
 

@@ -47,10 +47,16 @@ def test_heic_photos_are_read_upright_and_joined_as_png(tmp_path, run, capsys):
 
 
 @pytest.mark.skipif(not features.check("avif"), reason="this Pillow reads no AVIF")
-def test_avif_files_are_found_and_read(tmp_path):
+def test_avif_files_are_found_and_read_and_never_overwrite_a_pair(tmp_path, run):
     image = Image.open(make_image(tmp_path / "a.png", 64, 48))
     (tmp_path / "a.png").unlink()
     image.save(tmp_path / "a.avif", quality=100, subsampling="4:4:4")
     assert make_dataset(tmp_path) == [str(tmp_path / "a.avif")]
     found = np.asarray(pillow.load(tmp_path / "a.avif")).astype(int)
     assert np.abs(found - np.asarray(image)).max() <= 6
+    for folder in ("A", "B"):
+        (tmp_path / folder).mkdir()
+        image.save(tmp_path / folder / "a.png")
+    (tmp_path / "a.avif").rename(tmp_path / "A/a.avif")  # both of A have the partner B/a.png
+    done = run(ROOT / "datasets/combine_A_and_B.py", "--fold_A", "A", "--fold_B", "B", "--fold_AB", "AB", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (1, "error: two pairs would be written to one file: AB/a.png\n")
