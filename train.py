@@ -3,8 +3,7 @@
     python train.py --dataroot ./datasets/facades --name facades_pix2pix --model pix2pix --direction BtoA
     python train.py --dataroot ./datasets/maps --name maps_cyclegan --model cycle_gan
 
-`--continue_train` resumes from the last checkpoint; with `auto` behind it, it starts if there is none. docs/options.md
-describes every option.
+`--continue_train` resumes a run, `--continue_train auto` resumes or starts. docs/options.md describes every option.
 """
 
 import time
@@ -14,8 +13,7 @@ import options.first_look  # noqa: F401 - before torch: its threads, --help, mis
 
 from data import create_dataset
 from models import create_model
-from options.train_options import TrainOptions, in_validation, nothing_left
-from util.checkpoint.run_folder import finished
+from options.train_options import TrainOptions, in_validation, require_epochs
 from util.checkpoint.saver import Saver
 from util.errors import explained_errors
 from util.monitor.disk_forecast import check_disk
@@ -32,8 +30,7 @@ def train(opt):
     model = create_model(opt)
     model.setup(opt)  # also loads networks and training state to resume
     progress, last_epoch = model.progress, opt.n_epochs + opt.n_epochs_decay
-    if progress.epoch > last_epoch:
-        raise finished(opt, nothing_left(progress.epoch, opt))
+    require_epochs(progress.epoch, opt)
     validate = Validation(opt, model, create_dataset(in_validation(opt), shared=False) if opt.val_freq else None)
     check_disk(opt, model, len(dataset))
     with closing(Visualizer(opt, model)) as visualizer, Interrupts() as signals, Saver(model, visualizer.flush) as save:

@@ -17,7 +17,7 @@ from options.parser import without
 from util.checkpoint.checkpointer import Checkpointer, prefix_of
 from util.checkpoint.run_folder import experiment_folder
 from util.checkpoint.sources import generator_of
-from util.errors import printable, warn
+from util.errors import UserError, printable, warn
 from util.runtime.machine import core_count
 from util.runtime.run_facts import run_facts, saved_facts
 
@@ -42,6 +42,8 @@ class TestOptions(BaseOptions):
         return row is None or row.test or bool(row.network)
 
     def read_saved(self, opt, folder):
+        if self.begins and self.argv is None and opt.model in models.BUILT_IN and not folder.is_dir():
+            raise UserError(f"--name {printable(opt.name)}: {Checkpointer(folder).describe_contents()}")
         saved = super().read_saved(opt, folder)
         typed = "--model" in self.parser.todays_words(self.words)
         if typed and opt.model == "test" and saved.get("model") == "colorization":

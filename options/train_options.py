@@ -14,7 +14,7 @@ from options.parser import without
 from options.saved import choose_saved
 from options.test_options import WHOLE
 from util.checkpoint.checkpointer import Checkpointer, prefix_of
-from util.checkpoint.run_folder import recover
+from util.checkpoint.run_folder import finished, recover
 from util.checkpoint.sources import find_source, options_file, saved_options, sources
 from util.errors import UserError, warn
 from util.metrics.table import METRICS
@@ -167,6 +167,12 @@ def in_validation(opt):
         values["load_size"] = opt.crop_size
     alone = {"batch_size": 1, "grad_accum": 1, "num_threads": 0, "cache": False}
     return with_values(opt, **values, **alone, serial_batches=True, no_flip=True)
+
+
+def require_epochs(epoch: int, opt) -> None:
+    """Raise UserError if no epoch is left to train, when `epoch` would be the next one."""
+    if epoch > opt.n_epochs + opt.n_epochs_decay:
+        raise finished(opt, nothing_left(epoch, opt))
 
 
 def nothing_left(epoch: int, opt) -> str:

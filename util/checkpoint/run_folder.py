@@ -103,21 +103,21 @@ def settle(folder: Path) -> None:
 
 def recover(folder: Path) -> None:
     """Before a start, settle the move of a run that is gone. Every process calls this."""
-    old = previous(folder)
-    if processes.is_main() and any((place / MARK).exists() for place in (old, folder)) and lock.take(old) is None:
-        had_moved = (old / MARK).exists()
-        settle(folder)
-        lock.release(old)
-        if had_moved and not (old / MARK).exists() and has_checkpoint(folder) and not old.exists():
-            print(f"the run that replaced {folder} saved nothing: the earlier run is there again")
+    places = previous(folder), folder
+    if processes.is_main() and any((place / MARK).exists() for place in places):
+        if all(lock.take(place) is None for place in places):  # else that run is alive
+            if (places[0] / MARK).exists() and not has_checkpoint(folder):
+                print(f"the run that was to replace {folder} saved nothing: the earlier run is there again")
+            settle(folder)
+        for place in places:
+            lock.release(place)
     processes.from_main(None)  # the other processes wait for that
 
 
 def resume_command(opt) -> str:
     """Return the command that resumes the run in an experiment's previous folder."""
-    names = {"dataroot", *({"checkpoints_dir", "gpu_ids"} & run_facts(opt).typed)}
     words = ["--dataroot", str(opt.dataroot), "--name", f"{opt.name}.previous"]
-    for name in sorted(names - {"dataroot"}):
+    for name in sorted({"checkpoints_dir", "gpu_ids"} & run_facts(opt).typed):
         value = getattr(opt, name)
         words += [f"--{name}", value if isinstance(value, str) else ",".join(map(str, value)) or "-1"]
     return f"python train.py {shlex.join(words)} --continue_train"
