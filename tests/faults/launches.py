@@ -149,7 +149,7 @@ def train_two(data: Path, out: Path) -> tuple[list[int], str]:
     both = [environment(**common, RANK=rank, LOCAL_RANK=rank) for rank in (0, 1)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "cwd": ROOT}
     pair = [subprocess.Popen([sys.executable, *words.split()], env=env, **pipes) for env in both]
-    texts = [process.communicate(timeout=resume.LIMIT)[0] for process in pair]
+    texts = [process.communicate(timeout=10 * resume.LIMIT)[0] for process in pair]
     return [process.returncode for process in pair], "".join(texts)
 
 
