@@ -108,8 +108,8 @@ def test_every_option_is_described_with_its_type_and_default(away, is_train):
     plain = {action.dest: action.default for action in options.initialize(Parser())._actions}  # as no model changed it
     for name, (kind, default) in documented.items():
         action = everything[name]
-        if kind == "flag":
-            assert (action.nargs, action.const) == (0, True), name
+        if kind.startswith("flag"):  # `flag, or auto` takes a value, too
+            assert (action.nargs, action.const) == ("?" if "," in kind else 0, True), name
         else:
             assert action.type in TYPES[kind], name
         is_default = shown(plain.get(name, action.default), action.required)
@@ -219,10 +219,11 @@ def test_commands_name_programs_that_are_there_and_options_that_they_take(page, 
         programs = [word for word in words if word.endswith((".py", ".sh"))]
         for program in programs[:1]:
             assert (ROOT / program).is_file(), program
-        if "--init_from" in words:  # it has to be there
-            source = away / "checkpoints" / words[words.index("--init_from") + 1]
-            source.mkdir(parents=True, exist_ok=True)
-            (source / "latest_net_G.pth").touch()
+        needed = [words[words.index("--init_from") + 1]] if "--init_from" in words else []
+        needed += [words[words.index("--name") + 1]] if "--continue_train" in words else []
+        for name in needed:  # experiments that have to be there
+            (away / "checkpoints" / name).mkdir(parents=True, exist_ok=True)
+            (away / "checkpoints" / name / "latest_net_G.pth").touch()
         for program, kind in (("train.py", TrainOptions), ("test.py", TestingOptions)):
             if program in programs and "--help_all" not in words:
                 options = kind(words[words.index(program) + 1 :])
