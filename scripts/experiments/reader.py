@@ -57,7 +57,7 @@ def find(checkpoints: Path, results: Path) -> list[Experiment]:
     """Read all experiments below one folder and all results below the other; return them by name."""
     found: dict[str, Experiment] = {}
     for folder, names in folders(checkpoints):
-        if any(re.search(r"^(train_opt|loss_log)\.txt$|_net_.*\.pth$", name) for name in names):
+        if any(re.search(r"^loss_log\.txt$|_net_.*\.pth$", name) for name in names):
             name = name_of(folder, checkpoints)
             found[name] = Experiment(name, folder)
             found[name].read(read_options, folder / "train_opt.txt")

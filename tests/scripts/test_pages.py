@@ -213,3 +213,10 @@ def test_no_row_is_wider_than_the_window(tmp_path):
     visitor = Visitor(390, 800, dark=True).open(tmp_path / "checkpoints")
     assert visitor.fits()
     assert max(visitor.all("td", "one.getBoundingClientRect().right")) <= 390
+
+
+def test_a_start_that_failed_in_an_earlier_version_is_no_experiment(tmp_path):
+    (tmp_path / "checkpoints" / "ghost").mkdir(parents=True)
+    for name in ("train_opt.txt", "train_opt.json", ".lock"):
+        (tmp_path / "checkpoints" / "ghost" / name).write_text("{}")
+    assert find(tmp_path / "checkpoints", tmp_path / "results") == []
