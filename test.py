@@ -14,6 +14,7 @@ from typing import NamedTuple
 import options.first_look  # noqa: F401 - before torch: its threads, --help, mistyped options
 
 from data import create_dataset
+from data.outputs import Outputs
 from models import create_model
 from options.test_options import TestOptions, find_pairs_in, loading_processes
 from util.errors import explained_errors, warn
@@ -44,6 +45,7 @@ def translate(opt) -> Translation:
     dataset = create_dataset(one_by_one)
     if advice := find_pairs_in(opt, getattr(dataset.dataset, "A_paths", [])):
         warn(advice)
+    outputs = Outputs(web_dir / "values", one_by_one, dataset.dataset)
     model = create_model(opt)
     model.setup(opt)
     if opt.eval:
@@ -66,7 +68,8 @@ def translate(opt) -> Translation:
                 model.test()
             paths = model.get_image_paths()
             lines.show(first, paths, several=size > 1)
-            results.add(model.get_current_visuals(), paths)
+            visuals = model.get_current_visuals()
+            outputs.write(visuals, batch, names=results.add(visuals, paths))
     webpage.done()
     seconds = time.perf_counter() - start
     done = Translation(count, seconds, results.busy / seconds)

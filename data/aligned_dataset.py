@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
-from data import transforms
-from data.base_dataset import BaseDataset, channels_of, get_params, get_transform, naming
+from data import formats, transforms
+from data.base_dataset import BaseDataset, get_params, naming
 from data.formats import pillow
 from data.formats.notes import Note, say
 from data.image_folder import DataNotFound, find_images, make_dataset
+from data.sides import create_sides, size_of
+from data.slices import as_slices, pairs_as_slices, read_slices
 from util.errors import UserError, printable
 
 
@@ -31,14 +34,21 @@ class AlignedDataset(BaseDataset):
         self.dir_AB, self.dir_A, self.dir_B = (str(Path(opt.dataroot, opt.phase + side)) for side in ("", "A", "B"))
         in_two = Path(self.dir_A).is_dir() and Path(self.dir_B).is_dir()
         if in_two and not (Path(self.dir_AB).is_dir() and make_dataset(self.dir_AB, 1)):
-            pairs = match_names(self.dir_A, self.dir_B)
+            pairs = pairs_as_slices(match_names(self.dir_A, self.dir_B), read_slices(opt.slices))
             pairs = pairs[: int(min(opt.max_dataset_size, len(pairs)))]
             self.AB_paths, self.B_paths = [A for A, _ in pairs], [B for _, B in pairs]
         else:
-            self.AB_paths = find_images(self.dir_AB, opt.max_dataset_size)
-        self.check_first(self.AB_paths, self.B_paths or [])
-        self.input_nc, self.output_nc = channels_of(opt)  # of A and of B
+            self.AB_paths = as_slices(find_images(self.dir_AB, opt.max_dataset_size), read_slices(opt.slices))
+        nc = (opt.output_nc, opt.input_nc) if opt.direction == "BtoA" else (opt.input_nc, opt.output_nc)
+        self.input_nc, self.output_nc = nc  # of A and of B; a subclass may set them itself
+        self.input_nc, self.output_nc = (self.sides[letter].channels for letter in "AB")
         self.image_count = 2 * len(self.AB_paths)
+
+    @cached_property
+    def sides(self):
+        """How A and B are read."""
+        files = {"A": self.AB_paths, "B": self.B_paths or self.AB_paths}
+        return create_sides(self, files, (self.input_nc, self.output_nc))
 
     @staticmethod
     def is_paired():
@@ -48,16 +58,15 @@ class AlignedDataset(BaseDataset):
         """Return A and B (C, H, W) in [-1, 1] and their paths, which are equal for a side-by-side file."""
         A_path, B_path = self.paths(index)
         A, B = self._load(A_path, B_path)
-        params = get_params(self.opt, A.size)
+        params = get_params(self.opt, size_of(A))
         with naming(A_path):
-            A = get_transform(self.opt, params, grayscale=self.input_nc == 1)(A)
-            B = get_transform(self.opt, params, grayscale=self.output_nc == 1)(B)
+            A, B = self.sides["A"].transform(A, params), self.sides["B"].transform(B, params)
         return {"A": A, "B": B, "A_paths": A_path, "B_paths": B_path}
 
     def byte_item(self, index, reader) -> dict:
         """Return the item as bytes, see ByteReader."""
         A_path, B_path = self.paths(index)
-        greys = (self.input_nc == 1, self.output_nc == 1)
+        greys = (self.sides["A"].channels == 1, self.sides["B"].channels == 1)
         load = partial(self._load, A_path, B_path)
         (A, B), size = reader.read((2 * index, 2 * index + 1), A_path, load, greys)
         params = get_params(self.opt, size)
@@ -70,18 +79,26 @@ class AlignedDataset(BaseDataset):
         A_path = self.AB_paths[index]
         return A_path, self.B_paths[index] if self.B_paths else A_path
 
-    def _load(self, A_path: str, B_path: str) -> tuple[Image.Image, Image.Image]:
-        if self.B_paths:
-            return pillow.load_pair(A_path, B_path, self.as_before)
-        return split(self.read_image(A_path), A_path, resized="resize" in self.opt.preprocess)
+    def _load(self, A_path: str, B_path: str) -> tuple:
+        A, B = self.sides["A"], self.sides["B"]
+        resized = "resize" in self.opt.preprocess
+        if A.is_photo and B.is_photo:
+            if self.B_paths:
+                return pillow.load_pair(A_path, B_path, self.as_before)
+            return split(self.read_image(A_path), A_path, resized)
+        images = A.read(A_path), B.read(B_path)
+        if not self.B_paths:
+            return split(images[0], A_path, resized)[0], split(images[1], A_path, resized)[1]
+        pillow.check_sizes(*((path, size_of(image)) for path, image in zip((A_path, B_path), images, strict=True)))
+        return images
 
     def __len__(self):
         return len(self.AB_paths)
 
 
-def split(image: Image.Image, path: str, resized: bool) -> tuple[Image.Image, Image.Image]:
+def split(image: Image.Image | torch.Tensor, path: str, resized: bool) -> tuple:
     """Cut a side-by-side image into its halves A and B. If they are `resized` later, B may be wider."""
-    width, height = image.size
+    width, height = size_of(image)
     half = width // 2
     if not half:
         raise UserError(f"{printable(path)} is {width}x{height}: too narrow for two images side by side.")
@@ -93,6 +110,8 @@ def split(image: Image.Image, path: str, resized: bool) -> tuple[Image.Image, Im
         # Halves of two widths cannot be compared pixel by pixel; resizing makes them equal, as in the reference.
         say(Note("odd width", path, f"is {width} pixels wide, an odd number: the last column is dropped."))
         right = 2 * half
+    if isinstance(image, torch.Tensor):
+        return image[..., :half], image[..., half:right]
     return image.crop((0, 0, half, height)), image.crop((half, 0, right, height))
 
 
@@ -152,7 +171,7 @@ def images_by_name(folder: str) -> dict[str, str]:
     """Map each image's path inside `folder`, without its extension, to its full path."""
     images = {}
     for path in find_images(folder):
-        name = str(Path(path).relative_to(folder).with_suffix(""))
+        name = str(Path(path).relative_to(folder).with_name(formats.stem(path)))
         if name in images:
             raise UserError(
                 f"{printable(images[name])} and {printable(path)} have one name, so neither can be matched with its "

@@ -84,23 +84,6 @@ def get_transform(opt, params=None, grayscale=False, method=Image.Resampling.BIC
     )
 
 
-def channels_of(opt) -> tuple[int, int]:
-    """Return the channels of images A and B; UserError for other numbers than 1 and 3."""
-    check_channels(opt.input_nc, "--input_nc")
-    check_channels(opt.output_nc, "--output_nc")
-    # With BtoA the model swaps A and B, so the channels of its input are those of the dataset's B.
-    return (opt.output_nc, opt.input_nc) if opt.direction == "BtoA" else (opt.input_nc, opt.output_nc)
-
-
-def check_channels(channels: int, option: str) -> None:
-    """Raise UserError for a number of channels in which images cannot be loaded."""
-    if channels not in (1, 3):
-        raise UserError(
-            f"{option} {channels}: images are loaded as 8-bit RGB (3) or grey (1). "
-            "Other channels need a custom dataset: copy data/template_dataset.py."
-        )
-
-
 @contextlib.contextmanager
 def naming(path: str):
     """Put the file's path in front of a UserError that the body raises."""

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import torch.utils.data
 
+from data import formats
 from data.formats import pillow
-from data.formats.pillow import SUFFIXES
 from util.errors import UserError, printable
 from util.runtime.search import Search
 
+SUFFIXES = (*pillow.SUFFIXES, *formats.SUFFIXES)
 # Plug-ins read this list and may append to it. `is_image_file` accepts any case.
 IMG_EXTENSIONS = [case for suffix in SUFFIXES for case in (suffix, suffix.upper())]
 

@@ -7,7 +7,9 @@ import random
 from functools import partial
 from typing import TYPE_CHECKING
 
+import torch
 from PIL import Image, ImageOps
+from torch.nn import functional as F
 
 from util.errors import UserError, did_you_mean
 
@@ -92,6 +94,41 @@ def build(
     if convert:
         steps += [T.ToTensor(), T.Normalize((0.5,), (0.5,))]
     return T.Compose(steps)
+
+
+def transform_array(
+    image: torch.Tensor,
+    preprocess: str,
+    load_size: int,
+    crop_size: int,
+    flip: bool = True,
+    params: dict | None = None,
+    nearest: bool = False,
+) -> torch.Tensor:
+    """Resize, crop and flip a float image (C, H, W) as `build` does with a photo; `nearest` resizes label maps.
+
+    Values stay in [-1, 1], where bicubic filters would overshoot.
+    """
+    size = resized_size(preprocess, load_size, crop_size, image.shape[:0:-1])
+    if size != tuple(image.shape[:0:-1]):
+        mode = {"mode": "nearest-exact"} if nearest else {"mode": "bicubic", "antialias": True}
+        image = F.interpolate(image[None], size[::-1], **mode)[0].clamp(-1, 1)
+    image, flipped = cut(image, crop_size if "crop" in preprocess else None, flip, params)
+    return image.flip(-1) if flipped else image
+
+
+def cut(image: torch.Tensor, crop_size: int | None, flip: bool, params: dict | None) -> tuple[torch.Tensor, bool]:
+    """Crop an image (C, H, W), and return it with whether to mirror it; both drawn from torch without `params`."""
+    if crop_size:
+        check_fits(image, crop_size)
+        if params is None:
+            from torchvision.transforms import RandomCrop  # slow to import, and not needed to parse options
+
+            y, x, *_ = RandomCrop.get_params(image, (crop_size, crop_size))
+        else:
+            x, y = params["crop_pos"]
+        image = image[:, y : y + crop_size, x : x + crop_size]
+    return image, flip and (bool(torch.rand(1) < 0.5) if params is None else params["flip"])
 
 
 def scale_width(image: Image.Image, load_size: int, crop_size: int, method) -> Image.Image:

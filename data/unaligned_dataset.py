@@ -5,8 +5,10 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from data.base_dataset import BaseDataset, channels_of, get_transform, naming
+from data.base_dataset import BaseDataset, naming
 from data.image_folder import find_images
+from data.sides import create_sides
+from data.slices import as_slices, read_slices
 
 
 class UnalignedDataset(BaseDataset):
@@ -15,14 +17,14 @@ class UnalignedDataset(BaseDataset):
     def __init__(self, opt):
         super().__init__(opt)
         self.dir_A, self.dir_B = (str(Path(opt.dataroot, opt.phase + side)) for side in ("A", "B"))
-        self.A_paths = find_images(self.dir_A, opt.max_dataset_size)
-        self.B_paths = find_images(self.dir_B, opt.max_dataset_size)
-        self.check_first(self.A_paths, self.B_paths)
+        slices = read_slices(opt.slices)
+        self.A_paths, self.B_paths = (
+            as_slices(find_images(folder, opt.max_dataset_size), slices) for folder in (self.dir_A, self.dir_B)
+        )
         self.A_size = len(self.A_paths)
         self.B_size = len(self.B_paths)
-        self.grey_A, self.grey_B = (channels == 1 for channels in channels_of(opt))
-        self.transform_A = get_transform(opt, grayscale=self.grey_A)
-        self.transform_B = get_transform(opt, grayscale=self.grey_B)
+        self.sides = create_sides(self, {"A": self.A_paths, "B": self.B_paths})
+        self.transform_A, self.transform_B = (self.sides[letter].transform for letter in "AB")
         self.image_count = self.A_size + self.B_size
 
     @staticmethod
@@ -39,7 +41,7 @@ class UnalignedDataset(BaseDataset):
         """Return an A and a B (C, H, W) in [-1, 1] and their paths."""
         index_A, index_B = self.indices(index)
         A_path, B_path = self.A_paths[index_A], self.B_paths[index_B]
-        A, B = self.read_image(A_path), self.read_image(B_path)
+        A, B = self.sides["A"].read(A_path), self.sides["B"].read(B_path)
         with naming(A_path):
             A = self.transform_A(A)
         with naming(B_path):
@@ -50,8 +52,8 @@ class UnalignedDataset(BaseDataset):
         """Return the item as bytes, see ByteReader."""
         index_A, index_B = self.indices(index)
         A_path, B_path = self.A_paths[index_A], self.B_paths[index_B]
-        A = reader.image(index_A, A_path, self.grey_A)
-        B = reader.image(self.A_size + index_B, B_path, self.grey_B)
+        A = reader.image(index_A, A_path, self.sides["A"].channels == 1)
+        B = reader.image(self.A_size + index_B, B_path, self.sides["B"].channels == 1)
         return reader.item({"A": A, "B": B}, A_paths=A_path, B_paths=B_path)
 
     def __len__(self):

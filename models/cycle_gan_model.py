@@ -8,7 +8,6 @@ import torch
 
 from models import networks, shared_passes
 from models.base_model import BaseModel
-from util.errors import UserError
 from util.image_pool import ImagePool
 from util.speed import cuda_graphs
 
@@ -39,6 +38,9 @@ class CycleGANModel(BaseModel):
     def __init__(self, opt):
         BaseModel.__init__(self, opt)
         self.loss_names = ["D_A", "G_A", "cycle_A", "idt_A", "D_B", "G_B", "cycle_B", "idt_B"]
+        if self.isTrain and opt.lambda_identity > 0 and opt.input_nc != opt.output_nc:
+            print(f"no identity loss: G_A cannot take B, since A has {opt.input_nc} channels and B {opt.output_nc}")
+            opt.lambda_identity = 0.0
         identity = self.isTrain and opt.lambda_identity > 0
         self.visual_names = ["real_A", "fake_B", "rec_A"] + ["idt_B"] * identity
         self.visual_names += ["real_B", "fake_A", "rec_B"] + ["idt_A"] * identity
@@ -47,9 +49,6 @@ class CycleGANModel(BaseModel):
         self.netG_A = networks.define_G(opt.input_nc, opt.output_nc, *generator)
         self.netG_B = networks.define_G(opt.output_nc, opt.input_nc, *generator)
         if self.isTrain:
-            if identity and opt.input_nc != opt.output_nc:
-                channels = f"got {opt.input_nc} and {opt.output_nc}; turn it off by --lambda_identity 0"
-                raise UserError(f"the identity loss needs --input_nc and --output_nc to be equal, {channels}")
             self.define_training(opt)
 
     def define_training(self, opt):

@@ -61,6 +61,13 @@ def add_common(parser: Parser) -> None:
     add("--load_size", 286, "resize images to this size", at_least=1, test=True)
     add("--crop_size", 256, "then crop them to this size", at_least=1, test=True)
     add("--no_flip", False, "no random left-right flips")
+    side = {"nargs": "+", "metavar": "SIDE", "test": True, "new": True}
+    add("--value_range", None, "values that become black and white: A=0,4095 B=dtype; A=p1,99: percentiles", **side)
+    add("--labels", None, "sides that are label maps: A=20 classes, or A=colors.json", **side)
+    volumes = "of volumes: K[,AXIS] neighbouring slices are channels; 1: single slices"
+    add("--slices", "", volumes, metavar="K", test=True, new=True)
+    stack = "folders F1,F2 with further channels of A, in images of the same names"
+    add("--stack_A", "", stack, metavar="FOLDERS", test=True, new=True)
     add("--max_dataset_size", math.inf, "use this many images at most", type=size_or_inf)
 
     add = parser.section("speed", "docs/performance.md has the gain and the cost of each")

@@ -164,7 +164,6 @@ MESSAGES = [
     ("", "train.py --dataroot d --model pix2pix --dataset_mode single", "= d/train/a.png",
      "type (--dataset_mode aligned) for pairs"),
     ("pix2pix", "test.py --dataroot d --dataset_mode single", "d/a.png", "type (--model test)"),
-    ("", "train.py --dataroot d --input_nc 1", "d/trainA/a.png d/trainB/b.png", "by (--lambda_identity 0)"),
     ("", "train.py --dataroot d --model pix2pix --best_metric psnr", "= d/train/a.png d/val/a.png",
      "add (--val_freq 1)"),
     ("", "train.py --dataroot d --model test", "d/trainA/a.png d/trainB/b.png",

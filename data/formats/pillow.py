@@ -44,6 +44,7 @@ MOST_BYTES = 2**30  # while one image is read; Pillow itself refuses more than 1
 FORMAT_BYTES = {"WEBP": 17, "AVIF": 17, "HEIF": 12, "progressive JPEG": 12}
 MODE_BYTES, OTHER_BYTES = {"RGB": 4, "L": 5, "P": 5, "1": 5}, 9
 MOST_SCANS = 100  # of a progressive JPEG, usually 10: a scan of a few bytes decodes the whole image again
+PHOTO_MODES = ("1", "L", "P", "LA", "PA", "RGB", "RGBA", "RGBa", "CMYK", "YCbCr", "LAB")
 FIRST = 16  # images of a list that are looked at before a run begins
 SINGLE = ("MPO", "HEIF")  # photos: their further frames are previews and depth maps
 ORIENTATION, BANDS = 0x0112, 277  # tags of EXIF and of a TIFF
@@ -99,13 +100,15 @@ def load_pair(path_A: str | Path, path_B: str | Path, as_before: bool = False) -
     if (A.orientation == 1) != (B.orientation == 1):
         text = f"notes a rotation (EXIF) and its partner {printable(other)} none: make sure that they fit each other"
         say(Note("rotation of one", str(turned), text))
-    if A.image.size != B.image.size:
-        (w, h), (w2, h2) = A.image.size, B.image.size
-        raise UserError(
-            f"the images of a pair must have one size: {printable(path_A)} is {w}x{h}, "
-            f"{printable(path_B)} is {w2}x{h2}."
-        )
+    check_sizes((path_A, A.image.size), (path_B, B.image.size))
     return A.image, B.image
+
+
+def check_sizes(*images: tuple[str | Path, tuple[int, int]]) -> None:
+    """Raise UserError if the images of a pair, (path, size) each, differ in size."""
+    if len({size for _, size in images}) > 1:
+        found = ", ".join(f"{printable(path)} is {width}x{height}" for path, (width, height) in images)
+        raise UserError(f"the images of a pair must have one size: {found}.")
 
 
 def read(path: str | Path, as_before: bool = False) -> Picture:
@@ -189,6 +192,14 @@ def read_header(path: str | Path, as_before: bool = False) -> Header:
         if orientation >= 5 and (is_tiff or not as_before):
             width, height = height, width
         return Header(width, height, image.mode, image.format or "", type_of(image), orientation)
+
+
+def is_photo(path: str | Path, whole: bool = False) -> bool:
+    """Whether a file has 8 bits and colours that `load` reads; with `whole`, also no further pages."""
+    with contextlib.suppress(Exception), opened(path) as image:
+        pages = getattr(image, "n_frames", 1)
+        return not type_of(image).deep and image.mode in PHOTO_MODES and not (whole and pages > 1)
+    return False
 
 
 def check_first(paths: list[str], as_before: bool = False) -> None:

@@ -31,6 +31,10 @@ def create_reader(opt, dataset) -> ByteReader | None:
         if cached:
             print(f"--cache: --dataset_mode {opt.dataset_mode} reads its images in its own way, and none is kept")
         return None
+    if not all(side.is_photo for side in dataset.sides.values()):
+        if cached:
+            print("--cache: images that are no photos of 8 bits are read each time, and none is kept")
+        return None
     # Images that are scaled, or not resized at all, vary in size.
     bytes_each = opt.load_size**2 * max(opt.input_nc, opt.output_nc) if "resize" in opt.preprocess else None
     cache = create_cache(dataset.image_count, bytes_each, int(opt.num_threads)) if cached else None
@@ -96,18 +100,7 @@ class ByteReader:
 
         Crop and flip come from `params` or, without it, from torch's generator.
         """
-        image = torch.from_numpy(pixels).permute(2, 0, 1)
-        if self.crop_size:
-            transforms.check_fits(image, self.crop_size)
-            if params is None:
-                from torchvision.transforms import RandomCrop  # slow to import, and not needed to parse options
-
-                y, x, *_ = RandomCrop.get_params(image, (self.crop_size, self.crop_size))
-            else:
-                x, y = params["crop_pos"]
-            image = image[:, y : y + self.crop_size, x : x + self.crop_size]
-        flip = self.flip and (bool(torch.rand(1) < 0.5) if params is None else params["flip"])
-        return image, flip
+        return transforms.cut(torch.from_numpy(pixels).permute(2, 0, 1), self.crop_size, self.flip, params)
 
     @staticmethod
     def item(images: dict[str, tuple[torch.Tensor, bool]], **paths: str) -> dict:

@@ -16,7 +16,9 @@ from tqdm import tqdm
 
 from data.aligned_dataset import AlignedDataset
 from data.formats import pillow
+from data.formats.values import Values
 from data.image_folder import is_image_file
+from data.sides import describe, is_photo
 from scripts.checks.report import quiet
 from util.errors import UserError
 from util.runtime.machine import core_count
@@ -49,6 +51,10 @@ def items_of(dataset) -> list[Item]:
 def read_header(path: str, as_before: bool = False) -> pillow.Header | None:
     """Read a file's header; None if it is no image. (Reading its pixels reports the reason.)"""
     with contextlib.suppress(UserError):
+        info = None if as_before else describe(path)
+        if info and not is_photo(info):
+            mode = f"{info.dtype}, {info.channels} channels" if info.channels > 1 else str(info.dtype)
+            return pillow.Header(info.width, info.height, mode, info.format, Values("unsigned", 8), 1)
         return pillow.read_header(path, as_before)
     return None
 

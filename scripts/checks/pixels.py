@@ -18,6 +18,7 @@ from data.formats.values import MOST_CLASSES, Range, RangeError, Values
 from scripts.checks.files import Item, map_in_time, of_all, spread
 from scripts.checks.report import Finding, reason_of
 from util.errors import UserError, list_names, printable
+from util.loggers.visuals import to_pictures
 
 MOST_ITEMS = 2000  # whose pixels are read
 FLAT = 1.5  # of 255 levels: the standard deviation below which an image is blank
@@ -60,14 +61,20 @@ def is_grey(image: Image.Image) -> bool:
 def read_pixels(examined, item: Item) -> Pixels:
     """Decode an item, and return facts about its images."""
     is_tiff = any(path.lower().endswith((".tif", ".tiff")) for path in item.paths)
+    sides = getattr(examined.dataset, "sides", {})
     try:
         with _libtiff if is_tiff else contextlib.nullcontext():
-            pictures = [pillow.read(path, examined.as_before) for path in item.paths]
+            if all(side.is_photo for side in sides.values()):
+                pictures = [pillow.read(path, examined.as_before) for path in item.paths]
+                images, notes = [picture.image for picture in pictures], [n for p in pictures for n in p.notes]
+            else:
+                letters = item.sides if len(item.paths) == 2 else item.sides[:1]
+                images = [picture_of(sides, *it) for it in zip(letters, item.paths, strict=True)]
+                notes = []
     except RangeError as error:  # a dataset of one's own may read these
         return Pixels(error=reason_of(error)) if examined.built_in else None
     except UserError as error:
         return Pixels(error=reason_of(error))
-    images = [picture.image for picture in pictures]
     single = None
     if examined.side_by_side:
         whole, half = images[0], images[0].width // 2
@@ -80,8 +87,13 @@ def read_pixels(examined, item: Item) -> Pixels:
     grey = [is_grey(image) for image in images]
     levels = [np.array(image.histogram()[:256]) * pure_grey(image) > 0 for image in images]
     by_side = [dict(zip(item.sides, facts, strict=True)) for facts in (flat, grey, levels)]
-    notes = tuple(note for picture in pictures for note in picture.notes)
-    return Pixels(*by_side[:2], same, single, by_side[2], notes)
+    return Pixels(*by_side[:2], same, single, by_side[2], tuple(notes))
+
+
+def picture_of(sides: dict, letter: str, path: str) -> Image.Image:
+    """Return an image as the page would show it."""
+    image = (sides.get(letter) or next(iter(sides.values()))).read(path)
+    return image if isinstance(image, Image.Image) else Image.fromarray(to_pictures(image[None])[0])
 
 
 def check_pixels(examined) -> Iterator[Finding]:
@@ -121,7 +133,7 @@ def check_side(examined, side: str) -> Iterator[Finding]:
     if all(facts.levels[side].any() for facts in pixels.values()) and numbers.size and numbers[-1] < MOST_CLASSES:
         values = f"{numbers[0]} to {numbers[-1]}" + " and 255" * (numbers.size < levels.size)
         text = f"{whose}: all values are {values} of 0 to 255, like class numbers; a network sees one dark grey"
-        fix = f"write them with a colour for each class, or as value * {254 // max(1, numbers[-1])}"
+        fix = f"--labels {side or 'A'}={max(2, numbers[-1] + 1)} gives each class a channel"
         yield Finding("warn", "values", text, fix)
     elif flat and len(flat) == len(pixels):
         text = f"{whose}: {of_all(len(flat), len(pixels), 'images')} of a single colour ({list_names(flat)})"
@@ -171,6 +183,9 @@ def check_channels(examined) -> Iterator[Finding]:
         images = [pixels.grey[side] for pixels in examined.pixels.values() if side in pixels.grey]
         grey, count = sum(images), len(images)
         text = f"images {side}".strip() + f": {of_all(grey, count, 'grey') if grey else 'colour'}"
+        side_of = getattr(examined.dataset, "sides", {}).get(side)
+        if side_of is not None and not side_of.is_photo:
+            continue  # the files decide
         text += f", read as {channels}" if channels else ""
         level, fix = "ok", ""
         if channels == 3 and grey == count:

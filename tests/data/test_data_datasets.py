@@ -14,9 +14,10 @@ from PIL import Image
 from torch.nn import functional as F
 
 import data
-from data import find_dataset_using_name, get_option_setter
+from data import create_dataset, find_dataset_using_name, get_option_setter
 from data.base_dataset import BaseDataset
 from util.errors import UserError
+from util.runtime.run_facts import RunFacts
 
 
 def dataset(dataroot, mode="aligned", **changes):
@@ -127,11 +128,13 @@ def test_the_models_input_and_output_are_grey_where_they_have_one_channel(
 
 
 @pytest.mark.parametrize("mode", ["aligned", "unaligned", "single"])
-def test_other_numbers_of_channels_need_a_custom_dataset(tmp_path, mode):
+def test_photos_do_not_have_other_numbers_of_channels(tmp_path, mode):
     make_aligned(tmp_path, count=1)
     make_unaligned(tmp_path)
-    with pytest.raises(UserError, match=r"--input_nc 4: images are loaded as 8-bit RGB \(3\) or grey \(1\)"):
-        dataset(tmp_path, mode, input_nc=4)
+    opt = data_options(tmp_path, mode, input_nc=4)
+    opt._facts = RunFacts(typed=frozenset({"input_nc"}))
+    with pytest.raises(UserError, match=r"has 3 channels, and --input_nc 4 is expected: type --input_nc 3"):
+        create_dataset(opt)
 
 
 # ---- unaligned, single ----

@@ -25,10 +25,10 @@ def test_image_files_are_found_by_suffix_in_any_case_and_plug_ins_add_suffixes(m
         for name in (f"a.{suffix}", f"a.{suffix.upper()}", f"a.b.{suffix.title()}"):
             assert is_image_file(name)
         assert {f".{suffix}", f".{suffix.upper()}"} <= set(IMG_EXTENSIONS)
-    for name in ("a.txt", "png", "a.png.txt", "a.npy"):
+    for name in ("a.txt", "png", "a.png.txt", "a.raw"):
         assert not is_image_file(name)
-    monkeypatch.setattr("data.image_folder.IMG_EXTENSIONS", [*IMG_EXTENSIONS, ".NPY"])
-    assert is_image_file("a.npy")
+    monkeypatch.setattr("data.image_folder.IMG_EXTENSIONS", [*IMG_EXTENSIONS, ".RAW"])
+    assert is_image_file("a.raw")
 
 
 def test_a_folder_is_listed_whole_in_the_order_of_paths_and_then_cut(tmp_path):

@@ -64,11 +64,12 @@ def test_masks_of_class_numbers_are_named_as_such(examine, tmp_path, top, extra,
     two_folders(tmp_path, classes(top, extra))
     lines = examine()
     (line,) = [line for line in lines if "class numbers" in line]
-    assert line.startswith(
-        f"warn  values      images B: {text}; a network sees one dark grey: write them with a colour"
+    advice = f"--labels B={top + 1}"
+    assert line == (
+        f"warn  values      images B: {text}; a network sees one dark grey: {advice} gives each class a channel"
     )
-    assert line.endswith(f"or as value * {254 // top}")
     assert not any("take" in line for line in lines)
+    assert not any(line.startswith("FAIL") or "class numbers" in line for line in examine(f"--model pix2pix {advice}"))
 
 
 def test_a_side_of_single_colours_is_not_to_be_deleted(examine, tmp_path):
@@ -88,9 +89,7 @@ def test_values_that_training_refuses_fail_with_those_of_the_whole_folder(examin
 
     two_folders(tmp_path, deep(4095), 20)
     first, second = (line for line in examine() if line.startswith(("FAIL", "warn")))
-    assert first.startswith(
-        f"FAIL  values      {tmp_path}/trainB/0.png: 16 of the first 16 images hold values from 0 to 4095"
-    )
+    assert first.startswith(f"FAIL  values      {tmp_path}/trainB/0.png: the first 16 files hold uint16 from 0 to 4095")
     assert second == "warn  values      all 20 files hold unsigned values of 16 bits from 0 to 4095"
     deep(65535)(tmp_path / "trainB", 9)
     assert examine()[-1].endswith(

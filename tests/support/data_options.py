@@ -16,6 +16,7 @@ def data_options(dataroot, dataset_mode="aligned", **changes) -> Namespace:
     options = {
         "dataroot": str(dataroot),
         "dataset_mode": dataset_mode,
+        "isTrain": True,
         "phase": "train",
         "direction": "AtoB",
         "input_nc": 3,
@@ -28,6 +29,10 @@ def data_options(dataroot, dataset_mode="aligned", **changes) -> Namespace:
         "batch_size": 1,
         "num_threads": 0,
         "max_dataset_size": math.inf,
+        "value_range": None,
+        "labels": None,
+        "slices": "",
+        "stack_A": "",
         "seed": 0,
         "device": torch.device("cpu"),
         "new_dataset_option": 2.0,

@@ -144,11 +144,12 @@ class Results:
             torch.cuda.synchronize(self.device)
             self.busy = sum(begin.elapsed_time(end) for begin, end in self.spans) / 1000
 
-    def add(self, visuals: dict[str, object], image_path: list[str] | str) -> None:
+    def add(self, visuals: dict[str, object], image_path: list[str] | str) -> list[str]:
         """Take a batch's pictures, as `save_images` does; wait only if too many bytes wait for the threads."""
         pictures, ready = fetch(visuals)
         with uninterrupted():
-            for row in name_rows(self.webpage, pictures, image_path):
+            rows = list(name_rows(self.webpage, pictures, image_path))
+            for row in rows:
                 self.rows.append((row, self.pool.submit(self._write, row, ready)))
                 self.waiting += row.size
         if self.use_wandb:
@@ -159,6 +160,7 @@ class Results:
             self._show()
         while self.waiting > MAX_WAITING and len(self.rows) > 1:
             self._show(at_least_one=True)
+        return [row.name for row in rows]
 
     def _write(self, row: Row, ready: torch.cuda.Event | None) -> None:
         if ready:
