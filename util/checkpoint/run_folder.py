@@ -56,8 +56,8 @@ def begin(opt) -> None:
     if _begun.get(id(opt)) is opt:
         return
     folder = experiment_folder(opt)
+    replaces = not getattr(opt, "continue_train", False) and has_checkpoint(folder)
     try:
-        replaces = not getattr(opt, "continue_train", False) and has_checkpoint(folder)
         if replaces:
             settle(folder)
             move_aside(folder)
@@ -90,7 +90,7 @@ def settle(folder: Path) -> None:
     if (old / MARK).exists():
         if has_checkpoint(folder):
             shutil.rmtree(older(folder), ignore_errors=True)
-            (old / MARK).unlink()
+            (old / MARK).unlink(missing_ok=True)
             return
         if folder.exists():
             shutil.rmtree(folder)
