@@ -81,9 +81,11 @@ def like(info: Info, values: np.ndarray, side: Side) -> Info:
 
 def suffix_for(path: str, info: Info) -> str:
     """Return the suffix of a result: the image's own where that kind of file can hold it, else .tif."""
-    suffix = path.lower().removeprefix(path.lower()[: -len(Path(path).suffix)])
+    suffix = Path(path).suffix.lower()
+    if info.format == "dicom" and info.channels in (1, 3):
+        return ".dcm" if len(info.header) == 1 else ""  # a series is a folder
     if info.format == "volumes":
         return next(known for known in formats.SUFFIXES if path.lower().endswith(known))
-    if info.format == "arrays" or (info.format == "dicom" and info.channels in (1, 3)):
+    if info.format == "arrays":
         return suffix
     return ".png" if info.dtype in (np.uint8, np.uint16) and info.channels in (1, 3) and suffix != ".tif" else ".tif"

@@ -117,11 +117,14 @@ class Side:
                 return
             problem = f"less than 1/8 of the range from {limits.min} to {limits.max}"
             low, high = (0, 2 ** int(high).bit_length() - 1) if low >= 0 else (low, high)
+        if not low < high:  # equal, or no number at all
+            low, high = (low, low + 1) if np.isfinite(low) else (0, 1)
         found = f"the first {len(values)} files hold" if len(values) > 1 else "it holds"
         ends = f"{min(map(np.nanmin, values)):.6g} to {max(map(np.nanmax, values)):.6g}"
+        typed = "".join(f"{word} " for word in self.opt.value_range or ())
         raise RangeError(
             f"{printable(paths[0])}: {found} {self.dtype} from {ends}, {problem}.\n"
-            f"Type the values that become black and white: --value_range {self.letter}={low:.6g},{high:.6g}",
+            f"Type the values that become black and white: --value_range {typed}{self.letter}={low:.6g},{high:.6g}",
             paths,
         )
 
@@ -198,6 +201,9 @@ class Side:
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             say(Note("not numbers", path, "has values that are no numbers, which are read as the lowest one"))
             values = np.nan_to_num(values, nan=self.range.low, posinf=self.range.high, neginf=self.range.low)
+        if values.dtype != self.dtype and not self.folders and not np.isnan(self.range.low):
+            ends = f"{self.range.low:.6g} is black and {self.range.high:.6g} white for all"
+            say(Note("other type", path, f"holds {values.dtype}, and side {self.letter} {self.dtype}: {ends}"))
         return self.range.to_network(values)
 
     def transform(self, image: Image.Image | torch.Tensor, params: dict | None = None) -> torch.Tensor:

@@ -156,6 +156,50 @@ def test_volumes_are_translated_slice_by_slice_and_written_whole(tmp_path):
         run(tmp_path, "--slices 1 --value_range A=0,1000 B=-1000,1000")
 
 
+def test_a_dicom_series_is_written_as_a_folder_beside_the_pictures(tmp_path, monkeypatch):
+    pydicom = pytest.importorskip("pydicom")
+    header = pydicom.dcmread(pydicom.data.get_testdata_file("CT_small.dcm"))
+    for side in ("trainA", "trainB", "testA", "testB"):
+        for index in range(2):
+            header.SOPInstanceUID = header.file_meta.MediaStorageSOPInstanceUID = pydicom.uid.generate_uid()
+            header.ImagePositionPatient = [0, 0, 2 * index]
+            (tmp_path / side / "1.2.840").mkdir(parents=True, exist_ok=True)
+            header.save_as(tmp_path / side / f"1.2.840/{index}.dcm")
+    monkeypatch.chdir(tmp_path)  # a relative path
+    values = run(tmp_path.relative_to(tmp_path), "--slices 1 --value_range=-1024,3071", "--preprocess none") / "values"
+    assert sorted(path.name for path in values.iterdir()) == [f"1.2.840_{x}" for x in ("fake_B", "real_A", "real_B")]
+    fake = values_of(values / "1.2.840_fake_B")[0]
+    assert (fake.slices, fake.unit, fake.spacing[0]) == (2, "HU", 2)
+    _, real = values_of(values / "1.2.840_real_B")
+    np.testing.assert_array_equal(real, values_of(tmp_path / "testB/1.2.840")[1])
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype", "words", "found"),
+    [
+        (5, np.float32, "", "A=5,6"),
+        (0, np.uint16, "", "A=0,1"),
+        (9, np.uint16, "--value_range A=0,9", "A=0,9 B=0,15"),
+    ],
+)
+def test_a_suggested_range_works_as_printed_for_equal_values_and_a_second_side(tmp_path, value, dtype, words, found):
+    for side in "AB":
+        write(tmp_path / f"train{side}/0.npy", np.full((1, 32, 32, 1), value, dtype))
+    words = f"--dataroot {tmp_path} --model pix2pix {TINY} {words}"
+    with pytest.raises(UserError, match=f"--value_range {found}$"):
+        create_dataset(TrainOptions(words).parse(begin=False))
+
+
+def test_values_of_another_type_than_the_first_files_are_reported(tmp_path, capsys):
+    for i, dtype in enumerate((np.uint16, np.uint8)):
+        for side in "AB":
+            write(tmp_path / f"train{side}/{i}.npy", (smooth(i, (1, 32, 32, 1)) * 255).astype(dtype))
+    words = f"--dataroot {tmp_path} --model pix2pix {TINY} --value_range 0,4095"
+    dataset = create_dataset(TrainOptions(words).parse(begin=False)).dataset
+    dataset[0], dataset[1]
+    assert "A/1.npy holds uint8, and side A uint16: 0 is black and 4095 white for all" in capsys.readouterr().out
+
+
 def test_a_visual_belongs_to_the_datasets_side(tmp_path):
     opt = TestOptions(f"--dataroot {tmp_path} --name x").parse(begin=False)
     outputs = Outputs(tmp_path, opt, None)

@@ -44,7 +44,8 @@ def read(info: Info, index: int = 0, box: Box | None = None) -> np.ndarray:
 def write(path: str | Path, slices: Iterable[np.ndarray], info: Info) -> None:
     """Write slices (D, H, W, C) as the kind of file that the path's suffix names, or the folder of a DICOM series."""
     with naming(str(path)):
-        (module_of(path, exists=False) or png).write(path, slices, info)
+        is_series = info.format == "dicom" and not str(path).lower().endswith(".png")
+        (module_of(path, exists=False) or (dicom if is_series else png)).write(path, slices, info)
 
 
 def module_of(path: str | Path, exists: bool = True) -> ModuleType | None:
@@ -59,8 +60,10 @@ def module_of(path: str | Path, exists: bool = True) -> ModuleType | None:
 
 
 def stem(path: str | Path) -> str:
-    """Return a file's name without its suffix, of which .nii.gz is one."""
+    """Return a file's name without its suffix, of which .nii.gz is one; a folder's name has none."""
     name = Path(path).name
+    if Path(path).is_dir():
+        return name
     known = [suffix for suffix in SUFFIXES if name.lower().endswith(suffix)]
     return name[: -len(max(known, key=len))] if known else Path(name).stem
 
