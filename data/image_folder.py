@@ -81,7 +81,8 @@ def what_is_there(folder: str | Path, most: int = 8) -> str:
         texts.append(printable(entry.name) + ("" if count is None else f"/ ({number} images)" if known else "/"))
     if len(entries) > most:
         texts.append(f"{len(entries) - most} more")
-    return f"{printable(folder)} holds: {', '.join(texts) or 'nothing'}."
+    name = "The current folder" if Path(folder) == Path() else printable(folder)
+    return f"{name} holds: {', '.join(texts) or 'nothing'}."
 
 
 default_loader = pillow.load  # the name that plug-ins import

@@ -57,6 +57,8 @@ class TrainOptions(BaseOptions):
         words = without(self.parser.todays_words(self.words), "--continue_train")
         if last is None:
             return words
+        if not opt.continue_train and processes.is_main():
+            print("this torchrun launch began the run, which resumes; another --rdzv_id or another --name starts over")
         self.unattended = True
         numbered = checkpoints.state_path(last).is_file()  # else it takes --epoch_count to resume
         words = without(words, "--init_from", "--epoch", "--load_iter", *["--epoch_count"] * numbered)

@@ -13,7 +13,7 @@ from util.runtime.plugins import TEST_ONLY
 ROOT = Path(__file__).resolve().parents[1]
 DASHES = "-\u2010\u2011\u2012\u2013\u2014\u2015\u2212"  # editors turn two hyphens into one of them
 MEANT = {  # names in other programs
-    **dict.fromkeys(("epochs", "num_epochs", "max_epochs", "nepochs"), "n_epochs"),
+    **dict.fromkeys(("epochs", "num_epoch", "num_epochs", "max_epoch", "max_epochs", "nepoch", "nepochs"), "n_epochs"),
     **dict.fromkeys(("data", "data_dir", "data_root", "data_path", "root", "path", "input"), "dataroot"),
     **dict.fromkeys(("gpu", "gpus", "device", "cuda"), "gpu_ids"),
     **dict.fromkeys(("workers", "num_workers", "n_threads", "threads"), "num_threads"),

@@ -18,6 +18,8 @@ from models import create_model
 from options.test_options import loading_processes
 from scripts.evaluation.page import Row
 from scripts.evaluation.results_folder import read_results
+from util.checkpoint.checkpointer import Checkpointer
+from util.checkpoint.run_folder import experiment_folder
 from util.errors import UserError, list_names, printable, warn
 from util.loggers.visuals import stretched, to_pictures
 from util.metrics.table import METRICS
@@ -151,10 +153,8 @@ def from_experiment(opt, args) -> Task:
     """Prepare to translate a dataset as test.py does, without writing the results."""
     if "num_test" not in run_facts(opt).typed:
         opt.num_test = math.inf
-    if not (Path(opt.checkpoints_dir) / opt.name).is_dir():
-        raise UserError(
-            f"there is no experiment {printable(Path(opt.checkpoints_dir) / opt.name)}: --name, --checkpoints_dir"
-        )
+    if not experiment_folder(opt).is_dir():
+        raise UserError(f"--name {printable(opt.name)}: {Checkpointer(experiment_folder(opt)).describe_contents()}")
     if opt.dataset_mode == "single":
         raise UserError(f"--model {opt.model} has no ground truth: type the training's --model")
     one_by_one = with_values(opt, batch_size=1, num_threads=loading_processes(opt))

@@ -68,6 +68,12 @@ def test_a_missing_folder_is_an_error_and_an_empty_one_an_empty_list(tmp_path):
         find_images(tmp_path / "empty")
 
 
+def test_the_current_folder_has_a_name_in_messages(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"photos is not there .*\)\. The current folder holds: nothing\."):
+        make_dataset("photos")
+
+
 def test_image_folder_gives_images_and_paths(tmp_path):
     path = make_image(tmp_path / "a.png", 5, 4)
     folder = ImageFolder(str(tmp_path), transform=lambda image: image.size, return_paths=True)

@@ -244,6 +244,11 @@ def test_a_folder_without_results_is_an_error(tmp_path):
 
 
 def test_wrong_options_are_errors(results):
+    (results / "runs/maps").mkdir(parents=True)
+    (results / "runs/maps/latest_net_G.pth").touch()
+    missing = error_of(more=f"--name mpas --dataroot {results} --checkpoints_dir {results}/runs")
+    assert "there is no folder" in missing
+    assert "Did you mean 'maps'?" in missing
     assert "--metric: no such option. Did you mean '--metrics'?" in error_of(results, more="--metric psnr")
     assert "metric 'pnsr' is not one of l1, psnr" in error_of(results, more="--metrics pnsr")
     assert "name a results folder, or results and truths, or an experiment" in error_of(more="")

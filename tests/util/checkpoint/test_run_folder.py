@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -9,8 +11,10 @@ import sys
 import pytest
 from faults import launches
 
+from options.train_options import TrainOptions
 from util.checkpoint import atomic_files
 from util.checkpoint.atomic_files import remove_leftovers, write_whole
+from util.errors import UserError
 from util.runtime import lock
 
 
@@ -53,3 +57,15 @@ def test_temporary_files_of_killed_writers_are_removed_and_no_others(tmp_path):
     atomic_files._tidy.clear()
     write_whole(tmp_path / "a.txt", "")  # the first writer in a folder does the same
     assert not (tmp_path / names[0]).exists()
+
+
+def test_a_restart_by_torchrun_says_why_it_resumes(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job")
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x/latest_net_G.pth").touch()
+    saved = {"model": "cycle_gan", "dataset_mode": "unaligned", "facts": {"launch": "job"}}
+    (tmp_path / "x/train_opt.json").write_text(json.dumps(saved))
+    options = TrainOptions(["--dataroot", str(tmp_path), "--name", "x", "--checkpoints_dir", str(tmp_path)])
+    with contextlib.suppress(UserError, SystemExit):  # the network is empty
+        options.parse()
+    assert "this torchrun launch began the run, which resumes" in capsys.readouterr().out
