@@ -205,7 +205,7 @@ def test_all_options_of_the_chosen_model_and_dataset_are_listed_by_help_all(caps
         ("--crop_szie 64", "Did you mean --crop_size?"),
         ("--n-epochs 3", "Did you mean --n_epochs?"),
         ("--epochs 3", "Did you mean --n_epochs?"),
-        ("--nepoch=3", "Did you mean --n_epochs?"),
+        ("--nepoch 3", "Did you mean --n_epochs?"),
         ("\u2014model pix2pix", "(with one long dash, not two hyphens). Did you mean --model?"),
         ("\u2013model pix2pix", "(with one long dash, not two hyphens). Did you mean --model?"),
         ("-gpu_ids -1", "Did you mean --gpu_ids?"),
