@@ -34,11 +34,11 @@ class AlignedDataset(BaseDataset):
         self.dir_AB, self.dir_A, self.dir_B = (str(Path(opt.dataroot, opt.phase + side)) for side in ("", "A", "B"))
         in_two = Path(self.dir_A).is_dir() and Path(self.dir_B).is_dir()
         if in_two and not (Path(self.dir_AB).is_dir() and make_dataset(self.dir_AB, 1)):
-            pairs = pairs_as_slices(match_names(self.dir_A, self.dir_B), read_slices(opt.slices))
+            pairs = pairs_as_slices(match_names(self.dir_A, self.dir_B), read_slices(opt))
             pairs = pairs[: int(min(opt.max_dataset_size, len(pairs)))]
             self.AB_paths, self.B_paths = [A for A, _ in pairs], [B for _, B in pairs]
         else:
-            self.AB_paths = as_slices(find_images(self.dir_AB, opt.max_dataset_size), read_slices(opt.slices))
+            self.AB_paths = as_slices(find_images(self.dir_AB, opt.max_dataset_size), read_slices(opt))
         nc = (opt.output_nc, opt.input_nc) if opt.direction == "BtoA" else (opt.input_nc, opt.output_nc)
         self.input_nc, self.output_nc = nc  # of A and of B; a subclass may set them itself
         self.input_nc, self.output_nc = (self.sides[letter].channels for letter in "AB")

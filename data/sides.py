@@ -39,14 +39,16 @@ class Side:
     def __init__(self, letter: str, opt, dataset, saved: dict, channels: int | None = None):
         self.letter, self.opt, self.dataset = letter, opt, dataset
         self.option = "input_nc" if (letter == "A") == (opt.direction != "BtoA") else "output_nc"
-        ranges = read_value_ranges(opt.value_range or ())
+        # Options that a notebook made itself lack those that the reference does not have.
+        value_range, labels, stack = (getattr(opt, name, None) for name in ("value_range", "labels", "stack_A"))
+        ranges = read_value_ranges(value_range or ())
         self.range = ranges.get(letter, ValueRange())
-        self.labels: Labels | None = read_labels(opt.labels or ()).get(letter)
-        folders = [Path(folder) for folder in (opt.stack_A or "").split(",") if folder and letter == "A"]
+        self.labels: Labels | None = read_labels(labels or ()).get(letter)
+        folders = [Path(folder) for folder in (stack or "").split(",") if folder and letter == "A"]
         self.folders = [folder / opt.phase if (folder / opt.phase).is_dir() else folder for folder in folders]
         self.is_photo = not (letter in ranges or self.labels or self.folders or saved or getattr(opt, self.option) == 4)
         self.channels = channels or getattr(opt, self.option)
-        slices = read_slices(opt.slices)
+        slices = read_slices(opt)
         # With pairs, the network sees neighbours of the input's slice, and draws one slice.
         is_target = dataset and dataset.is_paired() and self.option == "output_nc"
         self.neighbours = 1 if slices is None or is_target else slices.count
@@ -71,11 +73,19 @@ class Side:
         self.alpha = first.alpha and found == first.channels
         wanted = self.labels.count if self.labels else found
         opt = self.opt
-        binding = self.option in run_facts(opt).typed or not opt.isTrain or getattr(opt, "continue_train", False)
+        binding = (
+            self.option in run_facts(opt).typed
+            or not getattr(opt, "isTrain", True)
+            or getattr(opt, "continue_train", False)
+        )
         if binding and (wanted, self.channels) == (1, 3):
             wanted = 3  # grey becomes three equal channels, as photos do
         if binding and self.channels != wanted:
-            reason = f"type --{self.option} {wanted}, or leave it out." if opt.isTrain else "the network was made so."
+            reason = (
+                f"type --{self.option} {wanted}, or leave it out."
+                if getattr(opt, "isTrain", True)
+                else "the network was made so."
+            )
             raise UserError(
                 f"{printable(paths[0])} has {wanted} channels, and --{self.option} {self.channels} is expected: "
                 + reason
@@ -266,6 +276,6 @@ def create_sides(dataset, files: dict[str, list[str]], channels: tuple[int | Non
         side.begin(paths)
         if not side.is_photo:
             setattr(opt, side.option, side.channels)
-            if opt.isTrain and letter not in saved:
+            if getattr(opt, "isTrain", False) and letter not in saved:
                 save_fact(opt, "sides", {**run_facts(opt).saved.get("sides", {}), letter: side.facts()})
     return sides

@@ -13,7 +13,7 @@ class SingleDataset(BaseDataset):
 
     def __init__(self, opt):
         super().__init__(opt)
-        self.A_paths = as_slices(find_images(opt.dataroot, opt.max_dataset_size), read_slices(opt.slices))
+        self.A_paths = as_slices(find_images(opt.dataroot, opt.max_dataset_size), read_slices(opt))
         # In either direction these images are the network's input.
         letter = "B" if opt.direction == "BtoA" else "A"
         self.sides = create_sides(self, {letter: self.A_paths})

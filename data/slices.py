@@ -31,9 +31,9 @@ class Place(NamedTuple):
     index: int
 
 
-def read_slices(text: str | None) -> Slices | None:
-    """Read `K` or `K,AXIS` of --slices; K is odd."""
-    if not text:
+def read_slices(opt) -> Slices | None:
+    """Read `K` or `K,AXIS` of --slices; K is odd. None without it, as in options that a notebook made itself."""
+    if not (text := getattr(opt, "slices", None)):
         return None
     match = re.fullmatch(r"(\d*[13579])(?:,([xyz]))?", text)
     if not match:

@@ -17,7 +17,7 @@ class UnalignedDataset(BaseDataset):
     def __init__(self, opt):
         super().__init__(opt)
         self.dir_A, self.dir_B = (str(Path(opt.dataroot, opt.phase + side)) for side in ("A", "B"))
-        slices = read_slices(opt.slices)
+        slices = read_slices(opt)
         self.A_paths, self.B_paths = (
             as_slices(find_images(folder, opt.max_dataset_size), slices) for folder in (self.dir_A, self.dir_B)
         )

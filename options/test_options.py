@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import shlex
 import shutil
+import sys
 from pathlib import Path
 
 import data
@@ -42,7 +43,8 @@ class TestOptions(BaseOptions):
         return row is None or row.test or bool(row.network)
 
     def read_saved(self, opt, folder):
-        if self.begins and self.argv is None and opt.model in models.BUILT_IN and not folder.is_dir():
+        is_program = Path(sys.argv[0]).name == "test.py"  # a script of a user may load other networks
+        if self.begins and self.argv is None and is_program and opt.model in models.BUILT_IN and not folder.is_dir():
             raise UserError(f"--name {printable(opt.name)}: {Checkpointer(folder).describe_contents()}")
         saved = super().read_saved(opt, folder)
         typed = "--model" in self.parser.todays_words(self.words)

@@ -12,6 +12,7 @@ from conftest import make_aligned, make_unaligned
 
 from data import create_dataset
 from models import create_model
+from options.test_options import TestOptions
 from options.train_options import TrainOptions
 from util.html import HTML
 from util.visualizer import Visualizer
@@ -154,14 +155,15 @@ MODELS = {
 DATASETS = {
     "--dataroot pairs --dataset_mode aligned": "opt root dir_AB AB_paths input_nc output_nc",
     "--dataroot domains --dataset_mode unaligned": "dir_A dir_B A_paths B_paths A_size B_size transform_A transform_B",
-    "--dataroot pairs/train --dataset_mode single --model template": "A_paths transform",
+    "--dataroot pairs/train --dataset_mode single": "A_paths transform",
     "--dataroot pairs --dataset_mode colorization --model colorization": "dir AB_paths transform",
     "--dataroot pairs --dataset_mode template --model template": "image_paths transform",
 }
 
 
 def parsed(words):
-    return TrainOptions(f"{words} --name x --checkpoints_dir runs --gpu_ids -1 --num_threads 0 --display_id -1").parse()
+    options = TestOptions if "single" in words else TrainOptions
+    return options(f"{words} --name x --checkpoints_dir runs --gpu_ids -1 --num_threads 0 --display_id -1").parse()
 
 
 def missing(made, names):

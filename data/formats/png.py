@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 
 from data.formats.info import MOST_BYTES, Box, Info
@@ -37,7 +36,8 @@ def inspect(path: str) -> Info:
 
 def read(info: Info, index: int = 0, box: Box | None = None) -> np.ndarray:
     """Read the image or a piece of it, (H, W, C)."""
-    from torchvision.io import ImageReadMode, decode_png  # slow to import, and not needed to parse options
+    import torch  # slow to import, and not needed by scripts that read photos
+    from torchvision.io import ImageReadMode, decode_png
 
     box = info.box(box)
     try:

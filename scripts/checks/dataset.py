@@ -76,7 +76,8 @@ def check_folders(examined: Examination) -> Finding:
 def check_files(examined: Examination) -> Iterator[Finding]:
     """Read the files' headers: formats, depths, rotations."""
     paths = [path for item in examined.items for path in item.paths]
-    found = map_in_time(lambda path: read_header(path, examined.as_before), paths, "headers")
+    photos = all(side.is_photo for side in getattr(examined.dataset, "sides", {}).values())
+    found = map_in_time(lambda path: read_header(path, examined.as_before, photos), paths, "headers")
     headers = examined.headers = {path: header for path, header in found.items() if header}
     halves = 2 if examined.side_by_side else 1
     examined.sizes = {path: (header.width // halves, header.height) for path, header in headers.items()}

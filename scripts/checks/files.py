@@ -48,10 +48,10 @@ def items_of(dataset) -> list[Item]:
     return [Item((path,), (name if domains else "",)) for name, paths in lists.items() for path in paths]
 
 
-def read_header(path: str, as_before: bool = False) -> pillow.Header | None:
+def read_header(path: str, as_before: bool = False, photos: bool = True) -> pillow.Header | None:
     """Read a file's header; None if it is no image. (Reading its pixels reports the reason.)"""
     with contextlib.suppress(UserError):
-        info = None if as_before else describe(path)
+        info = None if photos else describe(path)
         if info and not is_photo(info):
             mode = f"{info.dtype}, {info.channels} channels" if info.channels > 1 else str(info.dtype)
             return pillow.Header(info.width, info.height, mode, info.format, Values("unsigned", 8), 1)

@@ -140,7 +140,8 @@ def values_to_save(opt) -> dict[str, object]:
 
 def table_file(opt) -> Path:
     """Return the file of a run's options as text; test.py never replaces training's."""
-    stem = opt.phase if opt.isTrain or opt.phase != "train" else "test_train"
+    phase = getattr(opt, "phase", "train")  # options that a notebook made itself may lack it
+    stem = phase if opt.isTrain or phase != "train" else "test_train"
     return experiment_folder(opt) / f"{stem}_opt.txt"
 
 

@@ -54,9 +54,23 @@ def start_processes() -> None:
             torch.cuda.set_device(local_rank())
         # DDP imports it. Its functions' default arguments would hold a group that exists by then, for ever.
         importlib.import_module("torch.distributed.nn.functional")
-        dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")  # both, for --gpu_ids -1
+        backends = "cpu:gloo,cuda:nccl" if cuda else "gloo"  # both, for --gpu_ids -1
+        dist.init_process_group(backends, store=own_store(), rank=rank(), world_size=world_size())
         if not is_main():
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - for the rest of the process
+
+
+def own_store() -> dist.Store | None:
+    """Return torchrun's store, without the addresses of processes that a restart has replaced; else None.
+
+    torchrun keeps one store for all restarts. A process that found a dead one's address would wait for it.
+    """
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return None
+    store = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+    return dist.PrefixStore(
+        f"restart {os.environ.get('TORCHELASTIC_RESTART_COUNT')} of {world_size()} processes", store
+    )
 
 
 def stop_processes() -> None:
