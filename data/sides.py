@@ -54,7 +54,8 @@ class Side:
         self.neighbours = 1 if slices is None or is_target else slices.count
         self.saved = saved
         self.dtype, self.alpha = np.dtype(saved.get("dtype", "uint8")), saved.get("alpha", False)
-        if saved.get("low") is not None and "value_range" not in run_facts(opt).typed:
+        # Percentiles are measured once: a run's validation split and its later processes take the numbers found.
+        if saved.get("low") is not None and (self.range.percentiles or "value_range" not in run_facts(opt).typed):
             self.range = ValueRange(saved["low"], saved["high"])
 
     def begin(self, paths: list[str]) -> None:
@@ -96,7 +97,7 @@ class Side:
             self.range = ValueRange(low, high)
         if first.bits and np.isnan(self.range.low):
             self.range = ValueRange(0, 2**first.bits - 1)
-        if not self.labels and np.isnan(self.range.low):
+        if not self.labels and not self.saved and np.isnan(self.range.low):
             self.check_range(paths)
 
     @staticmethod
@@ -276,6 +277,6 @@ def create_sides(dataset, files: dict[str, list[str]], channels: tuple[int | Non
         side.begin(paths)
         if not side.is_photo:
             setattr(opt, side.option, side.channels)
-            if getattr(opt, "isTrain", False) and letter not in saved:
+            if getattr(opt, "isTrain", False):
                 save_fact(opt, "sides", {**run_facts(opt).saved.get("sides", {}), letter: side.facts()})
     return sides

@@ -113,6 +113,8 @@ class BaseOptions:
         save_fact(opt, "paired", paired)
         # A run saved by an earlier version goes on without the orientation that EXIF notes.
         save_fact(opt, "exif_orientation", saved_facts(self.saved).get("exif_orientation", not self.saved))
+        if sides := saved_facts(self.saved).get("sides"):  # types and ranges of values
+            save_fact(opt, "sides", sides)
         opt.name = name
         return opt
 

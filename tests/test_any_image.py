@@ -17,6 +17,7 @@ from options.train_options import TrainOptions
 from test import translate
 from train import train
 from util.errors import UserError
+from util.runtime.run_facts import run_facts
 
 TINY = "--netG unet_32 --ngf 4 --ndf 4 --load_size 36 --crop_size 32 --num_threads 0 --n_epochs 1 --n_epochs_decay 0"
 
@@ -198,6 +199,37 @@ def test_values_of_another_type_than_the_first_files_are_reported(tmp_path, caps
     dataset = create_dataset(TrainOptions(words).parse(begin=False)).dataset
     dataset[0], dataset[1]
     assert "A/1.npy holds uint8, and side A uint16: 0 is black and 4095 white for all" in capsys.readouterr().out
+
+
+def test_ranges_and_types_of_a_run_come_from_its_training_split(tmp_path):
+    for split, low in (("train", 1000), ("val", 100), ("test", 9)):  # the last would be refused in training
+        for side in "AB":
+            write(tmp_path / f"{split}{side}/0.npy", (smooth(0, (1, 32, 32, 1)) * low + low).astype(np.uint16))
+    results = run(tmp_path, "--value_range p0,100 --val_freq 1", f"--model test --dataroot {tmp_path}/testA")
+    words = f"--dataroot {tmp_path} --name any --checkpoints_dir {tmp_path}/checkpoints"
+    for typed, found in (("", (1000, 2000)), ("--value_range 0,4095", (0, 4095))):
+        opt = TrainOptions(f"{words} --continue_train --n_epochs 2 --phase val {typed}").parse(begin=False)
+        dataset = create_dataset(opt).dataset
+        assert [(side.range.low, side.range.high) for side in dataset.sides.values()] == [found] * 2
+        assert [run_facts(opt).saved["sides"][side]["low"] for side in "AB"] == [found[0]] * 2
+    info, fake = values_of(results / "values/0_fake.npy")
+    assert info.dtype == np.uint16
+    assert 1000 <= fake.min() < fake.max() <= 2000
+    train(
+        TrainOptions(
+            f"{words} --model pix2pix {TINY}".replace("any", "dtype") + " --dataroot " + str(wide(tmp_path))
+        ).parse()
+    )
+    words = words.replace("any", "dtype").replace(str(tmp_path), f"{tmp_path}/testA", 1)
+    dataset = create_dataset(TestOptions(f"{words} --model test").parse(begin=False)).dataset
+    assert dataset[0]["A"].max() < -0.99
+
+
+def wide(root):
+    """Write a pair that uses all 16 bits."""
+    for side in "AB":
+        write(root / f"wide/train{side}/0.npy", (smooth(0, (1, 32, 32, 1)) * 65535).astype(np.uint16))
+    return root / "wide"
 
 
 def test_a_visual_belongs_to_the_datasets_side(tmp_path):
