@@ -17,7 +17,7 @@ from data import formats, transforms
 from data.formats import pillow
 from data.formats.info import Info
 from data.formats.notes import Note, say
-from data.formats.values import RangeError
+from data.formats.values import MOST_CLASSES, RangeError
 from data.slices import describe_volume, locate, read_neighbours, read_slices, slice_path
 from data.value_ranges import Labels, ValueRange, measure_percentiles, read_labels, read_value_ranges
 from util.errors import UserError, printable
@@ -121,12 +121,14 @@ class Side:
             return
         values = [self.values(path) for path in paths[:FIRST]]
         low, high = float(min(map(np.nanmin, values))), float(max(map(np.nanmax, values)))
-        problem = "and nothing says which of them are black and white"
+        problem, classes = "and nothing says which of them are black and white", ""
         if self.dtype.kind != "f":
             limits = np.iinfo(self.dtype)
             if high - low >= LEAST * (float(limits.max) - limits.min):
                 return
             problem = f"less than 1/8 of the range from {limits.min} to {limits.max}"
+            if 0 <= low < high < MOST_CLASSES and values[0].shape[2] == 1:
+                classes = f"\nIf they are class numbers, type: --labels {self.letter}={int(high) + 1}"
             low, high = (0, 2 ** int(high).bit_length() - 1) if low >= 0 else (low, high)
         if not low < high:  # equal, or no number at all
             low, high = (low, low + 1) if np.isfinite(low) else (0, 1)
@@ -135,7 +137,8 @@ class Side:
         typed = "".join(f"{word} " for word in self.opt.value_range or ())
         raise RangeError(
             f"{printable(paths[0])}: {found} {self.dtype} from {ends}, {problem}.\n"
-            f"Type the values that become black and white: --value_range {typed}{self.letter}={low:.6g},{high:.6g}",
+            "Type the values that become black and white: "
+            f"--value_range {typed}{self.letter}={low:.6g},{high:.6g}{classes}",
             paths,
         )
 

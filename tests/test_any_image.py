@@ -191,6 +191,16 @@ def test_a_suggested_range_works_as_printed_for_equal_values_and_a_second_side(t
         create_dataset(TrainOptions(words).parse(begin=False))
 
 
+def test_class_numbers_of_16_bits_are_pointed_to_labels(tmp_path):
+    for side in "AB":
+        write(tmp_path / f"train{side}/0.npy", (smooth(0, (1, 32, 32, 1)) * 12).astype(np.uint16))
+    words = f"--dataroot {tmp_path} --model pix2pix {TINY}"
+    with pytest.raises(UserError, match=r"class numbers, type: --labels A=13$"):
+        create_dataset(TrainOptions(words).parse(begin=False))
+    dataset = create_dataset(TrainOptions(f"{words} --labels A=13 B=13").parse(begin=False)).dataset
+    assert dataset[0]["A"].shape == (13, 32, 32)
+
+
 def test_values_of_another_type_than_the_first_files_are_reported(tmp_path, capsys):
     for i, dtype in enumerate((np.uint16, np.uint8)):
         for side in "AB":
