@@ -78,10 +78,17 @@ def move_aside(folder: Path) -> None:
     """Rename a folder to its previous name, so that `settle` can undo it."""
     (folder / MARK).touch()
     if previous(folder).exists():
-        shutil.rmtree(older(folder), ignore_errors=True)
+        remove_older(folder)
         previous(folder).rename(older(folder))
     folder.rename(previous(folder))
     lock.follow(folder, previous(folder))
+
+
+def remove_older(folder: Path) -> None:
+    """Remove the older generation; if it is a link to a folder, the link alone."""
+    if older(folder).is_symlink():
+        older(folder).unlink()
+    shutil.rmtree(older(folder), ignore_errors=True)
 
 
 def settle(folder: Path) -> None:
@@ -89,14 +96,14 @@ def settle(folder: Path) -> None:
     old = previous(folder)
     if (old / MARK).exists():
         if has_checkpoint(folder):
-            shutil.rmtree(older(folder), ignore_errors=True)
+            remove_older(folder)
             (old / MARK).unlink(missing_ok=True)
             return
         if folder.exists():
             shutil.rmtree(folder)
         old.rename(folder)
     if (folder / MARK).exists():
-        if older(folder).exists():
+        if older(folder).exists() and not old.exists():
             older(folder).rename(old)
         (folder / MARK).unlink()
 

@@ -41,6 +41,31 @@ def test_a_run_that_is_alive_keeps_its_folders_though_it_has_not_saved(tmp_path)
     assert folder.resolve() not in lock._held
 
 
+def test_an_older_run_that_is_a_link_elsewhere_stays_there_and_stops_no_start(tmp_path):
+    folder, disk = tmp_path / "x", tmp_path / "disk"
+    launches.save(disk, 1)
+    folder.symlink_to(disk)
+    for number in (2, 3, 4, 5):
+        launches.run_folder.move_aside(folder)
+        launches.save(folder, number)
+        launches.run_folder.settle(folder)
+    assert launches.saved(folder) == 5
+    assert launches.saved(tmp_path / "x.previous") == 4
+    assert launches.saved(disk) == 1
+    assert not os.path.lexists(tmp_path / "x.older")
+
+
+def test_an_older_run_that_cannot_be_removed_stops_no_start(tmp_path):
+    folder = tmp_path / "x"
+    launches.lay_out(folder)
+    launches.save(launches.run_folder.older(folder), 0)
+    (folder / launches.run_folder.MARK).touch()
+    launches.run_folder.settle(folder)
+    assert launches.saved(folder) == launches.OLD
+    assert launches.saved(tmp_path / "x.previous") == launches.OLDER
+    assert not (folder / launches.run_folder.MARK).exists()
+
+
 def test_temporary_files_of_killed_writers_are_removed_and_no_others(tmp_path):
     with subprocess.Popen([sys.executable, "-c", ""]) as gone:
         gone.wait()
