@@ -69,7 +69,7 @@ def translate(opt) -> Translation:
             paths = model.get_image_paths()
             lines.show(first, paths, several=size > 1)
             visuals = model.get_current_visuals()
-            outputs.write(visuals, batch, names=results.add(visuals, paths))
+            outputs.write(visuals, batch, names=results.add(outputs.viewable(visuals), paths))
     webpage.done()
     seconds = time.perf_counter() - start
     done = Translation(count, seconds, results.busy / seconds)

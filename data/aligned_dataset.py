@@ -162,8 +162,9 @@ def match_names(dir_A: str, dir_B: str) -> list[tuple[str, str]]:
         raise DataNotFound(
             f"no image of {printable(dir_A)} has a partner of the same name in {printable(dir_B)} ({unmatched})."
         )
+    print(f"{len(both)} pairs of equal names, such as {printable(A[both[0]])} and {printable(B[both[0]])}")
     if unmatched:
-        print(f"{len(both)} pairs. Left out, having no partner of the same name: {unmatched}")
+        print(f"left out, having no partner of the same name: {unmatched}")
     return [(A[name], B[name]) for name in both]
 
 

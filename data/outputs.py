@@ -27,6 +27,19 @@ class Outputs:
         self.volumes: dict[str, tuple] = {}  # label -> (file, slices, numbers of those that have come)
         self.deep = any(not side.is_photo for side in self.sides.values())
 
+    def viewable(self, visuals: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Return visuals (N, C, H, W) for the page: label maps as colours, of several slices the middle one."""
+        return {label: self._viewable(label, images) for label, images in visuals.items()} if self.deep else visuals
+
+    def _viewable(self, label: str, images: torch.Tensor) -> torch.Tensor:
+        side = self.sides.get(self.letters(label)[0])
+        if side is None or side.is_photo or not isinstance(images, torch.Tensor):
+            return images
+        if side.labels:
+            colors = torch.tensor(side.labels.palette(), device=images.device)
+            return ((colors[images.argmax(dim=1)] + 0.5) / 127.5 - 1).permute(0, 3, 1, 2)  # pages truncate
+        return side.middle_slice(images)
+
     def write(self, visuals: dict[str, torch.Tensor], batch: dict, names: list[str]) -> None:
         """Write a batch's images as `<name>_<label>` with a suffix that holds them, and volumes once they are whole."""
         for label, images in visuals.items() if self.deep else ():

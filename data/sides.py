@@ -230,11 +230,14 @@ class Side:
 
     # ---- writing ----
 
+    def middle_slice(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the channels of the middle one of neighbouring slices, (N, C, H, W)."""
+        count = images.shape[1] // self.neighbours
+        return images[:, self.neighbours // 2 * count :][:, :count] if self.neighbours > 1 else images
+
     def to_values(self, image: torch.Tensor) -> np.ndarray:
         """Turn an image (C, H, W) in [-1, 1] into values (H, W, C) of a file of this side."""
-        count = image.shape[0] // self.neighbours
-        middle = image[self.neighbours // 2 * count :][:count] if self.neighbours > 1 else image
-        array = middle.detach().float().cpu().numpy().transpose(1, 2, 0)
+        array = self.middle_slice(image[None])[0].detach().float().cpu().numpy().transpose(1, 2, 0)
         return self.labels.to_values(array) if self.labels else self.range.to_values(array, self.dtype)
 
 

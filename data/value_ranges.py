@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterable
+from colorsys import hsv_to_rgb
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,6 +113,11 @@ class Labels:
         if self.colors:
             return np.array(self.colors, np.uint8)[numbers]
         return numbers[..., None].astype(np.uint8 if self.count <= 256 else np.uint16)
+
+    def palette(self) -> list[tuple[int, int, int]]:
+        """Return a colour for each class: its own, or one of hues that differ from their neighbours'."""
+        hues = (number * 0.618 % 1 for number in range(self.count))
+        return list(self.colors) or [tuple(round(255 * part) for part in hsv_to_rgb(hue, 0.7, 0.9)) for hue in hues]
 
     def _numbers(self, values: np.ndarray) -> np.ndarray:
         if not self.colors:

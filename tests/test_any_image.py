@@ -126,6 +126,10 @@ def test_label_maps_are_channels_resized_without_new_classes_and_drawn_as_classe
     fake = np.asarray(Image.open(results / "values/0_fake_B.png"))
     assert (fake.dtype, fake.shape) == (np.uint8, (32, 32))
     assert fake.max() <= 2
+    shown = np.asarray(Image.open(results / "images/0_real_A.png"))
+    np.testing.assert_array_equal(shown, drawn)
+    shown = np.asarray(Image.open(results / "images/0_fake_B.png"))
+    assert len({tuple(color) for color in shown.reshape(-1, 3).tolist()}) == len({*fake.ravel().tolist()})
 
 
 def test_volumes_are_translated_slice_by_slice_and_written_whole(tmp_path):

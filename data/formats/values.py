@@ -14,7 +14,7 @@ DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")  # grey with more tha
 BITS, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339  # tags of a TIFF
 MOST_CLASSES = 64  # lower values are probably class numbers
 LEAST = 1 / 8  # of the range that the values of deep images have to use
-OWN = "or read them in your own dataset class (data/template_dataset.py)"
+OWN = "or let train.py read the folders of A and B with --value_range (docs/datasets.md)"
 
 
 class RangeError(UserError):

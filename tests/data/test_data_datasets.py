@@ -72,7 +72,8 @@ def test_two_folders_are_matched_by_name_and_the_rest_is_listed(tmp_path, capsys
         make_image(tmp_path / "trainB" / name, 21, 13, seed=2)
     pairs = dataset(tmp_path, preprocess="none", no_flip=True)
     assert capsys.readouterr().out == (
-        "3 pairs. Left out, having no partner of the same name: "
+        f"3 pairs of equal names, such as {tmp_path}/trainA/a.png and {tmp_path}/trainB/a.jpg\n"
+        "left out, having no partner of the same name: "
         f"2 in {tmp_path}/trainA: lone1, lone2; 1 in {tmp_path}/trainB: b\n"
     )
     assert len(pairs) == 3

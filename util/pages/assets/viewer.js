@@ -215,7 +215,7 @@ class Viewer {
     layer.item = item;
     layer.frame.style.aspectRatio = item.ratio || 1;
     layer.label.replaceChildren(make("span", null, { title: item.label }, item.label));
-    if (item.role) make("small", layer.label, {}, item.role);
+    if (item.role) make("small", layer.label, { className: "role" }, item.role);
     if (item.note) make("small", layer.label, { title: item.note }, layer.label.className ? item.note.split(" ").pop() : item.note);
     if (!item.src) Object.assign(layer.missing, { hidden: false, textContent: item.missing || "There is no such image." });
     if (!item.thumb) layer.thumb.removeAttribute("style");
