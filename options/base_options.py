@@ -111,7 +111,7 @@ class BaseOptions:
         paired = data.find_dataset_using_name(opt.dataset_mode).is_paired()
         set_facts(opt, words=tuple(typed), typed=self.parser.typed(self.words), paired=paired)
         save_fact(opt, "paired", paired)
-        # A run saved by an earlier version goes on without the orientation that EXIF notes.
+        # A run saved by an earlier version keeps reading images as they are stored, without EXIF's orientation.
         save_fact(opt, "exif_orientation", saved_facts(self.saved).get("exif_orientation", not self.saved))
         if sides := saved_facts(self.saved).get("sides"):  # types and ranges of values
             save_fact(opt, "sides", sides)

@@ -108,7 +108,7 @@ def test_every_option_is_described_with_its_type_and_default(away, is_train):
     plain = {action.dest: action.default for action in options.initialize(Parser())._actions}  # as no model changed it
     for name, (kind, default) in documented.items():
         action = everything[name]
-        if kind.startswith("flag"):  # `flag, or auto` takes a value, too
+        if kind.startswith("flag"):  # `flag, or auto` takes a value
             assert (action.nargs, action.const) == ("?" if "," in kind else 0, True), name
         else:
             assert action.type in TYPES[kind], name

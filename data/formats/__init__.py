@@ -60,7 +60,7 @@ def module_of(path: str | Path, exists: bool = True) -> ModuleType | None:
 
 
 def stem(path: str | Path) -> str:
-    """Return a file's name without its suffix, of which .nii.gz is one; a folder's name has none."""
+    """Return a file's name without its suffix, such as .nii.gz; a folder has none."""
     name = Path(path).name
     if Path(path).is_dir():
         return name
