@@ -175,7 +175,7 @@ def test_starting_over_moves_the_earlier_run_aside_and_prints_the_command_that_r
     assert contents(tmp_path / "x") == runs[2]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x", "x.previous"]
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("the earlier run in"))
-    assert line.startswith(f"the earlier run in {tmp_path / 'x'} is now {tmp_path / 'x.previous'}. To resume it: ")
+    assert line.startswith(f"the earlier run in {tmp_path / 'x'} is now {tmp_path / 'x.previous'}. To resume it (if ")
     resumed = TrainOptions(f"{line.partition(' train.py ')[2]} --n_epochs 2").parse()
     assert (resumed.name, resumed.continue_train, resumed.seed, resumed.ngf) == ("x.previous", True, 2, 2)
 

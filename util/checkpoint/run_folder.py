@@ -68,7 +68,8 @@ def begin(opt) -> None:
     if run_facts(opt).locks and (holder := lock.take(folder)) is not None:
         raise UserError(lock.taken(folder, holder))
     if replaces:
-        print(f"the earlier run in {folder} is now {previous(folder)}. To resume it: {resume_command(opt)}")
+        how = "To resume it (if it was finished, with a larger --n_epochs)"
+        print(f"the earlier run in {folder} is now {previous(folder)}. {how}: {resume_command(opt)}")
     if isinstance(opt, Options):  # parsed ones; others are incomplete
         record(opt)
     _begun[id(opt)] = opt
