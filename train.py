@@ -1,9 +1,8 @@
 """Train an image-to-image translation model; under torchrun on several GPUs.
 
-    python train.py --dataroot ./datasets/facades --name facades_pix2pix --model pix2pix --direction BtoA
-    python train.py --dataroot ./datasets/maps --name maps_cyclegan --model cycle_gan
-
-`--continue_train` resumes a run, `--continue_train auto` resumes or starts. docs/options.md describes every option.
+python train.py --dataroot ./datasets/facades --name facades_pix2pix --model pix2pix --direction BtoA
+python train.py --dataroot ./datasets/maps --name maps_cyclegan --model cycle_gan
+python train.py --dataroot ./datasets/maps --name maps_cyclegan --continue_train    # resumes; docs/options.md
 """
 
 import time

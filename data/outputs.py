@@ -101,4 +101,8 @@ def suffix_for(path: str, info: Info) -> str:
         return next(known for known in formats.SUFFIXES if path.lower().endswith(known))
     if info.format == "arrays":
         return suffix
-    return ".png" if info.dtype in (np.uint8, np.uint16) and info.channels in (1, 3) and suffix != ".tif" else ".tif"
+    return (
+        ".png"
+        if info.dtype in (np.uint8, np.uint16) and (info.channels in (1, 3) or info.alpha) and suffix != ".tif"
+        else ".tif"
+    )

@@ -98,6 +98,19 @@ def test_bands_are_channels_and_other_files_of_their_name_are_stacked(tmp_path):
         create_dataset(opt).dataset[1]
 
 
+def test_transparency_is_drawn_where_four_channels_are_asked_for(tmp_path):
+    for split, count in {"train": 2, "test": 1}.items():
+        for i in range(count):
+            pixels = (smooth(i, (32, 32, 4)) * 255).astype(np.uint8)
+            for side, channels in (("A", 3), ("B", 4)):
+                (tmp_path / f"{split}{side}").mkdir(exist_ok=True)
+                Image.fromarray(pixels[..., :channels]).save(tmp_path / f"{split}{side}/{i}.png")
+    results = run(tmp_path, "--output_nc 4", "--preprocess none")
+    with Image.open(results / "values/0_fake_B.png") as fake, Image.open(results / "values/0_real_B.png") as real:
+        assert (fake.mode, real.mode) == ("RGBA", "RGBA")
+        np.testing.assert_array_equal(np.asarray(real), np.asarray(Image.open(tmp_path / "testB/0.png")))
+
+
 def test_another_number_of_channels_names_file_found_and_expected(tmp_path):
     for i, count in enumerate((5, 4)):
         write(tmp_path / f"{i}.npy", (smooth(i, (1, 32, 32, count)) * 65535).astype(np.uint16))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import re
 import stat
 import sys
 import warnings
@@ -15,6 +14,7 @@ from typing import NamedTuple
 from PIL import Image, UnidentifiedImageError
 from PIL.Image import Transpose
 
+from data.formats.faults import reason, too_large
 from data.formats.notes import Note, say
 from data.formats.values import (
     DEEP_MODES,
@@ -51,13 +51,6 @@ ORIENTATION, BANDS = 0x0112, 277  # tags of EXIF and of a TIFF
 # EXIF's orientation: how to turn the pixels upright.
 TURNS = {2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180, 4: Transpose.FLIP_TOP_BOTTOM, 5: Transpose.TRANSPOSE}
 TURNS |= {6: Transpose.ROTATE_270, 7: Transpose.TRANSVERSE, 8: Transpose.ROTATE_90}
-# Advice for files of other kinds that are found under images' names.
-ADVICE = {
-    "a web page": ", as a failed download leaves it",
-    "a Git LFS pointer": ": type git lfs pull",
-    "a zip archive": ": unpack it",
-    "a gzip archive": ": unpack it",
-}
 
 
 class Picture(NamedTuple):
@@ -231,7 +224,7 @@ def explained(path: str | Path):
     except UserError as error:
         raise type(error)(f"cannot read {printable(path)}: {error}") from None
     except Exception as error:  # on broken files decoders raise OSError, SyntaxError, zlib.error, ...
-        raise UserError(f"cannot read {printable(path)}: {_reason(error, path).rstrip('.')}.") from error
+        raise UserError(f"cannot read {printable(path)}: {reason(error, path, FORMATS).rstrip('.')}.") from error
 
 
 @contextlib.contextmanager
@@ -277,34 +270,4 @@ def _check_size(image: Image.Image, path: str | Path) -> None:
         raise UserError(f"its header says {image.width}x{image.height} pixels, but its data end before.")
     bytes_a_pixel = FORMAT_BYTES.get(kind) or MODE_BYTES.get(image.mode, OTHER_BYTES)
     if pixels * bytes_a_pixel > MOST_BYTES:
-        raise UserError(_too_large(pixels, MOST_BYTES // bytes_a_pixel, f" of {kind}, {image.mode}"))
-
-
-def _too_large(pixels: int, most: int, kind: str = "") -> str:
-    limit = f"at most {most / 1e6:.0f}{kind} are read"
-    return f"it has {pixels / 1e6:,.0f} megapixels, and {limit}. Make it smaller, or cut it into tiles."
-
-
-def _reason(error: Exception, path: str | Path) -> str:
-    """Return the reason why a file could not be read, for a user."""
-    if isinstance(error, Image.DecompressionBombError):
-        pixels, most = re.findall(r"\d+", str(error))[:2]
-        return _too_large(int(pixels), int(most))
-    if "MAX_TEXT" in str(error):
-        return "a text or a colour profile in it unpacks to more than a megabyte; save it without"
-    if isinstance(error, MemoryError):
-        return "memory is too short to decode it"
-    if isinstance(error, UnidentifiedImageError):
-        with contextlib.suppress(OSError), Path(path).open("rb") as file:
-            return _kind(file.read(HEAD))
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
-
-
-def _kind(head: bytes) -> str:
-    kind = kind_of(head)
-    if not head:
-        return "it is empty"
-    if kind in ("", "an image", "an AVIF image", "text"):
-        return f"it is damaged, or none of {', '.join(FORMATS)}, or of an uncommon kind of these"
-    problem = "which can't be read" if "image" in kind else "not an image"
-    return f"it is {kind}, {problem}{ADVICE.get(kind, '')}"
+        raise UserError(too_large(pixels, MOST_BYTES // bytes_a_pixel, f" of {kind}, {image.mode}"))
